@@ -1,0 +1,207 @@
+"""`params.yaml` as frozen dataclasses, one per section; an unknown, missing or mistyped key is an error that names it.
+
+There are no defaults here: `params.yaml` is the one place where values are chosen. Only `pipeline/` and the command
+line read this module; library functions take plain arguments.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fourdistill.errors import InputError
+
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for these faults
+_MISSING = ("missing", "missing_argument")
+
+# Strict: "12" is not a number, and 1 is not a switch. NaN and infinity never get in.
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Paths:
+    """Where the stages read and write, relative to the working directory."""
+
+    raw: Path
+    frames: Path
+    frames_table: Path
+    pairs_table: Path
+    features: Path
+    shards: Path
+    base: str  # a local folder or a Hub id
+    adapter: Path
+    metrics: Path
+    plots: Path
+    reports: Path
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Source:
+    """One folder of raw data, `<paths.raw>/<name>`, and the reader that understands it."""
+
+    name: str
+    format: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Split:
+    """What is held out of training: whole scenes, cameras, and intervals of normalised time."""
+
+    test_scenes: list[str]
+    val_scenes: list[str]
+    test_cameras: list[str]
+    test_times: list[tuple[Fraction, Fraction]]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ExtractFrames:
+    """Raw videos to square JPEG frames and the frames table."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    size: PositiveInt  # pixels, after a centre crop to a square
+    jpeg_quality: Annotated[int, Field(ge=1, le=31)]  # ffmpeg's -q:v, 1 is best
+    max_frames: PositiveInt | None  # per video
+    ffmpeg: str | None
+    split: Split
+    engine: Literal["loky", "ray"]
+    jobs: int
+    max_bad_fraction: Fraction
+
+
+@dataclass(frozen=True, config=_STRICT)
+class NumPairs:
+    """How many pairs each split gets."""
+
+    train: PositiveInt
+    val: Count
+    test: Count
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Kinds:
+    """Proportions of the three kinds of pair; they need not add up to one."""
+
+    time: NonNegativeFloat
+    view: NonNegativeFloat
+    joint: NonNegativeFloat
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BuildPairs:
+    """Frames table to pairs table."""
+
+    num_pairs: NumPairs
+    kinds: Kinds
+    bidirectional: bool
+    max_gap: PositiveInt | None  # frames
+    normalizer: Literal["scene", "seconds"]
+    max_gap_s: PositiveFloat | None  # the divisor of normalizer: seconds
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EncodeFrames:
+    """Frames to VAE latents and image embeddings, once per frame."""
+
+    batch_size: PositiveInt
+
+
+@dataclass(frozen=True, config=_STRICT)
+class WriteShards:
+    """Pairs, frames and features to tars."""
+
+    shard_size_mb: PositiveFloat
+    features: bool
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Train:
+    """Shards to an adapter."""
+
+    batch_size: PositiveInt
+    max_steps: PositiveInt
+    learning_rate: PositiveFloat
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Evaluate:
+    """Adapter and held-out pairs to metrics, plots and reports."""
+
+    num_pairs: PositiveInt  # held-out pairs generated and scored
+    num_inference_steps: PositiveInt
+    guidance_scale: NonNegativeFloat
+    batch_size: PositiveInt
+    large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...
+    large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
+    num_bootstrap: PositiveInt
+    num_sheet_rows: PositiveInt
+    num_sweeps: PositiveInt  # scenes with a time sweep and a camera sweep
+    num_sweep_steps: Annotated[int, Field(ge=2)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Params:
+    """All of `params.yaml`; `lambda_` is its top-level key `lambda`, the λ of equation (1)."""
+
+    lambda_: Annotated[NonNegativeFloat, Field(alias="lambda")]
+    seed: Count
+    paths: Paths
+    extract_frames: ExtractFrames
+    build_pairs: BuildPairs
+    encode_frames: EncodeFrames
+    write_shards: WriteShards
+    train: Train
+    evaluate: Evaluate
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params file; raises `InputError` naming the file, the key and what was expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: expected a params file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected a params file in UTF-8: {error.reason}") from error
+    try:
+        # ruamel speaks YAML 1.2, as DVC does: 1e-4 is a number (PyYAML's 1.1 makes it a string).
+        raw = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: expected a mapping of sections, found {type(raw).__name__}")
+    try:
+        # Through JSON: pydantic's strict mode then still takes a string for a path and a list for a tuple.
+        return TypeAdapter(Params).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_describe(error)}") from error
+
+
+def dump_params(params: Params) -> str:
+    """The resolved parameters as indented JSON, keys as in `params.yaml`."""
+    return TypeAdapter(Params).dump_json(params, by_alias=True, indent=2).decode()
+
+
+def _describe(error: ValidationError) -> str:
+    """The first fault of a validation error in one line, and how many more there are."""
+    # A misspelt key is both an unknown and a missing one: the unknown one is what its author will recognise.
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] not in _UNKNOWN)
+    first = faults[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in _UNKNOWN:
+        line = f"{key}: unknown key"
+    elif first["type"] in _MISSING:
+        line = f"{key}: missing"
+    else:
+        expected = first["msg"].removeprefix("Input should be ")
+        line = f"{key}: expected {expected}, got {json.dumps(first['input'], default=str)}"
+    more = len(faults) - 1
+    return line + (f" (and {more} more)" if more else "")
