@@ -1,0 +1,1 @@
+"""The trained networks and the frozen base: displacement in, cross-attention conditioning out."""

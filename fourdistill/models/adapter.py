@@ -1,0 +1,188 @@
+"""The adapter: everything that is trained, and its file format.
+
+An adapter is a folder with `config.json` (an `AdapterConfig`) and `adapter.safetensors`.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter_config import (
+    AdapterConfig,
+    AdapterSettings,
+    BaseFacts,
+    check_base,
+    projector_sizes,
+    read_config,
+)
+from fourdistill.models.attention import Conditioning
+from fourdistill.models.base import BaseModel
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.image_prompt import DisplacementTokens, ImagePrompt
+from fourdistill.models.mapper import VIEW_ENCODINGS, TimeMapper, ViewMapper
+from fourdistill.models.text import combine, encode_single_tokens
+
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "adapter.safetensors"
+TRAINABLE = ("mappers", "image_prompt", "displacement_tokens")  # the groups of parameters
+
+
+class Adapter(nn.Module):
+    """Time Mapper, View Mapper and image prompt: conditions and timesteps => `Conditioning` for the frozen U-Net."""
+
+    def __init__(self, config: AdapterConfig, generator: torch.Generator | None = None):
+        super().__init__()
+        self.config = config
+        facts, settings = config.base_facts, config.settings
+        shared = {
+            "sigma_timesteps": settings.sigma_timesteps,
+            "sigma_layer": settings.sigma_layer,
+            "num_layers": len(facts.layer_names),
+            "num_train_timesteps": facts.num_train_timesteps,
+            "num_frequencies": settings.num_frequencies,
+            "hidden_width": settings.hidden_width,
+            "width": facts.text_width,
+            "token_std": facts.token_std,
+            "generator": generator,
+        }
+        self.time_mapper = TimeMapper(settings.sigma_time, **shared)
+        self.view_mapper = ViewMapper(settings.sigma_view, settings.view_encoding, **shared)
+        self.image_prompt = ImagePrompt(
+            IPAdapterPlusImageProjection(**config.projector),
+            [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
+            [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
+            *self._displacement_tokens(generator),
+        )
+        self.initialize_weights(generator)
+
+    def _displacement_tokens(self, generator: torch.Generator | None) -> list[DisplacementTokens | None]:
+        """The modules of time and view, or two None where the settings ask for no displacement tokens."""
+        settings, projector = self.config.settings, self.config.projector
+        if settings.displacement_tokens == 0:
+            return [None, None]
+        inputs = ((1, settings.sigma_time), (VIEW_ENCODINGS[settings.view_encoding], settings.sigma_view))
+        return [
+            DisplacementTokens(
+                num_inputs,
+                sigma,
+                num_tokens=settings.displacement_tokens,
+                num_frequencies=settings.num_frequencies,
+                width=projector["embed_dims"],
+                num_queries=projector["num_queries"],
+                query_width=projector["hidden_dims"],
+                generator=generator,
+            )
+            for num_inputs, sigma in inputs
+        ]
+
+    def initialize_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draw all linear layers from `generator`; the displacement's shift of the queries starts at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for tokens in (self.image_prompt.time_tokens, self.image_prompt.view_tokens):
+            if tokens is not None:
+                nn.init.zeros_(tokens.to_shift.weight)
+
+    @classmethod
+    def from_base(cls, base: BaseModel, settings: AdapterSettings, generator: torch.Generator) -> "Adapter":
+        """A new adapter for a base, its image prompt starting from the base's IP-Adapter."""
+        if base.ip_adapter is None:
+            raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to start the image prompt from")
+        projector = base.ip_adapter.projector
+        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), projector_sizes(projector), settings), generator)
+        prompt = adapter.image_prompt
+        prompt.projector.load_state_dict(projector.state_dict())
+        for mine, theirs in ((prompt.to_k_ip, base.ip_adapter.to_k_ip), (prompt.to_v_ip, base.ip_adapter.to_v_ip)):
+            mine.load_state_dict(nn.ModuleList(theirs).state_dict())
+        return adapter
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The trained parameters by group, see `TRAINABLE`."""
+        tokens = [m for m in (self.image_prompt.time_tokens, self.image_prompt.view_tokens) if m is not None]
+        prompt = [self.image_prompt.projector, self.image_prompt.to_k_ip, self.image_prompt.to_v_ip]
+        modules = dict(zip(TRAINABLE, ([self.time_mapper, self.view_mapper], prompt, tokens), strict=True))
+        return {name: [p for module in group for p in module.parameters()] for name, group in modules.items()}
+
+    def control_tokens(
+        self, text_encoder: nn.Module, conditions: Conditions, timesteps: torch.Tensor, lambda_: float | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """v* of all layers in one pass of the text encoder: (B, num_layers, n, D), and which are present, (B, n).
+
+        A displacement that no sample has takes no token; (None, None) when there is none at all.
+        """
+        settings = self.config.settings
+        lambda_ = settings.lambda_ if lambda_ is None else lambda_
+        mapped, present = [], []
+        for mapper, displacement, has in (
+            (self.time_mapper, conditions.delta_time[:, None], conditions.has_time),
+            (self.view_mapper, conditions.view, conditions.has_view),
+        ):
+            if has.any():
+                mapped.append(mapper(displacement, timesteps))  # v_base, v_bypass (B, num_layers, D)
+                present.append(has)
+        if not mapped:
+            return None, None
+        v_base, v_bypass = (torch.stack(part, dim=2) for part in zip(*mapped, strict=True))  # (B, num_layers, n, D)
+        v_star = combine(encode_single_tokens(text_encoder, v_base), v_bypass, lambda_, settings.bypass_norm)
+        mask = torch.stack(present, dim=1)  # (B, n)
+        return v_star, None if mask.all() else mask
+
+    def image_tokens(self, conditions: Conditions) -> torch.Tensor:
+        """The image prompt's tokens `ip_hidden_states` (B, T, cross_attention_dim); they depend on no timestep."""
+        return self.image_prompt(
+            conditions.image_embeds,
+            conditions.delta_time[:, None],
+            conditions.has_time,
+            conditions.view,
+            conditions.has_view,
+        )
+
+    def forward(
+        self,
+        text_encoder: nn.Module,
+        prompt_embeds: torch.Tensor,
+        conditions: Conditions,
+        timesteps: torch.Tensor,
+        lambda_: float | None = None,
+    ) -> Conditioning:
+        """prompt_embeds (B, L, D), conditions of B samples, timesteps (B,) => what the U-Net is conditioned on."""
+        control, mask = self.control_tokens(text_encoder, conditions, timesteps, lambda_)
+        keys, values = self.image_prompt.keys_values(self.image_tokens(conditions))
+        return Conditioning(prompt_embeds, control, mask, keys, values)
+
+    def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
+        """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_NAME).unlink(missing_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        temporary = folder / f".{WEIGHTS_NAME}.tmp"
+        save_file(weights, temporary)
+        temporary.replace(folder / WEIGHTS_NAME)
+        config = asdict(replace(self.config, training=training or {}))
+        temporary = folder / f".{CONFIG_NAME}.tmp"
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(folder / CONFIG_NAME)
+
+    @classmethod
+    def load(cls, folder: str | Path, base: BaseModel) -> "Adapter":
+        """Read an adapter for `base`; raises `InputError` that says which number differs when it is for another."""
+        folder = Path(folder)
+        config = read_config(folder / CONFIG_NAME)
+        check_base(folder / CONFIG_NAME, config, base)
+        adapter = cls(config)
+        try:
+            adapter.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{folder / WEIGHTS_NAME}: expected the weights of {CONFIG_NAME}: {reason}") from error
+        return adapter.eval().requires_grad_(False)

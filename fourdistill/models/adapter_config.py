@@ -1,0 +1,126 @@
+"""What an adapter is made for and how: its settings, the numbers of its base, and `config.json`."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.models.attention import cross_attention_names
+from fourdistill.models.base import BaseModel
+from fourdistill.models.mapper import VIEW_ENCODINGS
+from fourdistill.models.text import BYPASS_NORMS
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The choices about an adapter's form; the rest of its configuration is read from the base."""
+
+    lambda_: float = 0.2  # of equation (1)
+    bypass_norm: str = "unit"  # unit | base
+    view_encoding: str = "spherical"  # spherical | matrix
+    displacement_tokens: int = 4  # tokens per displacement fed to the image projector; 0: none
+    num_frequencies: int = 64
+    hidden_width: int = 128
+    sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
+    sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that tell cameras 45 degrees apart
+    sigma_timesteps: float = 1.0
+    sigma_layer: float = 1.5
+
+    def __post_init__(self):
+        for name, allowed in (("bypass_norm", BYPASS_NORMS), ("view_encoding", tuple(VIEW_ENCODINGS))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"adapter: {name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The numbers of a base that an adapter depends on."""
+
+    layer_names: list[str]  # cross-attention modules in execution order
+    layer_widths: list[int]  # inner width of each
+    cross_attention_dim: int
+    text_width: int
+    token_std: float = field(compare=False)  # of the text encoder's token embeddings
+    image_embeds_width: int
+    num_train_timesteps: int
+    prediction_type: str
+
+    @classmethod
+    def of(cls, base: BaseModel) -> "BaseFacts":
+        """Read the facts from a loaded base."""
+        names = cross_attention_names(base.unet)
+        embeddings: nn.Embedding = base.text_encoder.get_input_embeddings()  # type: ignore[assignment]
+        return cls(
+            layer_names=names,
+            layer_widths=[base.unet.get_submodule(f"{name}.to_k").out_features for name in names],  # type: ignore[misc]
+            cross_attention_dim=base.unet.config["cross_attention_dim"],
+            text_width=base.text_encoder.config.hidden_size,
+            token_std=round(embeddings.weight.std().item(), 6),
+            image_embeds_width=base.image_encoder.config.hidden_size,
+            num_train_timesteps=base.scheduler.config.num_train_timesteps,
+            prediction_type=base.scheduler.config.prediction_type,
+        )
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """All of `config.json`: the base's name and facts, the projector's sizes, the settings, how it was trained."""
+
+    base: str
+    base_facts: BaseFacts
+    projector: dict[str, int]  # arguments of IPAdapterPlusImageProjection
+    settings: AdapterSettings
+    training: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def projector_sizes(projector: IPAdapterPlusImageProjection) -> dict[str, int]:
+    """The constructor arguments of a loaded projector, read from its weights."""
+    block: Any = projector.layers[0]
+    hidden = projector.proj_in.out_features
+    return {
+        "embed_dims": projector.proj_in.in_features,
+        "output_dims": projector.proj_out.out_features,
+        "hidden_dims": hidden,
+        "depth": len(projector.layers),
+        "dim_head": block.attn.to_q.out_features // block.attn.heads,
+        "heads": block.attn.heads,
+        "num_queries": projector.latents.shape[1],
+        "ffn_ratio": block.ff[1].net[0].proj.out_features // hidden,
+    }
+
+
+def read_config(path: Path) -> AdapterConfig:
+    """Parse `config.json`; raises `InputError` naming the file and what was expected."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format_version"] != FORMAT_VERSION:
+            raise InputError(f"{path}: format_version: expected {FORMAT_VERSION}, got {raw['format_version']}")
+        raw["base_facts"] = BaseFacts(**raw["base_facts"])
+        raw["settings"] = AdapterSettings(**raw["settings"])
+        return AdapterConfig(**raw)
+    except OSError as error:
+        raise InputError(f"{path}: expected an adapter's configuration: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: expected an adapter's configuration: {error}") from error
+
+
+def check_base(path: Path, config: AdapterConfig, base: BaseModel) -> None:
+    """Raise `InputError` naming the first number in which a base differs from the one an adapter was trained on."""
+    theirs = BaseFacts.of(base)
+    for fact in fields(BaseFacts):
+        wanted, found = getattr(config.base_facts, fact.name), getattr(theirs, fact.name)
+        if wanted == found or not fact.compare:
+            continue
+        if isinstance(wanted, list) and len(wanted) != len(found):
+            wanted, found = f"{len(wanted)} layers", f"{len(found)}"
+        raise InputError(
+            f"{path}: {fact.name}: the adapter was trained on a base ({config.base}) with {wanted}, "
+            f"but the base {base.name} has {found}"
+        )

@@ -1,0 +1,111 @@
+"""Decoupled cross-attention with its own context for every layer, bound to the layers by name.
+
+The adapter prepares everything that depends on its weights (control tokens, image keys and values); the processors
+hold a layer index and nothing else. So the frozen U-Net stays as it is, gradient checkpointing recomputes the same
+thing, and a sampler prepares the image branch once for all steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models import UNet2DConditionModel
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a U-Net call is conditioned on; goes in as its `encoder_hidden_states`.
+
+    text: (B, L, D) prompt tokens, the same for all layers.
+    control: (B, num_layers, n, D) displacement tokens v*, or None.
+    control_mask: (B, n) bool, False where a condition is absent; None when all are present.
+    image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
+    image_scale: s of the decoupled attention, a number or (B,).
+    """
+
+    text: torch.Tensor
+    control: torch.Tensor | None = None
+    control_mask: torch.Tensor | None = None
+    image_keys: tuple[torch.Tensor, ...] = ()
+    image_values: tuple[torch.Tensor, ...] = ()
+    image_scale: float | torch.Tensor = 1.0
+
+    def tokens(self, layer: int) -> torch.Tensor:
+        """The text context of one layer: [prompt ; v*_time ; v*_view], (B, L + n, D)."""
+        if self.control is None:
+            return self.text
+        return torch.cat([self.text, self.control[:, layer]], dim=1)
+
+    def mask(self) -> torch.Tensor | None:
+        """(B, 1, 1, L + n) bool for scaled_dot_product_attention, True where a token is seen."""
+        if self.control is None or self.control_mask is None:
+            return None
+        seen = torch.ones(self.text.shape[:2], dtype=torch.bool, device=self.text.device)  # (B, L)
+        return torch.cat([seen, self.control_mask], dim=1)[:, None, None]
+
+
+class LayerAttnProcessor:
+    """Attn(Q, K_text, V_text) + s * Attn(Q, K_image, V_image) for the cross-attention layer it was built for."""
+
+    def __init__(self, layer: int):
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Any,  # a diffusers `Attention`
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: Conditioning | torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """hidden_states (B, N, C) => (B, N, C); a plain tensor as context is a prompt without image or control."""
+        if isinstance(encoder_hidden_states, torch.Tensor):
+            encoder_hidden_states = Conditioning(text=encoder_hidden_states)
+        conditioning, residual = encoder_hidden_states, hidden_states
+
+        context = conditioning.tokens(self.layer)  # (B, L + n, D)
+        query = split_heads(attn, attn.to_q(hidden_states))  # (B, heads, N, d)
+        key = split_heads(attn, attn.to_k(context))  # (B, heads, L + n, d)
+        value = split_heads(attn, attn.to_v(context))  # (B, heads, L + n, d)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=conditioning.mask())  # (B, heads, N, d)
+
+        if conditioning.image_keys:
+            image_key = split_heads(attn, conditioning.image_keys[self.layer])  # (B, heads, T, d)
+            image_value = split_heads(attn, conditioning.image_values[self.layer])  # (B, heads, T, d)
+            scale = conditioning.image_scale
+            if isinstance(scale, torch.Tensor):
+                scale = scale[:, None, None, None]
+            out = out + scale * F.scaled_dot_product_attention(query, image_key, image_value)
+
+        out = out.transpose(1, 2).flatten(2)  # (B, N, heads * d)
+        out = attn.to_out[1](attn.to_out[0](out))  # (B, N, C)
+        if attn.residual_connection:
+            out = out + residual
+        return out / attn.rescale_output_factor
+
+
+def split_heads(attn: Any, x: torch.Tensor) -> torch.Tensor:
+    """(B, N, heads * d) => (B, heads, N, d)."""
+    return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attention modules in execution order: down, mid, up.
+
+    `unet.attn_processors` lists them in another order (down, up, mid): never number layers by it.
+    """
+    names = []
+    for part in ("down_blocks", "mid_block", "up_blocks"):
+        block = getattr(unet, part)
+        if block is not None:
+            names += [f"{part}.{name}" for name, _ in block.named_modules() if name.endswith(".attn2")]
+    return names
+
+
+def install_processors(unet: UNet2DConditionModel) -> list[str]:
+    """Give every cross-attention module the processor of its layer; self-attention stays stock. Returns the names."""
+    names = cross_attention_names(unet)
+    processors: dict[str, Any] = dict(unet.attn_processors)
+    processors.update({f"{name}.processor": LayerAttnProcessor(layer) for layer, name in enumerate(names)})
+    unet.set_attn_processor(processors)
+    return names
