@@ -46,4 +46,4 @@ def sample_bilinear(image: NDArray[np.uint8], coordinates: Array) -> NDArray[np.
     y_weight = (y - top)[..., None].astype(np.float32)
     upper = image[top, left] * (1 - x_weight) + image[top, right] * x_weight
     lower = image[bottom, left] * (1 - x_weight) + image[bottom, right] * x_weight
-    return upper * (1 - y_weight) + lower * y_weight
+    return (upper * (1 - y_weight) + lower * y_weight).astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""From raw captures to batches: readers, frames, pairs, features, shards and the loader."""

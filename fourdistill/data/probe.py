@@ -1,0 +1,94 @@
+"""What a video container says about itself, read with PyAV: size, orientation and the time of every frame."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.stream
+import numpy as np
+from numpy.typing import NDArray
+
+_SAMPLE_TABLE = "mov,mp4"  # containers that list every frame in their header: a shortfall means a truncated file
+_HEADER_DURATION = "matroska"  # containers whose header duration is written when the file is finished
+_MATROSKA_SLACK_S = 1.0  # a last frame of unknown duration, audio that ends elsewhere
+_SIDEWAYS = 90  # degrees
+
+
+class VideoError(Exception):
+    """One video cannot be used; `str(error)` says why in one line. Others of the run may be fine."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video as it is meant to be seen: rotated upright, with square pixels."""
+
+    stream_index: int
+    width: int
+    height: int
+    square_pixels: bool
+    """False where ffmpeg has to stretch the frames to (width, height) first."""
+    timestamps_s: NDArray[np.float64]
+    """(N,) presentation times from the container, ascending."""
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Read a video's header and packets, decoding one frame; raises `VideoError` where it is not whole."""
+    try:
+        with av.open(str(path)) as container:
+            stream = _film(container)
+            index, timestamps = stream.index, _timestamps(container, stream)
+        with av.open(str(path)) as container:
+            stream = _film(container)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            frame = next(container.decode(stream))  # the orientation is side data of frames
+    except (av.FFmpegError, StopIteration, ValueError) as error:
+        raise VideoError(f"not a readable video: {' '.join(str(error).split()) or 'no frame in it'}") from error
+    # Anamorphic video: the width that makes pixels square, even because chroma comes in pairs of columns.
+    width, height = frame.width if aspect == 1 else 2 * round(frame.width * aspect / 2), frame.height
+    if round(frame.rotation) % 180 == _SIDEWAYS:
+        width, height = height, width
+    return VideoInfo(index, width, height, aspect == 1, timestamps)
+
+
+def _film(container: "av.container.InputContainer") -> "av.VideoStream":
+    """The first video stream that is not a cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    raise VideoError("expected a video stream, found none")
+
+
+def _timestamps(container: "av.container.InputContainer", stream: "av.VideoStream") -> NDArray[np.float64]:
+    """Presentation times (N,) of the frames that a player shows; reads the container to its end."""
+    times: list[Fraction] = []
+    num_packets, last_s = 0, Fraction(0)
+    for packet in container.demux():
+        if packet.size == 0 or packet.dts is None or packet.time_base is None:
+            continue  # the flush at the end
+        last_s = max(last_s, packet.dts * packet.time_base)
+        if packet.stream_index != stream.index:
+            continue
+        num_packets += 1
+        if packet.is_discard:
+            continue  # an edit list cuts this frame away
+        if packet.pts is None:
+            raise VideoError("expected a presentation time for every frame, found packets without")
+        times.append(packet.pts * packet.time_base)
+    _check_whole(container, stream, num_packets, last_s)
+    if not times:
+        raise VideoError("expected frames, found none")
+    return np.array(sorted(times), np.float64)
+
+
+def _check_whole(
+    container: "av.container.InputContainer", stream: "av.VideoStream", num_packets: int, last_s: Fraction
+) -> None:
+    """Raise where the header promises more than is there. Only some headers are to be believed (AVI's is not)."""
+    if _SAMPLE_TABLE in container.format.name and num_packets < stream.frames:
+        raise VideoError(f"truncated: expected {stream.frames} frames by its header, found {num_packets}")
+    if _HEADER_DURATION in container.format.name and container.duration:
+        promised_s = Fraction(container.duration, av.time_base)
+        if last_s + _MATROSKA_SLACK_S < promised_s:
+            raise VideoError(f"truncated: expected {float(promised_s):.2f} s by its header, found {float(last_s):.2f}")

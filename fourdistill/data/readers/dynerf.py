@@ -1,0 +1,66 @@
+"""Reader of the Neural 3D Video (DyNeRF) layout: synchronised videos and one LLFF pose file.
+
+::
+
+    <folder>/<scene>/cam00.mp4 cam01.mp4 ...   numbers may have gaps
+                     poses_bounds.npy          (N, 17) float, one row per video in sorted order
+                     caption.txt               optional
+
+`<folder>` may also be one such scene itself. A row is a 3x5 matrix, row by row, then near and far depth. Columns 0-3
+are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal point is the
+image centre, and there is no distortion. Units are the source's own (COLMAP's for the published scenes).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption
+from fourdistill.data.scene import Camera, Scene, Video
+from fourdistill.errors import InputError
+from fourdistill.geometry.camera import intrinsics
+from fourdistill.geometry.poses import is_rigid, llff_to_opencv
+
+POSES = "poses_bounds.npy"
+
+
+def read_dynerf(folder: Path) -> list[Scene]:
+    """One scene per folder that holds videos and `poses_bounds.npy`."""
+    return [_read_scene(scene) for scene in list_scene_folders(folder, is_scene=(folder / POSES).exists())]
+
+
+def _read_scene(folder: Path) -> Scene:
+    paths = list_videos(folder)
+    if not paths:
+        raise InputError(f"{folder}: expected videos cam00.mp4, cam01.mp4, ... and {POSES}, found no video")
+    cameras = _read_cameras(folder / POSES, len(paths))
+    videos = tuple(Video(path.stem, path, camera) for path, camera in zip(paths, cameras, strict=True))
+    return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+
+
+def _read_cameras(path: Path, num_videos: int) -> list[Camera]:
+    if not path.is_file():
+        raise InputError(f"{path}: expected an (N, 17) pose file beside the videos, found none")
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected an .npy array of numbers: {error}") from error
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
+        raise InputError(f"{path}: expected floats of shape (N, 17), found {getattr(rows, 'dtype', type(rows))} "
+                         f"{getattr(rows, 'shape', '')}")  # fmt: skip
+    if len(rows) != num_videos:
+        raise InputError(f"{path}: expected {num_videos} rows, one per video of the folder, found {len(rows)}")
+    matrices = rows[:, :15].reshape(-1, 3, 5)
+    c2w = llff_to_opencv(matrices[:, :, :4])
+    cameras = []
+    for row, (pose, (height, width, focal)) in enumerate(zip(c2w, matrices[:, :, 4], strict=True)):
+        if not is_rigid(pose):
+            raise InputError(f"{path}: row {row}: expected an orthonormal, right-handed rotation")
+        if not (height >= 1 and width >= 1 and focal > 0 and np.isfinite([height, width, focal]).all()):
+            raise InputError(
+                f"{path}: row {row}: expected height, width and focal length in pixels, "
+                f"found {height:g}, {width:g}, {focal:g}"
+            )
+        size = (round(float(width)), round(float(height)))
+        cameras.append(Camera(intrinsics(focal, focal, width / 2, height / 2), size, pose))
+    return cameras

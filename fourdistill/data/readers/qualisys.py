@@ -1,0 +1,111 @@
+"""Reader of Qualisys calibrations (`*.qca.txt`, XML inside), as Pose2Sim's demo captures ship them.
+
+::
+
+    <folder>/<scene>/calibration/Calib.qca.txt   one <camera serial="cam01"> per video, in any order
+                     videos/cam01.mp4 ...        named after the serials
+                     caption.txt                 optional
+
+`<folder>` may also be one such scene itself, and the two subfolders may be left out. `transform` holds the rotation
+from world to camera (OpenGL axes) and the centre in millimetres: converted to OpenCV c2w in metres. `intrinsic` is in
+1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are plain
+(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to
+-0.06 where the file says -0.047 (Pose2Sim divides these by 64 as well).
+"""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption
+from fourdistill.data.scene import Camera, Scene, Video
+from fourdistill.errors import InputError
+from fourdistill.geometry.camera import intrinsics
+from fourdistill.geometry.poses import is_rigid, qualisys_to_opencv
+
+SUBPIXELS = 64  # Qualisys counts 1/64 pixel
+_INTRINSIC = ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV", "skew")
+_DISTORTION = ("radialDistortion1", "radialDistortion2", "tangentalDistortion1", "tangentalDistortion2")
+_K3 = "radialDistortion3"
+_ROTATION = ("r11", "r12", "r13", "r21", "r22", "r23", "r31", "r32", "r33")
+_FIELD_OF_VIEW = ("left", "top", "right", "bottom")
+
+
+def read_qualisys(folder: Path) -> list[Scene]:
+    """One scene per folder that holds a `*.qca.txt` and videos named after its cameras."""
+    is_scene = (folder / "calibration").is_dir() or any(folder.glob("*.qca.txt"))
+    return [_read_scene(scene) for scene in list_scene_folders(folder, is_scene)]
+
+
+def _read_scene(folder: Path) -> Scene:
+    calibration = _only_calibration(folder)
+    cameras = _read_cameras(calibration)
+    videos_folder = folder / "videos" if (folder / "videos").is_dir() else folder
+    paths = list_videos(videos_folder)
+    if {path.stem for path in paths} != set(cameras):
+        raise InputError(
+            f"{calibration}: camera serial: expected one per video in {videos_folder} "
+            f"({', '.join(path.stem for path in paths) or 'none there'}), found {', '.join(sorted(cameras))}"
+        )
+    videos = tuple(Video(path.stem, path, cameras[path.stem]) for path in paths)
+    return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+
+
+def _only_calibration(folder: Path) -> Path:
+    found = sorted([*folder.glob("*.qca.txt"), *folder.glob("calibration/*.qca.txt")])
+    if len(found) != 1:
+        raise InputError(f"{folder}: expected one calibration/*.qca.txt, found {len(found)}")
+    return found[0]
+
+
+def _read_cameras(path: Path) -> dict[str, Camera]:
+    data = path.read_bytes()
+    # A calibration needs no document type, and entities are how a small XML file grows without bound.
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise InputError(f"{path}: expected a Qualisys calibration without a document type definition")
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path}: expected a Qualisys calibration in XML: {error}") from error
+    cameras: dict[str, Camera] = {}
+    for element in root.iterfind("cameras/camera"):
+        serial = element.get("serial")
+        if not serial or serial in cameras:
+            raise InputError(f"{path}: camera serial: expected unique names, found {serial!r}")
+        cameras[serial] = _read_camera(path, serial, element)
+    if not cameras:
+        raise InputError(f"{path}: expected <cameras><camera ...>, found no camera")
+    return cameras
+
+
+def _read_camera(path: Path, serial: str, element: ElementTree.Element) -> Camera:
+    left, top, right, bottom = _numbers(path, serial, element, "fov_video", _FIELD_OF_VIEW)
+    fx, fy, cx, cy, skew = _numbers(path, serial, element, "intrinsic", _INTRINSIC) / SUBPIXELS
+    distortion = _numbers(path, serial, element, "intrinsic", _DISTORTION)
+    if skew or _numbers(path, serial, element, "intrinsic", (_K3,))[0]:
+        raise InputError(f"{path}: camera {serial}: skew and {_K3}: expected 0, which is all that is undone here")
+    rotation = _numbers(path, serial, element, "transform", _ROTATION).reshape(3, 3)
+    c2w = qualisys_to_opencv(rotation, _numbers(path, serial, element, "transform", ("x", "y", "z")))
+    if not is_rigid(c2w):
+        raise InputError(f"{path}: camera {serial}: transform: expected an orthonormal, right-handed rotation")
+    size = (round(right - left) + 1, round(bottom - top) + 1)  # the field of view names its first and last pixel
+    if min(size) < 1 or min(fx, fy) <= 0:
+        raise InputError(f"{path}: camera {serial}: expected a positive image size and focal length")
+    K = intrinsics(fx, fy, cx - left + 0.5, cy - top + 0.5)
+    return Camera(
+        K, size, c2w, (distortion[0], distortion[1], distortion[2], distortion[3]) if any(distortion) else None
+    )
+
+
+def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, names: tuple[str, ...]) -> np.ndarray:
+    """Attributes of a camera's child element as float64 (len(names),)."""
+    child = element.find(tag)
+    texts = [None if child is None else child.get(name) for name in names]
+    try:
+        numbers = np.array([float(text) for text in texts if text is not None])
+    except ValueError as error:
+        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {error}") from error
+    if len(numbers) != len(names) or not np.isfinite(numbers).all():
+        raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
+    return numbers

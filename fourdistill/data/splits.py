@@ -1,0 +1,31 @@
+"""Who is held out: frames are train, val or test by scene, by camera and by normalised time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """What is held out of training; the names may be absent from a capture, so that one rule serves several."""
+
+    test_scenes: Sequence[str] = ()
+    val_scenes: Sequence[str] = ()
+    test_cameras: Sequence[str] = ()
+    test_times: Sequence[tuple[float, float]] = ()
+    """Closed intervals of `time` in [0, 1]."""
+
+    def split(self, scene: str, camera: str, time: np.ndarray) -> np.ndarray:
+        """Split name of each frame (N,) of one video at normalised times (N,); test wins over val."""
+        split = np.full(len(time), "val" if scene in self.val_scenes else "train", dtype="<U5")
+        if scene in self.test_scenes or camera in self.test_cameras:
+            split[:] = "test"
+        for first, last in self.test_times:
+            split[(time >= first) & (time <= last)] = "test"
+        return split
+
+    def unmatched(self, scenes: set[str], cameras: set[str]) -> list[str]:
+        """Names of this rule that no frame carries: worth a line in a report, since a typo holds nothing out."""
+        missing_scenes = sorted((set(self.test_scenes) | set(self.val_scenes)) - scenes)
+        return missing_scenes + sorted(set(self.test_cameras) - cameras)
