@@ -106,6 +106,16 @@ class Adapter(nn.Module):
             mine.load_state_dict(nn.ModuleList(theirs).state_dict())
         return adapter
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; diffusers pipelines ask every part."""
+        return self.image_prompt.projector.latents.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return self.image_prompt.projector.latents.dtype
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The trained parameters by group, see `TRAINABLE`."""
         tokens = [m for m in (self.image_prompt.time_tokens, self.image_prompt.view_tokens) if m is not None]

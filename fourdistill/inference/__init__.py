@@ -1,0 +1,1 @@
+"""Generation: a base, an adapter, an image and displacements in; a new image out."""

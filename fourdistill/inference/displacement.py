@@ -1,0 +1,80 @@
+"""Camera displacements as users give them (degrees, or a relative pose) => both forms that a View Mapper may read.
+
+One form is turned into the other about a canonical source camera: level, looking at the scene's centre from the
+scene's scale away. Training data has its real cameras; here nothing more is known than the displacement.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import SceneFrame, orbit, spherical, spherical_delta
+from fourdistill.geometry.poses import inverse, is_rigid
+
+Array = NDArray[np.float64]
+
+FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
+SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
+
+
+def view_displacement(
+    azimuth: float | None, elevation: float | None, radius: float | None, relative_pose: ArrayLike | None
+) -> tuple[Array, Array] | None:
+    """One displacement => (spherical (3,): rad, rad, over scale; rows of the 3x4 `source_from_target` (12,)).
+
+    `azimuth` and `elevation` in degrees, `radius` a difference over the scene's scale; what is None is zero, and None
+    is returned when all are. `relative_pose` is (3, 4) or (4, 4), translation over the scene's scale; it excludes the
+    other three. Raises `InputError`.
+    """
+    angles = {"azimuth": azimuth, "elevation": elevation, "radius": radius}
+    given = [name for name, value in angles.items() if value is not None]
+    if relative_pose is not None:
+        if given:
+            raise InputError(f"relative_pose: expected no {given[0]} beside it")
+        pose = check_pose(relative_pose)
+        delta = spherical_delta(spherical(FRAME, SOURCE), spherical(FRAME, SOURCE @ pose))
+        return delta, pose[:3].reshape(12)
+    if not given:
+        return None
+    values = np.array([0.0 if value is None else value for value in angles.values()])
+    if not np.isfinite(values).all():
+        raise InputError(f"azimuth, elevation, radius: expected finite numbers, got {values.tolist()}")
+    if values[2] <= -1:
+        raise InputError(f"radius: expected a difference above -1 scene scales, got {radius}")
+    delta = np.array([*np.radians(values[:2]), values[2]])
+    pose = inverse(SOURCE) @ orbit(FRAME, SOURCE, delta)
+    return delta, pose[:3].reshape(12)
+
+
+def check_pose(relative_pose: ArrayLike) -> Array:
+    """(3, 4) or (4, 4) numbers => a rigid transform (4, 4), or `InputError`."""
+    pose = np.asarray(relative_pose, np.float64)
+    if pose.shape == (3, 4):
+        pose = np.vstack([pose, [0, 0, 0, 1]])
+    if pose.shape != (4, 4) or not is_rigid(pose):
+        raise InputError(f"relative_pose: expected a rigid 3x4 or 4x4 source_from_target, got shape {pose.shape}")
+    return pose
+
+
+def broadcast(**values: Any) -> dict[str, list]:
+    """Single values, lists, arrays and tensors => lists of one length, the longest; others must have 1 entry.
+
+    A (3, 4) or (4, 4) `relative_pose` is a single value. Raises `InputError` naming the list that does not fit.
+    """
+    lists = {name: as_list(value, single_ndim=2 if name == "relative_pose" else 0) for name, value in values.items()}
+    batch_size = max(len(entries) for entries in lists.values())
+    for name, entries in lists.items():
+        if len(entries) not in (1, batch_size):
+            raise InputError(f"{name}: expected 1 or {batch_size} values, got {len(entries)}")
+    return {name: entries * (batch_size // len(entries)) for name, entries in lists.items()}
+
+
+def as_list(value: Any, single_ndim: int) -> list:
+    """A value of `single_ndim` dimensions => a list of it; more dimensions, or a sequence of such values => a list."""
+    if isinstance(value, (list, tuple)):
+        if single_ndim == 0 or any(entry is None or np.ndim(entry) == single_ndim for entry in value):
+            return list(value)
+        return [np.asarray(value)]
+    return list(value) if getattr(value, "ndim", 0) > single_ndim else [value]

@@ -1,0 +1,238 @@
+"""The diffusers pipeline: image, prompt, displacement in time, displacement of the camera => image."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.models import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import ArrayLike
+from PIL import Image
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from fourdistill.errors import InputError
+from fourdistill.inference.displacement import broadcast, view_displacement
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.attention import Conditioning
+from fourdistill.models.base import BaseModel, encode_image_prompt, load_base
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.mapper import encode_view
+from fourdistill.models.text import PromptEncoder
+
+Number = float | None
+
+
+class FourDistillPipeline(DiffusionPipeline):
+    """Generate what an image shows at another instant, from another camera, or both.
+
+    The U-Net must carry the processors of `models.attention`; `from_pretrained` and `from_parts` see to it.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->adapter->unet->vae"
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        image_encoder: CLIPVisionModelWithProjection,
+        feature_extractor: CLIPImageProcessor,
+        scheduler: Any,
+        adapter: Adapter,
+    ):
+        super().__init__()
+        self.register_modules(
+            unet=unet,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+            scheduler=scheduler,
+            adapter=adapter,
+        )
+        self.vae_scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, adapter: str | Path, scheduler: Any = None) -> "FourDistillPipeline":  # type: ignore[override]
+        """Load a base (local folder or Hub id) and an adapter's folder; `scheduler` replaces the base's own."""
+        loaded = load_base(str(base), with_ip_adapter=False)
+        return cls.from_parts(loaded, Adapter.load(adapter, loaded), scheduler)
+
+    @classmethod
+    def from_parts(cls, base: BaseModel, adapter: Adapter, scheduler: Any = None) -> "FourDistillPipeline":
+        """A pipeline around models that are loaded already."""
+        return cls(
+            base.unet, base.vae, base.text_encoder, base.tokenizer, base.image_encoder, base.feature_extractor,
+            scheduler or type(base.scheduler).from_config(base.scheduler.config), adapter,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | Sequence[Image.Image] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        time: Number | Sequence[Number] = None,
+        azimuth: Number | Sequence[Number] = None,
+        elevation: Number | Sequence[Number] = None,
+        radius: Number | Sequence[Number] = None,
+        relative_pose: ArrayLike | Sequence[ArrayLike] | None = None,
+        image_embeds: torch.Tensor | None = None,
+        lambda_: float | None = None,
+        guidance_scale: float = 1.0,
+        image_scale: float = 1.0,
+        num_inference_steps: int = 30,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+    ) -> ImagePipelineOutput:
+        """Generate one image per entry of the longest list; single values go to all of them.
+
+        Args:
+            image: the condition image(s); None generates without (or from `image_embeds`).
+            prompt: text beside the displacement; None is no prompt.
+            time: displacement d in [-1, 1] as `normalized_gap`: positive leads back to an earlier instant.
+            azimuth, elevation: camera displacement in degrees, target minus source.
+            radius: difference of the distance to the scene's centre, over the scene's scale.
+            relative_pose: 3x4 or 4x4 `source_from_target` instead of the three above.
+            image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
+            lambda_: of equation (1); None takes the adapter's.
+            guidance_scale: above 1, away from the prediction without any condition.
+            image_scale: s of the decoupled attention.
+            generator: one for the batch, or one per image, which makes an image independent of its batch.
+            output_type: pil, np, pt or latent.
+        """
+        # 1. Check the inputs and lay them out as lists of one length.
+        image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
+        inputs = broadcast(
+            image_embeds=image_embeds, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
+            relative_pose=relative_pose, generator=generator,
+        )  # fmt: skip
+        batch_size, device = len(inputs["prompt"]), self._execution_device
+
+        # 2. Encode the prompts, and bring images and displacements together.
+        prompts = ["" if p is None else p for p in inputs["prompt"]]
+        prompt_embeds = PromptEncoder(self.tokenizer, self.text_encoder)(prompts)  # (B, L, D)
+        conditions = self.prepare_conditions(inputs)
+
+        # 3. Prepare timesteps.
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        timesteps = self.scheduler.timesteps  # (S,)
+
+        # 4. Prepare the conditioning of all steps: v* of every timestep and layer in one pass.
+        guided = guidance_scale > 1
+        conditioning = self.prepare_conditioning(prompt_embeds, conditions, timesteps, lambda_, image_scale, guided)
+
+        # 5. Prepare latents.
+        latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
+
+        # 6. Denoise, both branches of guidance in one call.
+        extra = self.prepare_extra_step_kwargs(generator)
+        with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
+            for t, conditioning_t in zip(timesteps, conditioning, strict=True):
+                model_input = torch.cat([latents, latents]) if guided else latents
+                model_input = self.scheduler.scale_model_input(model_input, t)
+                noise_pred = self.unet(model_input, t, encoder_hidden_states=conditioning_t).sample
+                if guided:
+                    unconditional, conditional = noise_pred.chunk(2)
+                    noise_pred = unconditional + guidance_scale * (conditional - unconditional)
+                latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
+                progress_bar.update()
+
+        # 7. Decode.
+        images = self.decode(latents, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images)
+
+    def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """N images => image embeddings (N, S, D), which `__call__` takes instead of the images."""
+        return encode_image_prompt(self.image_encoder, self.feature_extractor, list(images))
+
+    def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
+        """The embeddings of the condition images, or zeros for no image as the base was trained, (1 or B, S, D)."""
+        if image is not None and image_embeds is not None:
+            raise InputError("image_embeds: expected no image beside it")
+        if image is not None:
+            image_embeds = self.encode_image([image] if isinstance(image, Image.Image) else image)
+        if image_embeds is None:
+            vision = self.image_encoder.config
+            image_embeds = torch.zeros(1, (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size)
+        return image_embeds.to(self._execution_device, self.unet.dtype)
+
+    def prepare_conditions(self, inputs: dict[str, list]) -> Conditions:
+        """Everything that a batch is conditioned on beside the prompt, absent entries masked."""
+        image_embeds = torch.stack(inputs["image_embeds"])  # (B, S, D)
+        kwargs: dict[str, Any] = {"device": image_embeds.device, "dtype": image_embeds.dtype}
+        names = ("azimuth", "elevation", "radius", "relative_pose")
+        views = [view_displacement(*row) for row in zip(*(inputs[name] for name in names), strict=True)]
+        delta = torch.tensor([[0.0] * 3 if view is None else view[0].tolist() for view in views], **kwargs)
+        pose = torch.tensor([[0.0] * 12 if view is None else view[1].tolist() for view in views], **kwargs)
+        return Conditions(
+            image_embeds=image_embeds,
+            delta_time=torch.tensor([0.0 if time is None else time for time in inputs["time"]], **kwargs),
+            has_time=torch.tensor([time is not None for time in inputs["time"]], device=image_embeds.device),
+            view=encode_view(delta, pose, self.adapter.config.settings.view_encoding),
+            has_view=torch.tensor([view is not None for view in views], device=image_embeds.device),
+        )
+
+    def prepare_conditioning(
+        self,
+        prompt_embeds: torch.Tensor,
+        conditions: Conditions,
+        timesteps: torch.Tensor,
+        lambda_: float | None,
+        image_scale: float,
+        guided: bool,
+    ) -> list[Conditioning]:
+        """One `Conditioning` per timestep; with guidance the unconditional half of the batch comes first."""
+        num_steps, batch_size = len(timesteps), len(prompt_embeds)
+        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0])  # not needed for v*
+        repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
+        control, mask = self.adapter.control_tokens(
+            self.text_encoder, repeated, timesteps.repeat_interleave(batch_size), lambda_
+        )  # (S * B, num_layers, n, D), (S * B, n)
+        if control is not None:
+            control = control.unflatten(0, (num_steps, batch_size))  # (S, B, num_layers, n, D)
+            mask = None if mask is None else mask[:batch_size]
+        if guided:
+            empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand(batch_size, -1, -1)
+            prompt_embeds = torch.cat([empty, prompt_embeds])
+            conditions = Conditions.cat([conditions.dropped(), conditions])
+            if control is not None:
+                seen = torch.ones_like(control[0, :, 0, :, 0], dtype=torch.bool) if mask is None else mask  # (B, n)
+                mask = torch.cat([torch.zeros_like(seen), seen])
+                control = torch.cat([torch.zeros_like(control), control], dim=1)
+        keys, values = self.adapter.image_prompt.keys_values(self.adapter.image_tokens(conditions))
+        return [
+            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, image_scale)
+            for i in range(num_steps)
+        ]
+
+    def prepare_latents(
+        self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> torch.Tensor:
+        """Noise (B, C, h, w) at the scheduler's first level."""
+        size = self.unet.config["sample_size"]
+        shape = (batch_size, self.unet.config["in_channels"], size, size)
+        if isinstance(generator, list) and len(generator) == 1:
+            generator = generator[0]
+        noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        return noise * self.scheduler.init_noise_sigma
+
+    def prepare_extra_step_kwargs(self, generator: Any) -> dict[str, Any]:
+        """The scheduler's `step` takes a generator only in some schedulers."""
+        takes = inspect.signature(self.scheduler.step).parameters
+        return {"generator": generator} if "generator" in takes else {}
+
+    def decode(self, latents: torch.Tensor, output_type: str) -> Any:
+        """Scaled latents (B, C, h, w) => images as `output_type`."""
+        if output_type == "latent":
+            return latents
+        pixels = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]  # (B, 3, H, W)
+        return self.image_processor.postprocess(pixels, output_type=output_type)

@@ -1,0 +1,164 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from fourdistill.errors import InputError
+from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.base import load_base
+
+
+@pytest.fixture(scope="module", params=["spherical"])
+def adapter_folder(request, tiny_base, tmp_path_factory):
+    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"), request.param)
+
+
+def make_adapter(tiny_base, folder, view_encoding="spherical"):
+    base = load_base(str(tiny_base))
+    settings = AdapterSettings(view_encoding=view_encoding)
+    adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for tokens in (adapter.image_prompt.time_tokens, adapter.image_prompt.view_tokens):
+            assert tokens is not None
+            tokens.to_shift.weight += 0.3  # as if trained: the image tokens depend on the displacement
+    adapter.save(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(tiny_base, adapter_folder):
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=adapter_folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def picture(seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def seeds(count):
+    return [torch.Generator().manual_seed(i) for i in range(count)]
+
+
+def latents(pipe, **kwargs) -> Any:
+    kwargs = {"num_inference_steps": 3, "output_type": "latent", **kwargs}
+    return pipe(**kwargs).images
+
+
+def test_lists_broadcast_to_a_batch_of_images(pipe):
+    images = pipe(image=picture(), time=[-0.5, 0.0, 0.5], azimuth=45, num_inference_steps=2).images
+    assert [image.size for image in images] == [(32, 32)] * 3
+    arrays = pipe(image=[picture(), picture(1)], num_inference_steps=2, output_type="np").images
+    assert arrays.shape == (2, 32, 32, 3) and arrays.min() >= 0 and arrays.max() <= 1
+
+
+def test_every_condition_changes_the_image(pipe):
+    changes = [
+        {},
+        {"image": picture(1)},
+        {"image": None},
+        {"prompt": "a man in a red top"},
+        {"time": 0.2},
+        {"time": 0.4},
+        {"azimuth": 45},
+        {"azimuth": 45, "elevation": 20},
+        {"radius": 0.3},
+        {"time": 0.2, "image_scale": 0.0},
+        {"time": 0.2, "lambda_": 5.0},
+        {"time": 0.2, "guidance_scale": 3.0},
+    ]
+    results = [latents(pipe, **{"image": picture(), "generator": seeds(1), **change}) for change in changes]
+    for i, first in enumerate(results):
+        assert torch.isfinite(first).all()
+        for second in results[:i]:
+            assert not torch.allclose(first, second, atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_an_image_does_not_depend_on_its_batch(pipe, guidance_scale):
+    kwargs = {"image": picture(), "guidance_scale": guidance_scale}
+    times, azimuths, prompts = [0.3, None, -0.2, None], [None, 30.0, 10.0, None], ["", "a man", "", "a top"]
+    together = latents(pipe, time=times, azimuth=azimuths, prompt=prompts, generator=seeds(4), **kwargs)
+    for i, generator in enumerate(seeds(4)):
+        one = latents(pipe, time=times[i], azimuth=azimuths[i], prompt=prompts[i], generator=[generator], **kwargs)
+        assert torch.allclose(together[i], one[0], atol=1e-4)
+
+
+def test_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, tiny_base):
+    stock: Any = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+    stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
+    stock.set_progress_bar_config(disable=True)
+    expected = stock(
+        "a man", ip_adapter_image=picture(), guidance_scale=1, num_inference_steps=3, generator=seeds(1)[0],
+        output_type="latent",
+    ).images  # fmt: skip
+    out = latents(pipe, image=picture(), prompt="a man", generator=seeds(1)[0])
+    assert torch.allclose(out, expected, atol=1e-4)
+
+
+def test_guidance_runs_both_branches_in_one_call_of_the_unet(pipe):
+    batches = []
+    pipe.unet.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    latents(pipe, image=picture(), time=[0.1, 0.2], guidance_scale=2.0)
+    assert batches == [4, 4, 4]
+
+
+def test_guidance_goes_away_from_the_prediction_without_conditions(pipe):
+    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "prompt": "a man"}
+    conditional = latents(pipe, generator=seeds(1), **kwargs)
+    unconditional = latents(pipe, generator=seeds(1), num_inference_steps=1)
+    guided = latents(pipe, generator=seeds(1), guidance_scale=2.5, **kwargs)
+    assert torch.allclose(guided, unconditional + 2.5 * (conditional - unconditional), atol=1e-4)
+
+
+def test_v_star_of_all_timesteps_is_one_pass_of_the_text_encoder(pipe):
+    sequences = []
+    pipe.text_encoder.encoder.register_forward_pre_hook(
+        lambda _, __, kwargs: sequences.append(kwargs["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    latents(pipe, image=picture(), time=[0.1, 0.2], azimuth=30, num_inference_steps=5)
+    single_tokens = [shape for shape in sequences if shape[1] == 1]
+    assert single_tokens == [(5 * 2 * 7 * 2, 1)]  # steps, batch, layers, time and view
+
+
+def test_image_embeds_replace_the_image(pipe):
+    embeds = pipe.encode_image([picture()])
+    expected = latents(pipe, image=picture(), time=[0.1, 0.2], generator=seeds(2))
+    assert torch.allclose(latents(pipe, image_embeds=embeds, time=[0.1, 0.2], generator=seeds(2)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler, DDIMScheduler])
+def test_any_diffusers_scheduler(tiny_base, adapter_folder, scheduler):
+    base_pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=adapter_folder)
+    swapped = scheduler.from_config(base_pipe.scheduler.config)
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=adapter_folder, scheduler=swapped)
+    pipe.set_progress_bar_config(disable=True)
+    assert torch.isfinite(latents(pipe, image=picture(), time=0.2, guidance_scale=1.5)).all()
+
+
+def test_to_moves_and_casts_every_part(pipe):
+    pipe.to(torch.float64)
+    out = latents(pipe, image=picture(), time=0.2, azimuth=10)
+    assert out.dtype == torch.float64 and torch.isfinite(out).all()
+
+
+def test_both_view_encodings_take_both_forms(tiny_base, tmp_path):
+    matrix = make_adapter(tiny_base, tmp_path, "matrix")
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=matrix)
+    pipe.set_progress_bar_config(disable=True)
+    turned = latents(pipe, image=picture(), azimuth=90, generator=seeds(1))
+    pose = np.array([[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 1]])  # a quarter turn about a centre 1 ahead
+    assert torch.allclose(latents(pipe, image=picture(), relative_pose=pose, generator=seeds(1)), turned, atol=1e-4)
+
+
+def test_bad_inputs_name_the_argument(pipe):
+    with pytest.raises(InputError, match="time: expected 1 or 3 values, got 2"):
+        pipe(image=picture(), time=[0.1, 0.2], azimuth=[1, 2, 3])
+    with pytest.raises(InputError, match="image_embeds: expected no image"):
+        pipe(image=picture(), image_embeds=torch.zeros(1, 17, 32))
