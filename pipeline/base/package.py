@@ -1,0 +1,128 @@
+"""Stage `package`: everything the base is made of, in Stable Diffusion layout, in half precision, in `data/base/mini`."""
+
+import json
+import shutil
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from train_unet import add_image_prompt, make_scheduler
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
+from work import MINI, WORK, load_section
+
+CLIP = WORK / "clip" / "model"
+LIMIT_BYTES = 40 * 2**20
+
+
+def load_unet(image_width: int) -> UNet2DConditionModel:
+    """The trained U-Net with its image prompt inside."""
+    folder = WORK / "unet" / "model"
+    config = json.loads((folder / "config.json").read_text()) | {"encoder_hid_dim_type": None}
+    params = load_section("unet")
+    unet = UNet2DConditionModel.from_config(config)
+    add_image_prompt(unet, image_width, params["image_tokens"], params["image_depth"])
+    unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    return unet
+
+
+def image_prompt_checkpoint(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """The U-Net's image prompt under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
+
+    diffusers splits the original's `to_kv` into `to_k` and `to_v` and renames norms and feed-forwards
+    (`loaders/unet.py`); this is the way back. Keys of `ip_adapter` count `unet.attn_processors` in its own order.
+    """
+    names = [
+        (".ln0.", ".0.norm1."),
+        (".ln1.", ".0.norm2."),
+        (".attn.to_q.", ".0.to_q."),
+        (".attn.to_out.0.", ".0.to_out."),
+        (".ff.0.", ".1.0."),
+        (".ff.1.net.0.proj.", ".1.1."),
+        (".ff.1.net.2.", ".1.3."),
+    ]
+    projector = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
+    checkpoint = {}
+    for key, value in projector.items():
+        if ".attn.to_v." in key:
+            continue
+        if ".attn.to_k." in key:
+            value = torch.cat([value, projector[key.replace(".to_k.", ".to_v.")]])
+            key = key.replace(".attn.to_k.", ".0.to_kv.")
+        for ours, original in names:
+            key = key.replace(ours, original)
+        checkpoint[f"image_proj.{key}"] = value
+    for index, processor in enumerate(unet.attn_processors.values()):
+        if hasattr(processor, "to_k_ip"):
+            checkpoint[f"ip_adapter.{index}.to_k_ip.weight"] = processor.to_k_ip[0].weight
+            checkpoint[f"ip_adapter.{index}.to_v_ip.weight"] = processor.to_v_ip[0].weight
+    return {key: value.detach().to(torch.float16).contiguous() for key, value in checkpoint.items()}
+
+
+def without_image_prompt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A plain text-to-image U-Net with the same weights."""
+    plain = UNet2DConditionModel.from_config(dict(unet.config) | {"encoder_hid_dim_type": None})
+    state = {
+        key: value
+        for key, value in unet.state_dict().items()
+        if ".processor." not in key and not key.startswith("encoder_hid_proj")
+    }
+    plain.load_state_dict(state)
+    return plain
+
+
+def main() -> None:
+    """Assemble the pipeline in a temporary folder, then move it into place."""
+    vision = CLIPVisionModelWithProjection.from_pretrained(CLIP / "image_encoder")
+    text = CLIPTextModelWithProjection.from_pretrained(CLIP / "text")
+    text_encoder = CLIPTextModel(text.config)
+    text_encoder.load_state_dict(
+        {key.removeprefix("text_model."): value for key, value in text.state_dict().items() if "projection" not in key}
+    )
+    unet = load_unet(vision.config.hidden_size)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(WORK / "vae" / "model"),
+        text_encoder=text_encoder,
+        tokenizer=CLIPTokenizer.from_pretrained(CLIP / "tokenizer"),
+        unet=without_image_prompt(unet),
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor.from_pretrained(CLIP / "feature_extractor"),
+        image_encoder=vision,
+        requires_safety_checker=False,
+    ).to(dtype=torch.float16)
+
+    partial = MINI.with_name("mini.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.save_pretrained(partial, safe_serialization=True)
+    (partial / "ip_adapter").mkdir()
+    save_file(image_prompt_checkpoint(unet), partial / "ip_adapter" / "ip-adapter-plus_mini.safetensors")
+    (partial / "clip_projection").mkdir()
+    logit_scale = json.loads((CLIP / "logit_scale.json").read_text())["logit_scale"]
+    projection = {
+        "text_projection.weight": text.text_projection.weight.detach().to(torch.float16),
+        "logit_scale": torch.tensor(logit_scale, dtype=torch.float16),
+    }
+    save_file(projection, partial / "clip_projection" / "model.safetensors")
+
+    size = sum(path.stat().st_size for path in partial.rglob("*.safetensors"))
+    if size > LIMIT_BYTES:
+        raise SystemExit(
+            f"error: {partial}: {size / 2**20:.1f} MiB of weights, at most {LIMIT_BYTES / 2**20:.0f} expected"
+        )
+    MINI.mkdir(parents=True, exist_ok=True)
+    for part in sorted(partial.iterdir()):
+        target = MINI / part.name
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        part.rename(target)
+    partial.rmdir()
+    print(f"{MINI.relative_to(MINI.parents[2])}: {size / 2**20:.1f} MiB of weights")
+
+
+if __name__ == "__main__":
+    main()

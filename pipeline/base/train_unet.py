@@ -1,0 +1,137 @@
+"""Stage `train_unet`: a text-to-image U-Net with an IP-Adapter-Plus image prompt, on latents and features from disk.
+
+Text and image prompt are dropped independently, so that each can be guided. The picture that prompts is the picture
+that is generated, as in IP-Adapter's own training: the base learns nothing of displacements.
+"""
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import IPAdapterPlusImageProjection, MultiIPAdapterImageProjection
+from frames import Frames
+from torch.nn import functional as F
+from trainer import fit
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from work import WORK, load_section
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Cosine noise, v-prediction: what made a small model listen to its conditions (see the model card)."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
+
+def build(params: dict, latent_channels: int, text_width: int, image_width: int) -> UNet2DConditionModel:
+    """A U-Net with cross-attention at every level and, inside, the image-prompt projector and keys/values."""
+    channels = tuple(params["block_out_channels"])
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=("CrossAttnDownBlock2D",) * len(channels),
+        up_block_types=("CrossAttnUpBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=params["layers_per_block"],
+        attention_head_dim=tuple(params["heads"]),
+        cross_attention_dim=text_width,
+        norm_num_groups=16,
+    )
+    add_image_prompt(unet, image_width, params["image_tokens"], params["image_depth"])
+    return unet
+
+
+def add_image_prompt(unet: UNet2DConditionModel, image_width: int, num_tokens: int, depth: int) -> None:
+    """Give every cross-attention its image keys and values, started from the text's as IP-Adapter does."""
+    width = unet.config.cross_attention_dim
+    processors = dict(unet.attn_processors)
+    for name in processors:
+        if not name.endswith("attn2.processor"):
+            continue
+        attention = unet.get_submodule(name.removesuffix(".processor"))
+        processor = IPAdapterAttnProcessor2_0(attention.inner_dim, width, num_tokens=(num_tokens,), scale=1.0)
+        processor.to_k_ip[0].load_state_dict(attention.to_k.state_dict())
+        processor.to_v_ip[0].load_state_dict(attention.to_v.state_dict())
+        processors[name] = processor
+    unet.set_attn_processor(processors)
+    projector = IPAdapterPlusImageProjection(
+        embed_dims=image_width,
+        output_dims=width,
+        hidden_dims=width,
+        depth=depth,
+        dim_head=64,  # diffusers' loader divides by 64 to count heads
+        heads=width // 64,
+        num_queries=num_tokens,
+    )
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection([projector])
+    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+
+
+@torch.no_grad()
+def encode_captions(captions: list[str]) -> torch.Tensor:
+    """Captions, and the empty one last => text hidden states (N + 1, L, D)."""
+    folder = WORK / "clip" / "model"
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text").eval()
+    input_ids = tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return encoder(input_ids=input_ids).last_hidden_state
+
+
+def main() -> None:
+    """Train and save the U-Net's weights, image prompt included, to the work folder."""
+    params, seed = load_section("unet"), load_section("seed")
+    frames = Frames.load()
+    train = np.flatnonzero(~frames.is_val)
+    latents = np.load(WORK / "encoded" / "latents.npy", mmap_mode="r")
+    image_embeds = np.load(WORK / "encoded" / "image_embeds.npy", mmap_mode="r")
+    null_image = torch.from_numpy(np.load(WORK / "encoded" / "null_image_embeds.npy")).float()
+    text = encode_captions(frames.captions)
+    scheduler = make_scheduler()
+    torch.manual_seed(seed)  # initial weights
+    unet = build(params, latents.shape[1], text.shape[-1], image_embeds.shape[-1])
+    drop = params["drop"]
+
+    def compute_loss(model, step, generator):
+        rng = np.random.default_rng(generator.initial_seed())
+        indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
+        x = torch.from_numpy(latents[indices]).float()  # (B, C, h, w)
+        image = torch.from_numpy(image_embeds[indices]).float()  # (B, T, D)
+        caption = frames.caption[indices].copy()
+        u = rng.random(len(indices))
+        no_text = u < drop["text"] + drop["both"]
+        no_image = (u >= drop["text"]) & (u < drop["text"] + drop["both"] + drop["image"])
+        caption[no_text] = len(frames.captions)
+        image[torch.from_numpy(no_image)] = null_image
+
+        noise = torch.randn(x.shape, generator=generator)
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(x),), generator=generator)
+        noisy = scheduler.add_noise(x, noise, timesteps)
+        target = scheduler.get_velocity(x, noise, timesteps)
+        prediction = model(noisy, timesteps, text[caption], added_cond_kwargs={"image_embeds": [image[:, None]]}).sample
+        error = (prediction.float() - target).square().mean((1, 2, 3))  # (B,)
+        shown = {}
+        for name, rows in {"both": ~no_text & ~no_image, "text": no_image & ~no_text}.items():
+            if rows.any():
+                shown[f"loss_{name}"] = error[torch.from_numpy(rows)].mean().item()
+        return error.mean(), shown
+
+    unet = fit(
+        unet,
+        compute_loss,
+        WORK / "unet",
+        steps=params["steps"],
+        learning_rate=params["learning_rate"],
+        seed=seed,
+        ema_decay=params["ema_decay"],
+    )
+    unet.save_pretrained(WORK / "unet" / "model")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Stage `train_vae`: an autoencoder of 128×128 pictures, eight times smaller on each side.
+
+Most steps see crops, which cost a quarter of a picture; the last ones see whole pictures, because a group norm's
+statistics over a crop differ from those over the picture that the model will be given.
+"""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from frames import Frames
+from torch.nn import functional as F
+from trainer import fit
+from work import WORK, load_section
+
+
+def build(params: dict) -> AutoencoderKL:
+    """An `AutoencoderKL` with one downsampling per level but the last."""
+    levels = len(params["block_out_channels"])
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(params["block_out_channels"]),
+        layers_per_block=1,
+        latent_channels=params["latent_channels"],
+        norm_num_groups=8,
+        sample_size=128,
+    )
+
+
+def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rng: np.random.Generator) -> torch.Tensor:
+    """Random crops, columns drawn near the middle where the subject is => (B, 3, size, size) in [-1, 1]."""
+    pictures = frames.batch(rng.choice(train, batch_size, replace=False))
+    height, width = pictures.shape[-2:]
+    crops = []
+    for picture in pictures:
+        top = rng.integers(0, height - size + 1)
+        left = int(np.clip(rng.normal((width - size) / 2, width / 10), 0, width - size))
+        crops.append(picture[:, top : top + size, left : left + size])
+    return torch.stack(crops)
+
+
+def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Horizontal and vertical finite differences of (B, 3, H, W)."""
+    return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def main() -> None:
+    """Train, save to the work folder, scaled so that latents have unit variance."""
+    params, seed = load_section("vae"), load_section("seed")
+    frames = Frames.load()
+    train = np.flatnonzero(~frames.is_val)
+    torch.manual_seed(seed)  # initial weights
+    vae = build(params)
+
+    def compute_loss(model, step, generator):
+        rng = np.random.default_rng(generator.initial_seed())
+        if step < params["crop_steps"]:
+            pixels = draw_crops(frames, train, params["batch_size"], params["crop_size"], rng)
+        else:
+            pixels = frames.batch(rng.choice(train, params["full_batch_size"], replace=False))
+        posterior = model.encode(pixels).latent_dist  # (B, 2C, H/8, W/8)
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()  # (B, 3, H, W)
+        pixel_loss = F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels)
+        edge_loss = sum(F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True))
+        kl = posterior.kl().mean()
+        loss = pixel_loss + params["edge_weight"] * edge_loss + params["kl_weight"] * kl
+        mse = F.mse_loss(decoded, pixels).item() / 4  # pixels span 2
+        return loss, {"psnr": -10 * float(np.log10(mse)), "kl": kl.item()}
+
+    steps = params["crop_steps"] + params["full_steps"]
+    vae = fit(
+        vae, compute_loss, WORK / "vae", steps=steps, learning_rate=params["learning_rate"], seed=seed, save_every=200
+    )
+    vae.eval()
+    with torch.no_grad():
+        latents = torch.cat(
+            [vae.encode(frames.batch(part)).latent_dist.mean for part in np.split(train[:: len(train) // 256][:256], 8)]
+        )
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+    vae.save_pretrained(WORK / "vae" / "model")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""One resumable training loop for the sub-models of a base: accelerate for state, DVCLive for logs.
+
+A batch is a pure function of (seed, step): the loop hands `compute_loss` a generator seeded by both, so a run that
+was killed and resumed sees the same batches, crops and noise as one that never stopped.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from dvclive import Live
+from tqdm import tqdm
+
+LossFn = Callable[[torch.nn.Module, int, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of one step: independent of every other step, the same after a resume."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def fit(
+    model: torch.nn.Module,
+    compute_loss: LossFn,
+    work_dir: Path,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    warmup_steps: int = 200,
+    weight_decay: float = 0.01,
+    ema_decay: float | None = None,
+    log_every: int = 50,
+    save_every: int = 500,
+) -> torch.nn.Module:
+    """Train `model` for `steps` steps under bf16 autocast and return it, with EMA weights if `ema_decay` is set.
+
+    `compute_loss(model, step, generator)` gives the loss and a dict of figures to log. State goes to
+    `work_dir/state` every `save_every` steps; the same call picks it up again. Logs go to `work_dir/dvclive`.
+    """
+    accelerator = Accelerator(
+        mixed_precision="bf16",
+        project_config=ProjectConfiguration(project_dir=str(work_dir)),
+        step_scheduler_with_optimizer=False,
+    )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    ema = EMAModel(parameters, decay=ema_decay, use_ema_warmup=True, power=0.75) if ema_decay else None
+    if ema is not None:
+        accelerator.register_for_checkpointing(ema)
+
+    state_dir = work_dir / "state"
+    first = 0
+    if (state_dir / "step.txt").exists():
+        accelerator.load_state(str(state_dir))
+        first = int((state_dir / "step.txt").read_text())
+    sums: dict[str, float] = {}
+    started = time.time()
+    with Live(str(work_dir / "dvclive"), resume=first > 0, save_dvc_exp=False, report=None, dvcyaml=None) as live:
+        for step in tqdm(range(first, steps), initial=first, total=steps, desc=work_dir.name, mininterval=10):
+            with accelerator.autocast():
+                loss, figures = compute_loss(model, step, step_generator(seed, step))
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            if ema is not None:
+                ema.step(parameters)
+
+            for name, value in {"loss": loss.item(), **figures}.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if (step + 1) % log_every == 0:
+                live.step = step + 1
+                for name, value in sums.items():
+                    live.log_metric(f"train/{name}", value / log_every)
+                live.log_metric("train/steps_per_s", (step + 1 - first) / (time.time() - started))
+                live.make_summary()
+                sums = {}
+            if (step + 1) % save_every == 0:
+                save_state(accelerator, state_dir, step + 1)
+    if ema is not None:
+        ema.copy_to(parameters)
+    return accelerator.unwrap_model(model)
+
+
+def save_state(accelerator: Accelerator, state_dir: Path, step: int) -> None:
+    """Replace the saved state as a whole, so that a kill at any moment leaves one complete state behind."""
+    fresh, old = state_dir.with_name("state.new"), state_dir.with_name("state.old")
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    accelerator.save_state(str(fresh))
+    (fresh / "step.txt").write_text(str(step))
+    if state_dir.exists():
+        state_dir.rename(old)
+    fresh.rename(state_dir)
+    shutil.rmtree(old, ignore_errors=True)
