@@ -1,6 +1,4 @@
-"""Stage `encode`: VAE latents and image-prompt features of every frame, once, into arrays that training maps from disk."""
-
-import os
+"""Stage `encode`: VAE latents and image-prompt features of every frame, once, in arrays mapped from disk."""
 
 import numpy as np
 import torch
@@ -41,7 +39,7 @@ def main() -> None:
                 arrays[name][rows] = values.to(torch.float16).numpy()
     for name, array in arrays.items():
         array.flush()
-        os.replace(out / f"{name}.partial.npy", out / f"{name}.npy")
+        (out / f"{name}.partial.npy").replace(out / f"{name}.npy")
 
 
 if __name__ == "__main__":

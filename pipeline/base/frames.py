@@ -1,10 +1,9 @@
 """Stage `frames`: decode the rendered scenes into one array of pictures and one table of captions.
 
-Training reads single frames in random order, which a video cannot give; the array is memory-mapped by the stages after it.
+Training reads single frames in random order, which a video cannot give; the stages after it map the array from disk.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def main() -> None:
         frames = np.concatenate([decode(video) for video in sorted(scene.glob("cam*.mp4"))])
         pixels[number * per_scene : (number + 1) * per_scene] = frames
     pixels.flush()
-    os.replace(partial, out / "pixels.npy")
+    partial.replace(out / "pixels.npy")
     table = {
         "scene": np.repeat(np.arange(len(scenes)), per_scene).tolist(),
         "caption": np.repeat([known.index(caption) for caption in captions], per_scene).tolist(),

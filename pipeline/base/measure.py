@@ -99,8 +99,7 @@ def main() -> None:
     )
     pipe.set_ip_adapter_scale(1.0)
     pipe_inputs = {"prompt": [""] * len(chosen), "ip_adapter_image": to_images(truth)}
-    unguided = {name: values for name, values in pipe_inputs.items()}
-    from_image = generate(lambda **kw: pipe(guidance_scale=1.0, **kw), **run, **unguided)
+    from_image = generate(lambda **kw: pipe(guidance_scale=1.0, **kw), **run, **pipe_inputs)
 
     metrics = {
         "vae.psnr": peak_signal_noise_ratio(decoded, truth, data_range=(-1.0, 1.0), dim=(1, 2, 3)).item(),

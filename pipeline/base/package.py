@@ -1,4 +1,4 @@
-"""Stage `package`: everything the base is made of, in Stable Diffusion layout, in half precision, in `data/base/mini`."""
+"""Stage `package`: the whole base in Stable Diffusion layout and half precision, in `data/base/mini`."""
 
 import json
 import shutil

@@ -10,7 +10,6 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterPlusImageProjection, MultiIPAdapterImageProjection
 from frames import Frames
-from torch.nn import functional as F
 from trainer import fit
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from work import WORK, load_section
