@@ -40,6 +40,7 @@ class Paths:
     shards: Path
     base: str  # a local folder or a Hub id
     adapter: Path
+    live: Path  # DVCLive's logs of the training
     metrics: Path
     plots: Path
     reports: Path
@@ -124,12 +125,49 @@ class WriteShards:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Train:
-    """Shards to an adapter."""
+class Dropout:
+    """How often each condition is dropped in training."""
 
+    text: Fraction
+    image: Fraction
+    time: Fraction
+    view: Fraction
+    all: Fraction
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Train:
+    """Shards to an adapter: the form of the adapter, then the training."""
+
+    preset: str
+    ip_adapter: str | None
+    bypass_norm: Literal["unit", "base"]
+    view_encoding: Literal["spherical", "matrix"]
+    displacement_tokens: Count
+    num_frequencies: PositiveInt
+    hidden_width: PositiveInt
+    sigma_time: NonNegativeFloat
+    sigma_view: NonNegativeFloat
+    sigma_timesteps: NonNegativeFloat
+    sigma_layer: NonNegativeFloat
+    trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens"]], Field(min_length=1)]
     batch_size: PositiveInt
     max_steps: PositiveInt
     learning_rate: PositiveFloat
+    image_prompt_learning_rate: PositiveFloat
+    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
+    warmup_steps: Count
+    weight_decay: NonNegativeFloat
+    max_grad_norm: PositiveFloat
+    timestep_bias: NonNegativeFloat
+    dropout: Dropout
+    log_every: PositiveInt
+    validate_every: PositiveInt
+    sample_every: PositiveInt
+    checkpoint_every: PositiveInt
+    num_val_pairs: Count
+    gap_timesteps: Annotated[list[Count], Field(min_length=1)]
+    num_workers: Count
 
 
 @dataclass(frozen=True, config=_STRICT)

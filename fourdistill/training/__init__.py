@@ -1,0 +1,1 @@
+"""Distillation: the frozen base learns nothing, the adapter learns to steer it by the standard DDPM loss."""

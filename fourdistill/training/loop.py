@@ -1,0 +1,225 @@
+"""The training loop: accelerate, DVCLive, condition gaps from the first step, checkpoints that resume by themselves."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from PIL import Image
+from tqdm import tqdm
+
+from fourdistill.data.loader import Batch, make_loader
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base import BaseModel
+from fourdistill.training.batches import drop_conditions, make_conditions, move
+from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.gaps import measure_gaps
+from fourdistill.training.loss import sample_timesteps
+from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.step import Denoiser
+
+DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
+
+
+def train(
+    shards: Path,
+    base: BaseModel,
+    adapter: Adapter,
+    settings: TrainingSettings,
+    *,
+    adapter_folder: Path,
+    live_folder: Path,
+    checkpoint_folder: Path,
+    draw_samples: DrawSamples | None = None,
+) -> dict[str, float]:
+    """Train `adapter` on the pairs in `shards`, save it to `adapter_folder`, and return the last validation.
+
+    Metrics go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in `checkpoint_folder` when it is
+    called again with the same arguments, with the same batches and draws as if it had not been interrupted.
+    """
+    checkpoints = Checkpoints(checkpoint_folder, live_folder, fingerprint(shards, adapter, settings))
+    accelerator = start_accelerator(live_folder, resume=checkpoints.restore_live())
+    base.to(accelerator.device)
+    optimizer = make_optimizer(adapter, settings)
+    lr_scheduler = get_scheduler(
+        settings.lr_scheduler, optimizer, settings.warmup_steps * accelerator.num_processes,
+        settings.max_steps * accelerator.num_processes,
+    )  # fmt: skip
+    prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
+    step = checkpoints.resume(accelerator)
+    run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
+    run.load_validation(shards)
+    if step == 0:
+        run.validate(0)
+
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    adapter.train()
+    progress = tqdm(total=settings.max_steps, initial=step, desc="train", unit="step", smoothing=0.05)
+    for batch in run.train_batches(shards, step):
+        loss = run.loss(batch, step)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+        optimizer.step()
+        lr_scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        progress.update()
+        run.log(step, loss, lr_scheduler.get_last_lr()[0])
+        if step % settings.validate_every == 0 or step == settings.max_steps:
+            run.validate(step)
+        if step % settings.sample_every == 0 or step == settings.max_steps:
+            run.sample()
+        if step % settings.checkpoint_every == 0 and step < settings.max_steps:
+            checkpoints.save(accelerator, step)
+    progress.close()
+
+    if accelerator.is_main_process:
+        adapter.save(adapter_folder, {"steps": step, **asdict(settings), "validation": run.validation})
+        checkpoints.clear()
+    accelerator.end_training()
+    return run.validation
+
+
+class Run:
+    """One training run between its parts: batches and draws in, losses and metrics out."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        base: BaseModel,
+        adapter: Adapter,
+        prepared: torch.nn.Module,
+        settings: TrainingSettings,
+        draw_samples: DrawSamples | None,
+    ):
+        self.accelerator, self.base, self.adapter, self.settings = accelerator, base, adapter, settings
+        self.denoiser = Denoiser.of(base, prepared)
+        self.draw_samples = draw_samples
+        self.view_encoding = adapter.config.settings.view_encoding
+        self.validation_batches: list[Batch] = []
+        self.validation: dict[str, float] = {}
+        self.window: list[torch.Tensor] = []  # losses since the last log
+        self.window_start = time.perf_counter()
+
+    def load_validation(self, shards: Path) -> None:
+        """Keep the first validation batches; the same ones in every run of one seed."""
+        count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
+        if count:
+            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
+            self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, count // size)]
+
+    def train_batches(self, shards: Path, step: int) -> Iterator[Batch]:
+        """Training batches from `step` to the end; those of earlier steps are read and skipped."""
+        settings = self.settings
+        loader = make_loader(
+            shards, "train", settings.batch_size, seed=settings.seed, shuffle=True, num_workers=settings.num_workers
+        )
+        count = step
+        for batch in islice(loader, step, settings.max_steps):
+            yield move(batch, self.accelerator.device)
+            count += 1
+        if count < settings.max_steps:
+            raise InputError(f"{shards}: train: expected at least one full batch of {settings.batch_size} pairs")
+
+    def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        """The mean loss of a batch. Dropouts, noise and timesteps follow from (seed, step) alone."""
+        settings, device = self.settings, batch.target_latents.device
+        seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
+        generator = torch.Generator().manual_seed(seed)
+        conditions = make_conditions(batch, self.view_encoding)
+        conditions, captions = drop_conditions(conditions, batch.caption, settings.dropout, generator)
+        noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
+        timesteps = sample_timesteps(
+            len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
+        ).to(device)
+        return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
+
+    def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
+        """Log the mean training loss and the speed every `log_every` steps."""
+        self.window.append(loss.detach())
+        if step % self.settings.log_every:
+            return
+        seconds = time.perf_counter() - self.window_start
+        samples = len(self.window) * self.settings.batch_size * self.accelerator.num_processes
+        values = {"train.loss": torch.stack(self.window).mean().item(), "train.lr": lr}
+        self.accelerator.log({**values, "train.samples_per_s": samples / seconds}, step=step)
+        self.window, self.window_start = [], time.perf_counter()
+
+    def validate(self, step: int) -> None:
+        """Log validation losses and condition gaps."""
+        if not self.validation_batches:
+            return
+        started = time.perf_counter()
+        self.adapter.eval()
+        settings = self.settings
+        self.validation = measure_gaps(
+            self.denoiser, self.validation_batches, self.view_encoding, settings.gap_timesteps, settings.seed
+        )
+        self.adapter.train()
+        self.accelerator.log(self.validation, step=step)
+        gaps = {name: value for name, value in self.validation.items() if name.startswith("gap.")}
+        tqdm.write(f"step {step}: val.loss {self.validation['val.loss']:.4f}  gaps " + format_gaps(gaps))
+        self.window_start += time.perf_counter() - started
+
+    def sample(self) -> None:
+        """Log a contact sheet of generated images."""
+        if self.draw_samples is None or not self.accelerator.is_main_process:
+            return
+        started = time.perf_counter()
+        self.adapter.eval()
+        image = self.draw_samples(self.base, self.adapter)
+        self.adapter.train()
+        if image is not None:
+            live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
+            live.log_image("samples.png", image)
+        self.window_start += time.perf_counter() - started
+
+
+def start_accelerator(live_folder: Path, *, resume: bool) -> Accelerator:
+    """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
+    accelerator = Accelerator(log_with="dvclive")
+    live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
+    accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
+    return accelerator
+
+
+def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW on the groups that are trained; the others are frozen."""
+    rates = {"image_prompt": settings.image_prompt_learning_rate}
+    groups = []
+    for name, parameters in adapter.parameter_groups().items():
+        for parameter in parameters:
+            parameter.requires_grad_(name in settings.trainable)
+        if name in settings.trainable and parameters:
+            groups.append({"params": parameters, "lr": rates.get(name, settings.learning_rate)})
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def fingerprint(shards: Path, adapter: Adapter, settings: TrainingSettings) -> dict[str, Any]:
+    """What a checkpoint must agree with: settings, data, and the adapter's initial weights (so also the base's)."""
+    index = shards / "index.json"
+    if not index.is_file():
+        raise InputError(f"{index}: expected the index of the shards to train on")
+    weights = hashlib.sha256()
+    for value in adapter.state_dict().values():
+        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "settings": asdict(settings),
+        "adapter": asdict(adapter.config),
+        "initial_weights": weights.hexdigest(),
+        "shards": hashlib.sha256(index.read_bytes()).hexdigest(),
+    }
+
+
+def format_gaps(gaps: dict[str, float]) -> str:
+    """`image 0.12/0.34/0.56  time …`: the gaps in the order of their noise levels."""
+    names = dict.fromkeys(name.split(".")[1] for name in gaps)
+    levels = {name: [f"{v:.4f}" for key, v in gaps.items() if key.split(".")[1] == name] for name in names}
+    return "  ".join(f"{name} {'/'.join(values)}" for name, values in levels.items())

@@ -1,0 +1,75 @@
+"""What a training run is told: plain values, and presets over them."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import TRAINABLE
+
+
+@dataclass(frozen=True)
+class DropoutRates:
+    """How often each condition is dropped, independently of the others, and how often all of them are."""
+
+    text: float = 0.1
+    image: float = 0.05
+    time: float = 0.1
+    view: float = 0.1
+    all: float = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The knobs of the training loop; every random choice follows from `seed`."""
+
+    seed: int = 0
+    batch_size: int = 32
+    max_steps: int = 1000
+    trainable: tuple[str, ...] = TRAINABLE  # groups of parameters, see `Adapter.parameter_groups`
+    learning_rate: float = 1e-3  # of the mappers and displacement tokens
+    image_prompt_learning_rate: float = 3e-4
+    lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    timestep_bias: float = 0.0  # 0: uniform; b: density of t/T proportional to (t/T)^b, favours high noise
+    dropout: DropoutRates = DropoutRates()
+    log_every: int = 10  # steps
+    validate_every: int = 250
+    sample_every: int = 1000
+    checkpoint_every: int = 250
+    num_val_pairs: int = 64
+    gap_timesteps: tuple[int, ...] = (500, 700, 900)  # the noise levels of the condition gaps
+    num_workers: int = 0
+
+    def __post_init__(self):
+        unknown = sorted(set(self.trainable) - set(TRAINABLE))
+        if unknown or not self.trainable:
+            raise InputError(f"train: trainable: expected some of {', '.join(TRAINABLE)}, got {list(self.trainable)}")
+
+
+# A preset's values go over those of the params section. `seed` is the original's setting: mappers only, no
+# displacement in the image prompt, no condition dropout, uniform timesteps, constant learning rate.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "seed": {
+        "trainable": ("mappers",),
+        "displacement_tokens": 0,
+        "dropout": DropoutRates(0, 0, 0, 0, 0),
+        "timestep_bias": 0.0,
+        "lr_scheduler": "constant",
+        "warmup_steps": 0,
+    },
+}
+
+
+def apply_preset(preset: str, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with those of a preset over them; raises `InputError` for an unknown preset."""
+    if preset not in PRESETS:
+        raise InputError(f"train: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    return values | PRESETS[preset]
+
+
+def pick(settings_class: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `values` that are fields of a settings dataclass."""
+    return {f.name: values[f.name] for f in fields(settings_class) if f.name in values}

@@ -1,0 +1,52 @@
+"""One training step's mathematics, shared by training, validation and the condition gaps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from fourdistill.models.base import BaseModel
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.text import PromptEncoder
+from fourdistill.training.loss import ddpm_loss, prediction_target
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The frozen base with the adapter in front of it, as a loss per sample."""
+
+    base: BaseModel
+    adapter: nn.Module  # an `Adapter`, maybe wrapped for distributed training
+    schedule: DDPMScheduler
+    encode_prompts: PromptEncoder
+
+    @classmethod
+    def of(cls, base: BaseModel, adapter: nn.Module) -> "Denoiser":
+        """A denoiser on the base's own noise schedule, whichever sampler it ships with."""
+        schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
+        return cls(base, adapter, schedule, PromptEncoder(base.tokenizer, base.text_encoder))
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T of the base's noise schedule."""
+        return self.schedule.config["num_train_timesteps"]
+
+    def losses(
+        self,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditions: Conditions,
+        captions: list[str],
+    ) -> torch.Tensor:
+        """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,)."""
+        # Noise the target frame's latents.
+        noisy_latents = self.schedule.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
+        # Condition on the prompt, v* per layer, and frame j's image tokens.
+        prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
+        conditioning = self.adapter(self.base.text_encoder, prompt_embeds, conditions, timesteps)
+        # Predict, and compare with what the base was trained to predict.
+        noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
+        return ddpm_loss(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))

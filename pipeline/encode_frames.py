@@ -1,0 +1,24 @@
+"""Stage `encode_frames`: VAE latents and image embeddings, once per frame."""
+
+from functools import partial
+
+from fourdistill.config import Params
+from fourdistill.data.features import encode_frames
+from fourdistill.models import base as base_model
+from fourdistill.stage import run_stage
+
+
+def main(params: Params) -> None:
+    """Encode every frame of the frames table by the base's VAE and image encoder."""
+    base = base_model.load_base(params.paths.base, with_ip_adapter=False)
+    encode_frames(
+        params.paths.frames_table,
+        params.paths.frames,
+        params.paths.features,
+        partial(base_model.encode_frames, base),
+        params.encode_frames.batch_size,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
