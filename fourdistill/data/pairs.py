@@ -228,7 +228,7 @@ def _write_reports(
         histogram.writerow(["split", "kind", "gap", "pairs"])
         for split, (target, source, kinds) in drawn.items():
             gaps = frames.frame_index[source] - frames.frame_index[target]
-            distinct = len(np.unique(np.stack([target, source]), axis=1).T) if len(target) else 0
+            distinct = len(np.unique(target * len(frames.time) + source))
             report[split] = {"pairs": len(target), "distinct": distinct} | {
                 kind: int((kinds == index).sum()) for index, kind in enumerate(KINDS)
             }

@@ -1,0 +1,21 @@
+"""Stage `write_shards`: pairs, frames and features to tars that stock WebDataset reads."""
+
+from fourdistill.config import Params
+from fourdistill.data.shards import write_shards
+from fourdistill.stage import run_stage
+
+
+def main(params: Params) -> None:
+    """Pack paths.pairs_table with its frames and features into paths.shards, with an index.json."""
+    section, paths = params.write_shards, params.paths
+    write_shards(
+        paths.pairs_table,
+        paths.frames,
+        paths.features if section.features else None,
+        paths.shards,
+        shard_size_mb=section.shard_size_mb,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
