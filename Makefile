@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine with Python 3.10 or newer: `make repro` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := dev,scenes
+
+# The stages call `python`: let it be the environment's, whether or not it is activated.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test check format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+# Runs again only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(INSTALLED) ## Create .venv with the exact versions of constraints.txt
+
+repro: $(INSTALLED) ## Run the whole pipeline, from raw video to metrics and pictures
+	dvc repro
+	@echo
+	@dvc metrics show metrics.json
+	@echo
+	@echo "adapter:  models/adapter/"
+	@echo "metrics:  metrics.json"
+	@echo "pictures: reports/"
+
+test: $(INSTALLED) ## Run all tests (two at a time, each on one core)
+	python -m pytest -n 2 --dist loadfile
+
+check: $(INSTALLED) ## Lint, formatting and types, as CI runs them
+	ruff check
+	ruff format --check
+	basedpyright
+
+format: $(INSTALLED) ## Mend formatting and what the linter can mend
+	ruff check --fix
+	ruff format
+
+clean: ## Remove the environment and the caches of tools (not DVC's cache)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis fourdistill.egg-info
