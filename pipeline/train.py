@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-import numpy as np
 import torch
 from PIL import Image
 
 from fourdistill.config import Params
-from fourdistill.data.loader import Batch, make_loader
+from fourdistill.data.loader import list_splits, make_loader
+from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
@@ -43,28 +43,24 @@ def main(params: Params) -> None:
 
 def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
-    loader = make_loader(params.paths.shards, "val", NUM_SAMPLES, seed=params.seed, shuffle=True, epochs=1)
-    batch = next(iter(loader), None)
-    if batch is None:
+    shards, seed = params.paths.shards, params.seed
+    if "val" not in list_splits(shards):
         return None
+    batch = next(iter(make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True)))
     pipe = FourDistillPipeline.from_parts(base, adapter)
-    arguments = displacement(batch, adapter.config.settings.view_encoding)
-    return draw_sheet(pipe, batch.source_embeds, batch.target_latents, arguments, seed=params.seed)
+    sources, targets = (to_pictures(images) for images in (batch.source_images, batch.target_images))
+    arguments = displacement_arguments(
+        adapter.config.settings.view_encoding,
+        time=(batch.delta_time, batch.has_time),
+        spherical=(batch.delta_spherical, batch.has_view),
+        relative_pose=(batch.relative_pose, batch.has_view),
+    )
+    return draw_sheet(pipe, sources, targets, arguments, seed=seed)
 
 
-def displacement(batch: Batch, view_encoding: str) -> dict[str, list]:
-    """The displacements of a batch as arguments of the pipeline, in the form that the adapter was trained on."""
-    if view_encoding == "matrix":
-        views = {"relative_pose": batch.relative_pose.unflatten(-1, (3, 4)).numpy()}
-    else:
-        azimuth, elevation, radius = batch.delta_spherical.numpy().T
-        views = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": radius}
-    present = {name: (values, batch.has_view) for name, values in views.items()}
-    present["time"] = (batch.delta_time.numpy(), batch.has_time)
-    return {
-        name: [value if has else None for value, has in zip(values, mask.tolist(), strict=True)]
-        for name, (values, mask) in present.items()
-    }
+def to_pictures(images: torch.Tensor | None) -> list[Image.Image]:
+    """(B, 3, H, W) uint8 => B pictures."""
+    return [] if images is None else [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
 
 
 if __name__ == "__main__":

@@ -80,18 +80,31 @@ def make_loader(
     return DataLoader(dataset, batch_size=None, num_workers=num_workers) if num_workers else dataset
 
 
+def list_splits(shards: str | Path) -> set[str]:
+    """The splits that have samples, by the index. Raises `InputError` where it is missing or no index."""
+    return {entry["split"] for entry in _read_index(Path(shards))["shards"]}
+
+
+def _read_index(shards: Path) -> dict[str, Any]:
+    """`index.json` with the keys that reading needs."""
+    path = shards / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "features": index["features"],
+            "shards": [{"name": entry["name"], "split": entry["split"]} for entry in index["shards"]],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: expected the index that write_shards writes: {error}") from error
+
+
 def _list_tars(shards: Path, split: str) -> list[str]:
     """Paths of a split's tars, by the index; its names are checked, never followed elsewhere."""
     if split not in SPLITS:
         raise InputError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    index_path = shards / INDEX
-    try:
-        index = json.loads(index_path.read_text(encoding="utf-8"))
-        names = [entry["name"] for entry in index["shards"] if entry["split"] == split]
-        has_features = index["features"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{index_path}: expected the index that write_shards writes: {error}") from error
-    if not has_features:
+    index, index_path = _read_index(shards), shards / INDEX
+    names = [entry["name"] for entry in index["shards"] if entry["split"] == split]
+    if not index["features"]:
         raise InputError(f"{index_path}: features: expected shards with features; set write_shards.features: true")
     if not names:
         raise InputError(f"{index_path}: expected shards of split {split}, found none; see build_pairs.num_pairs")

@@ -58,6 +58,30 @@ def check_pose(relative_pose: ArrayLike) -> Array:
     return pose
 
 
+def displacement_arguments(
+    view_encoding: str,
+    *,
+    time: tuple[ArrayLike, ArrayLike],
+    spherical: tuple[ArrayLike, ArrayLike],
+    relative_pose: tuple[ArrayLike, ArrayLike],
+) -> dict[str, list]:
+    """Displacements of a batch of pairs => keyword arguments of the pipeline, in the form an adapter was trained on.
+
+    Each is (values, present (B,)): time (B,), spherical (B, 3) in radians and over the scale, relative_pose (B, 12).
+    """
+    arguments = {"time": time}
+    if view_encoding == "matrix":
+        arguments["relative_pose"] = (np.reshape(relative_pose[0], (-1, 3, 4)), relative_pose[1])
+    else:
+        azimuth, elevation, radius = np.asarray(spherical[0]).T
+        degrees = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": radius}
+        arguments |= {name: (values, spherical[1]) for name, values in degrees.items()}
+    return {
+        name: [value if has else None for value, has in zip(np.asarray(values), np.asarray(present), strict=True)]
+        for name, (values, present) in arguments.items()
+    }
+
+
 def broadcast(**values: Any) -> dict[str, list]:
     """Single values, lists, arrays and tensors => lists of one length, the longest; others must have 1 entry.
 

@@ -11,31 +11,22 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 
 def draw_sheet(
     pipe: FourDistillPipeline,
-    image_embeds: torch.Tensor,
-    target_latents: torch.Tensor,
+    sources: list[Image.Image],
+    targets: list[Image.Image],
     displacement: dict[str, Any],
     *,
     num_inference_steps: int = 20,
     seed: int = 0,
 ) -> Image.Image:
-    """One row per pair: generated without displacement | generated with it | the truth through the VAE.
+    """One row per pair: condition | generated | truth.
 
-    image_embeds (B, S, D) of the condition images, target_latents (B, C, h, w), `displacement` the keyword arguments
-    of the pipeline (`time`, `azimuth`, ...). Both generated columns start from the same noise.
+    `sources` and `targets` are images of one size, `displacement` the keyword arguments of the pipeline (`time`,
+    `azimuth`, ...), a list of one value per pair each.
     """
-    count = len(image_embeds)
     pipe.set_progress_bar_config(disable=True)
-    columns = []
-    for arguments in ({}, displacement):
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-        columns.append(
-            pipe(
-                image_embeds=image_embeds,
-                num_inference_steps=num_inference_steps,
-                generator=generators,
-                **arguments,
-            ).images
-        )
-    with torch.no_grad():
-        columns.append(pipe.decode(target_latents.to(pipe.device, pipe.unet.dtype), "pil"))
-    return make_image_grid([image for row in zip(*columns, strict=True) for image in row], rows=count, cols=3)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(sources))]
+    steps = num_inference_steps
+    generated = pipe(image=sources, num_inference_steps=steps, generator=generators, **displacement).images
+    rows = zip(sources, generated, targets, strict=True)
+    size = sources[0].size
+    return make_image_grid([image.resize(size) for row in rows for image in row], rows=len(sources), cols=3)

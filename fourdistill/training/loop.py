@@ -14,7 +14,7 @@ from diffusers.optimization import get_scheduler
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, make_loader
+from fourdistill.data.loader import Batch, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
@@ -49,9 +49,11 @@ def train(
     base.to(accelerator.device)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
-        settings.lr_scheduler, optimizer, settings.warmup_steps * accelerator.num_processes,
-        settings.max_steps * accelerator.num_processes,
-    )  # fmt: skip
+        settings.lr_scheduler,
+        optimizer,
+        num_warmup_steps=settings.warmup_steps * accelerator.num_processes,
+        num_training_steps=settings.max_steps * accelerator.num_processes,
+    )
     prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
     step = checkpoints.resume(accelerator)
     run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
@@ -109,9 +111,9 @@ class Run:
         self.window_start = time.perf_counter()
 
     def load_validation(self, shards: Path) -> None:
-        """Keep the first validation batches; the same ones in every run of one seed."""
+        """Keep some validation batches, the same ones in every run of one seed; none where there is no such split."""
         count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
-        if count:
+        if count and "val" in list_splits(shards):
             loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, count // size)]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import SOURCE, broadcast, view_displacement
+from fourdistill.inference.displacement import SOURCE, broadcast, displacement_arguments, view_displacement
 
 
 def present(*values):
@@ -64,3 +64,19 @@ def test_broadcast():
     assert len(broadcast(relative_pose=np.stack([pose, pose]))["relative_pose"]) == 2
     with pytest.raises(InputError, match="time: expected 1 or 3 values, got 2"):
         broadcast(time=[0.1, 0.2], prompt=["a", "b", "c"])
+
+
+def test_pairs_become_arguments_of_the_pipeline():
+    has_time, has_view = [True, False], [False, True]
+    spherical, poses = np.array([[0, 0, 0], [np.pi / 2, 0, 0.1]]), np.arange(24.0).reshape(2, 12)
+    batch = {"time": ([0.5, 0], has_time), "spherical": (spherical, has_view), "relative_pose": (poses, has_view)}
+    arguments = displacement_arguments("spherical", **batch)
+    assert arguments == {
+        "time": [0.5, None],
+        "azimuth": [None, pytest.approx(90)],
+        "elevation": [None, 0],
+        "radius": [None, 0.1],
+    }
+    arguments = displacement_arguments("matrix", **batch)
+    assert arguments["time"] == [0.5, None] and arguments["relative_pose"][0] is None
+    assert arguments["relative_pose"][1].tolist() == poses[1].reshape(3, 4).tolist()

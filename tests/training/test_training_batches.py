@@ -1,0 +1,91 @@
+import dataclasses
+
+import pytest
+import torch
+
+from fourdistill.errors import InputError
+from fourdistill.models.conditions import Conditions
+from fourdistill.training.batches import drop_conditions
+from fourdistill.training.gaps import shuffle_condition
+from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset, pick
+
+
+def make_conditions(batch, has_time=None, has_view=None):
+    generator = torch.Generator().manual_seed(0)
+    return Conditions(
+        image_embeds=torch.randn(batch, 3, 2, generator=generator),
+        delta_time=torch.rand(batch, generator=generator),
+        has_time=torch.ones(batch, dtype=torch.bool) if has_time is None else torch.tensor(has_time),
+        view=torch.rand(batch, 4, generator=generator),
+        has_view=torch.ones(batch, dtype=torch.bool) if has_view is None else torch.tensor(has_view),
+    )
+
+
+def dropped(rates, batch=4000):
+    kept, captions = drop_conditions(make_conditions(batch), ["a"] * batch, rates, torch.Generator().manual_seed(1))
+    return torch.stack(
+        [
+            torch.tensor([caption == "" for caption in captions]),
+            (kept.image_embeds == 0).all(dim=(1, 2)),
+            ~kept.has_time,
+            ~kept.has_view,
+        ]
+    ).float()  # (4, B): text, image, time, view
+
+
+def test_conditions_are_dropped_independently():
+    rates = [0.1, 0.2, 0.3, 0.4]
+    drops = dropped(DropoutRates(*rates, all=0.0))
+    assert drops.mean(dim=1).tolist() == pytest.approx(rates, abs=0.03)
+    correlation = torch.corrcoef(drops) - torch.eye(4)
+    assert correlation.abs().max() < 0.06
+
+
+def test_all_drops_everything_together():
+    drops = dropped(DropoutRates(0, 0, 0, 0, all=0.25))
+    assert drops.mean(dim=1).tolist() == pytest.approx([0.25] * 4, abs=0.03)
+    assert (drops == drops[0]).all()
+    assert dropped(DropoutRates(0, 0, 0, 0, 0)).sum() == 0
+
+
+def test_dropping_never_adds_a_condition():
+    conditions = make_conditions(3, [True, False, False], [False, True, False])
+    kept, captions = drop_conditions(conditions, ["a", "", "b"], DropoutRates(0, 0, 0, 0, 0), torch.Generator())
+    assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
+    assert captions == ["a", "", "b"]
+    assert torch.equal(kept.image_embeds, conditions.image_embeds)
+
+
+@pytest.mark.parametrize(("name", "field"), [("image", "image_embeds"), ("time", "delta_time"), ("view", "view")])
+def test_shuffling_moves_one_condition_and_nobody_keeps_its_own(name, field):
+    conditions = make_conditions(6, [True, False, True, True, False, True], [True] * 5 + [False])
+    shuffled, has = shuffle_condition(conditions, name, torch.Generator().manual_seed(0))
+    for other in dataclasses.fields(conditions):
+        before, after = getattr(conditions, other.name), getattr(shuffled, other.name)
+        if other.name != field:
+            assert torch.equal(before, after)
+            continue
+        same = (before == after).flatten(1).all(dim=1) if before.ndim > 1 else before == after
+        assert torch.equal(same, ~has)
+        assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
+
+
+def test_a_condition_of_one_sample_cannot_be_shuffled():
+    _, has = shuffle_condition(make_conditions(3, [False, True, False]), "time", torch.Generator())
+    assert not has.any()
+
+
+def test_presets():
+    values = {"displacement_tokens": 4, "trainable": ("mappers", "image_prompt"), "max_steps": 7}
+    assert apply_preset("default", values) == values
+    seed = apply_preset("seed", values)
+    assert seed["trainable"] == ("mappers",) and seed["displacement_tokens"] == 0 and seed["max_steps"] == 7
+    assert TrainingSettings(**pick(TrainingSettings, seed)).dropout == DropoutRates(0, 0, 0, 0, 0)
+    with pytest.raises(InputError, match=r"train: preset: expected one of default, seed, got 'best'"):
+        apply_preset("best", values)
+    assert set(PRESETS) == {"default", "seed"}
+
+
+def test_unknown_parameter_groups_are_named():
+    with pytest.raises(InputError, match=r"train: trainable: .*got \['unet'\]"):
+        TrainingSettings(trainable=("unet",))

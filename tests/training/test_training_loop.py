@@ -1,0 +1,168 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.base import load_base
+from fourdistill.training import loop
+from fourdistill.training.loop import train
+from fourdistill.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(
+    batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
+    num_val_pairs=4, gap_timesteps=(500, 900),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def noise_shards(tmp_path_factory):
+    return write_toy_shards(tmp_path_factory.mktemp("toy") / "shards", noise_target)
+
+
+def run(shards, base, folder: Path, settings=SETTINGS, **kwargs):
+    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    validation = train(
+        shards,
+        base,
+        adapter,
+        settings,
+        adapter_folder=folder / "adapter",
+        live_folder=folder / "live",
+        checkpoint_folder=folder / "checkpoint",
+        **kwargs,
+    )
+    return adapter, validation
+
+
+def assert_same_weights(first, second):
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(monkeypatch, steps):
+    """Make the training die at the start of step `steps`, like a killed process."""
+    original = loop.Run.loss
+
+    def loss(self, batch, step):
+        if step == steps:
+            raise Killed
+        return original(self, batch, step)
+
+    monkeypatch.setattr(loop.Run, "loss", loss)
+
+
+def test_training_changes_what_is_trainable_and_saves_an_adapter(noise_shards, base, tmp_path):
+    settings = dataclasses.replace(SETTINGS, trainable=("mappers",))
+    before = {name: value.clone() for name, value in base.unet.state_dict().items()}
+    fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0)).state_dict()
+    adapter, validation = run(noise_shards, base, tmp_path, settings)
+    assert all(torch.equal(value, base.unet.state_dict()[name]) for name, value in before.items())
+    changed = {
+        name.split(".")[0] for name, value in adapter.state_dict().items() if not torch.equal(value, fresh[name])
+    }
+    assert changed == {"time_mapper", "view_mapper"}
+    loaded = Adapter.load(tmp_path / "adapter", base)
+    assert_same_weights(adapter, loaded)
+    assert loaded.config.training["steps"] == 6
+    assert loaded.config.training["validation"] == validation
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
+    run(noise_shards, base, tmp_path, draw_samples=lambda base, adapter: Image.new("RGB", (8, 8)))
+    plots = tmp_path / "live" / "plots"
+    rows = (plots / "metrics" / "gap.image.t900.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["step", "0", "3", "6"]
+    losses = (plots / "metrics" / "train.loss.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in losses] == ["step", "2", "4", "6"]
+    metrics = json.loads((tmp_path / "live" / "metrics.json").read_text())
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["train.samples_per_s"] > 0 and metrics["train.lr"] == 0  # cosine ends at zero
+    gaps = {name for name in metrics if name.startswith("gap.")}
+    assert gaps == {f"gap.{name}.t{t}" for name in ("image", "time", "view") for t in (500, 900)}
+    assert {"val.loss", "val.loss.t500", "val.loss.t900"} < set(metrics)
+    assert (plots / "images" / "samples.png").is_file()
+
+
+@pytest.mark.parametrize("killed_at", [3, 5])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(noise_shards, base, tmp_path, monkeypatch, killed_at):
+    straight, validation = run(noise_shards, base, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        kill_after(patch, killed_at)
+        with pytest.raises(Killed):
+            run(noise_shards, base, tmp_path / "killed")
+    assert [path.name for path in (tmp_path / "killed" / "checkpoint").iterdir()] == ["step-00000003"]
+    assert not (tmp_path / "killed" / "adapter").exists()
+    resumed, resumed_validation = run(noise_shards, base, tmp_path / "killed")
+    assert_same_weights(straight, resumed)
+    assert resumed_validation == validation
+    logs = "live/plots/metrics/gap.image.t900.tsv"
+    steps = [row.split("\t")[0] for row in (tmp_path / "killed" / logs).read_text().splitlines()]
+    assert steps == ["step", "0", "3", "6"]
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(noise_shards, base, tmp_path, monkeypatch):
+    other = dataclasses.replace(SETTINGS, learning_rate=5e-3)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 5)
+        with pytest.raises(Killed):
+            run(noise_shards, base, tmp_path, other)
+    fresh, _ = run(noise_shards, base, tmp_path)
+    straight, _ = run(noise_shards, base, tmp_path / "straight")
+    assert_same_weights(fresh, straight)
+
+
+def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):
+    (tmp_path / "checkpoint" / ".incomplete").mkdir(parents=True)
+    resumed, _ = run(noise_shards, base, tmp_path)
+    straight, _ = run(noise_shards, base, tmp_path / "straight")
+    assert_same_weights(resumed, straight)
+
+
+def test_missing_shards_are_one_clear_line(base, tmp_path):
+    with pytest.raises(InputError, match=r"index\.json: expected the index of the shards"):
+        run(tmp_path, base, tmp_path)
+
+
+def time_only(index, rng):
+    pair = toy_pair(index, rng)
+    gap = (-1.0, -0.5, 0.5, 1.0)[index % 4]
+    absent = {"relative_pose": None, "delta_azimuth": None, "delta_elevation": None, "delta_radius": None}
+    return pair | absent | {"kind": "time", "normalized_gap": gap}
+
+
+def gap_decides(pair, embeds):
+    """Latents that only the displacement tells: a constant plane whose level is d."""
+    return np.full((CHANNELS, SIZE, SIZE), 1.5 * pair["normalized_gap"])
+
+
+def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
+    counts = {"train": 64, "val": 32}
+    shards = write_toy_shards(tmp_path / "shards", gap_decides, counts, time_only)
+    settings = dataclasses.replace(
+        SETTINGS, batch_size=16, max_steps=150, learning_rate=3e-3, image_prompt_learning_rate=3e-3, num_val_pairs=32,
+        validate_every=1000, checkpoint_every=1000,
+    )  # fmt: skip
+    _, validation = run(shards, base, tmp_path, settings)
+    start = (tmp_path / "live/plots/metrics/gap.time.t900.tsv").read_text().splitlines()[1].split("\t")[1]
+    assert abs(float(start)) < 0.02  # an untrained adapter does not listen
+    assert validation["gap.time.t900"] > 0.1
+    assert "gap.view.t900" not in validation  # no pair has a camera displacement
