@@ -1,0 +1,134 @@
+"""One scene: a person, an outfit, a clip and cameras, all drawn from one seed => a folder in the DyNeRF layout."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from body import Body, Shape, build_body
+from cameras import Camera, jittered_cameras, poses_bounds, ring_cameras
+from captions import describe
+from clothes import draw_outfit, garment_fields, paint, thickness
+from motion import Clip, load_clip, mirror_clip, sample_clip
+from raycast import Mesh, Surroundings, render
+from skinning import Rigging, pose_body, rig_body, vertex_normals
+
+LAYOUTS = ("ring", "jittered")
+FIT_FRAMES, FIT_STRIDE = 12, 16  # how much of the motion the cameras are fitted to
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How a set of scenes is recorded; `layout` is one of `LAYOUTS`, `size` pixels a side, `crf` as x264 counts."""
+
+    seed: int
+    cameras: int
+    frames: int
+    size: int
+    layout: str
+    crf: int
+
+
+def scene_name(index: int, clip: str) -> str:
+    """Scenes sort by their index."""
+    return f"scene{index:03d}_{clip}"
+
+
+def draw_shape(generator: np.random.Generator) -> Shape:
+    """A person's build; one in seven is old."""
+    sex = str(generator.choice(["female", "male"]))
+    height = generator.normal(1.64 if sex == "female" else 1.77, 0.06)
+    shares = generator.dirichlet([0.6, 0.6, 0.6])
+    return Shape(
+        sex=sex,
+        age=str(generator.choice(["young", "old"], p=[0.86, 0.14])),
+        muscle=float(generator.uniform(0.3, 0.9)),
+        weight=float(generator.uniform(0.25, 0.9)),
+        height=float(np.clip(height, 1.48, 1.95)),
+        ancestry=(float(shares[0]), float(shares[1]), float(shares[2])),
+    )
+
+
+def write_scene(out: Path, index: int, clip_name: str, recording: Recording, wheels: Path) -> None:
+    """Render scene `index` into `out/<scene>`, whole or not at all; a scene that is there is left alone."""
+    target = out / scene_name(index, clip_name)
+    if target.exists():
+        return
+    generator = np.random.default_rng([recording.seed, index])
+    shape = draw_shape(generator)
+    outfit = draw_outfit(shape.sex, shape.age, generator)
+    body = build_body(wheels, shape)
+    fields = garment_fields(body)
+    rigging = rig_body(body)
+    dressed = Rigging(replace_vertices(body, thickness(body, fields, outfit)), rigging.alignment)
+
+    clip = load_clip(wheels, clip_name)
+    if generator.random() < 0.5:
+        clip = mirror_clip(clip)
+    phase = generator.random() if recording.layout == "jittered" else 0.0
+    seconds = clip.duration * (np.arange(recording.frames) + phase) / recording.frames
+    background = float(generator.uniform(0.74, 0.86)) * generator.uniform(0.97, 1.03, 3)
+    angle, height = generator.uniform(0, 2 * np.pi), generator.uniform(0.9, 1.6)
+    sun = np.array([np.cos(angle), height, np.sin(angle)])
+    surroundings = Surroundings(background, sun / np.linalg.norm(sun))
+
+    fit_times = np.linspace(0, clip.duration, FIT_FRAMES)
+    swept = np.concatenate([posed(dressed, clip, time)[::FIT_STRIDE] for time in fit_times])
+    if recording.layout == "ring":
+        cameras = ring_cameras(recording.cameras, recording.size, swept, shape.height)
+    else:
+        cameras = jittered_cameras(recording.cameras, recording.size, swept, shape.height, generator)
+
+    pictures = np.empty((len(cameras), recording.frames, recording.size, recording.size, 3), np.uint8)
+    for frame, time in enumerate(seconds):
+        vertices = posed(dressed, clip, time)
+        normals = vertex_normals(vertices, body.faces)
+        mesh = Mesh(vertices, normals, body.faces, fields, partial(paint, outfit=outfit))
+        for number, camera in enumerate(cameras):
+            pictures[number, frame] = render(mesh, camera, surroundings)
+    rate = Fraction(recording.frames / clip.duration).limit_denominator(1000)
+    save_scene(target, pictures, rate, cameras, swept, describe(shape, outfit, clip_name), recording.crf)
+
+
+def replace_vertices(body: Body, vertices: np.ndarray) -> Body:
+    """The same body with other resting vertices."""
+
+    return replace(body, vertices=vertices)
+
+
+def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
+    """Vertices (V, 3) at a moment of the clip, the hips kept above the origin as on a treadmill."""
+    position, rotations = sample_clip(clip, seconds)
+    return pose_body(rigging, position * [0, 1, 0], rotations)
+
+
+def save_scene(
+    target: Path, pictures: np.ndarray, rate: Fraction, cameras: list[Camera], swept: np.ndarray, caption: str, crf: int
+) -> None:
+    """Write videos, poses and caption beside the target, then move them into place together."""
+    partial_folder = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    for number, frames in enumerate(pictures):
+        encode_video(partial_folder / f"cam{number:02d}.mp4", frames, rate, crf)
+    np.save(partial_folder / "poses_bounds.npy", poses_bounds(cameras, swept))
+    (partial_folder / "caption.txt").write_text(caption + "\n")
+    os.replace(partial_folder, target)
+
+
+def encode_video(path: Path, frames: np.ndarray, rate: Fraction, crf: int) -> None:
+    """Frames (N, H, W, 3) uint8 => H.264, the same bytes every time."""
+    height, width = frames.shape[1:3]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-",
+        "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
+        "-c:v", "libx264", "-crf", str(crf), "-preset", "slow", "-pix_fmt", "yuv420p", "-threads", "1",
+        "-movflags", "+faststart", str(path),
+    ]  # fmt: skip
+    subprocess.run(command, input=frames.tobytes(), check=True)

@@ -1,0 +1,124 @@
+"""Recorded motion: clips of joint rotations, their interpolation, and the rotation of every joint in the world.
+
+Frame of a clip: +x forward, y up, +z to the person's right (right-handed). Quaternions are w, x, y, z.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from assets import motion_frames
+
+CLIPS = (
+    "backflip", "cartwheel", "crawl", "dance_a", "dance_b", "getup_facedown", "getup_faceup", "jump", "kick", "punch",
+    "roll", "run", "spin", "spinkick", "walk",
+)  # fmt: skip
+
+# Joint → (its parent, numbers in the file): four make a quaternion, one is the angle of a hinge about z.
+JOINTS = {
+    "root": (None, 4),
+    "chest": ("root", 4),
+    "neck": ("chest", 4),
+    "right_hip": ("root", 4),
+    "right_knee": ("right_hip", 1),
+    "right_ankle": ("right_knee", 4),
+    "right_shoulder": ("chest", 4),
+    "right_elbow": ("right_shoulder", 1),
+    "left_hip": ("root", 4),
+    "left_knee": ("left_hip", 1),
+    "left_ankle": ("left_knee", 4),
+    "left_shoulder": ("chest", 4),
+    "left_elbow": ("left_shoulder", 1),
+}
+JOINT_NAMES = tuple(JOINTS)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """`times` (T,) seconds from 0, `root_positions` (T, 3) metres, `rotations` (T, 13, 4) local quaternions."""
+
+    times: np.ndarray
+    root_positions: np.ndarray
+    rotations: np.ndarray
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the last."""
+        return float(self.times[-1])
+
+
+def load_clip(folder: Path, name: str) -> Clip:
+    """The clip called `name` (one of `CLIPS`) out of the wheel in `folder`."""
+    return parse_clip(motion_frames(folder, name))
+
+
+def parse_clip(frames: np.ndarray) -> Clip:
+    """Frames (T, 44) as the files have them => a clip whose hinges are quaternions like all other joints."""
+    times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
+    columns = np.split(frames[:, 4:], np.cumsum([size for _, size in JOINTS.values()])[:-1], axis=1)
+    rotations = np.stack([_hinge(part[:, 0]) if part.shape[1] == 1 else part for part in columns], axis=1)
+    return Clip(times, frames[:, 1:4], rotations / np.linalg.norm(rotations, axis=-1, keepdims=True))
+
+
+def mirror_clip(clip: Clip) -> Clip:
+    """The clip as a mirror shows it: left and right change places (reflection in the plane z = 0)."""
+    swap = {"left": "right", "right": "left"}
+    names = [f"{swap[side]}_{rest}" if rest else side for side, _, rest in (n.partition("_") for n in JOINT_NAMES)]
+    order = [JOINT_NAMES.index(name) for name in names]
+    return Clip(clip.times, clip.root_positions * [1, 1, -1], clip.rotations[:, order] * [1, -1, -1, 1])
+
+
+def sample_clip(clip: Clip, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Root position (3,) and local rotations (13, 4) at `seconds`, which is held within the clip."""
+    later = int(np.clip(np.searchsorted(clip.times, seconds, side="right"), 1, len(clip.times) - 1))
+    before, after = clip.times[later - 1], clip.times[later]
+    weight = float(np.clip((seconds - before) / (after - before), 0.0, 1.0))
+    position = (1 - weight) * clip.root_positions[later - 1] + weight * clip.root_positions[later]
+    return position, slerp(clip.rotations[later - 1], clip.rotations[later], weight)
+
+
+def world_rotations(rotations: np.ndarray) -> dict[str, np.ndarray]:
+    """Local quaternions (13, 4) => joint → world rotation (4,), each its parent's times its own."""
+    world: dict[str, np.ndarray] = {}
+    for (name, (parent, _)), local in zip(JOINTS.items(), rotations, strict=True):
+        world[name] = local if parent is None else multiply(world[parent], local)
+    return world
+
+
+def slerp(start: np.ndarray, end: np.ndarray, weight: float) -> np.ndarray:
+    """Spherical interpolation of unit quaternions (…, 4) along the shorter arc; `weight` in [0, 1]."""
+    cosine = np.sum(start * end, axis=-1, keepdims=True)
+    end = np.where(cosine < 0, -end, end)
+    angle = np.arccos(np.clip(np.abs(cosine), 0.0, 1.0))
+    sine = np.sin(angle)
+    # Below a milliradian the sine cannot be divided by; the chord is as good as the arc there.
+    safe = np.where(sine < 1e-3, 1.0, sine)
+    mix_start = np.where(sine < 1e-3, 1 - weight, np.sin((1 - weight) * angle) / safe)
+    mix_end = np.where(sine < 1e-3, weight, np.sin(weight * angle) / safe)
+    mixed = mix_start * start + mix_end * end
+    return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
+
+
+def multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Product of quaternions (4,): first `right`, then `left`."""
+    w, v = left[0], left[1:]
+    x, u = right[0], right[1:]
+    return np.concatenate([[w * x - v @ u], w * u + x * v + np.cross(v, u)])
+
+
+def rotation_matrix(quaternion: np.ndarray) -> np.ndarray:
+    """Unit quaternion (4,) => rotation matrix (3, 3)."""
+    w, x, y, z = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _hinge(angles: np.ndarray) -> np.ndarray:
+    """Angles (T,) in radians about z => quaternions (T, 4)."""
+    zeros = np.zeros_like(angles)
+    return np.stack([np.cos(angles / 2), zeros, zeros, np.sin(angles / 2)], axis=1)
