@@ -161,6 +161,6 @@ def macro_target(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def motion_frames(folder: Path, name: str) -> np.ndarray:
-    """One clip's frames (T, 44): [duration, root position 3, root quaternion wxyz 4, joints …], as the file has them."""
+    """One clip's frames (T, 44): [duration, root position 3, root quaternion wxyz 4, joints …], as in the file."""
     content = json.loads(_read_member(folder / PYBULLET.filename, f"{MOTION_ROOT}/humanoid3d_{name}.txt"))
     return np.array(content["Frames"], dtype=float)

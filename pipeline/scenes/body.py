@@ -19,7 +19,7 @@ MOTION_FROM_MESH = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
 
 @dataclass(frozen=True)
 class Shape:
-    """A person's build: `age` child, young or old; `muscle` and `weight` in [0, 1] (0.5 is average); `height` in metres.
+    """A person's build: `age` child, young or old; `muscle` and `weight` in [0, 1] (0.5 is average); `height` in m.
 
     `ancestry` holds the shares of the african, asian and caucasian targets and sums to 1.
     """

@@ -20,7 +20,7 @@ NEAREST_EYE_M = 0.12  # above the floor
 
 @dataclass(frozen=True)
 class Camera:
-    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` in pixels, `size` pixels a side, axis through the middle."""
+    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` in pixels, `size` pixels a side, axis at the middle."""
 
     c2w: np.ndarray
     focal: float
@@ -49,7 +49,7 @@ def ring_cameras(num_cameras: int, size: int, points: np.ndarray, height: float)
 def jittered_cameras(
     num_cameras: int, size: int, points: np.ndarray, height: float, generator: np.random.Generator
 ) -> list[Camera]:
-    """Cameras each with an azimuth, elevation, distance, field of view and point of aim of its own; else as the ring."""
+    """Cameras each with an azimuth, elevation, distance, field of view and point of aim of its own; else a ring."""
     centre = sweep_centre(points)
     first = generator.uniform(0, 2 * np.pi)
     cameras = []
@@ -74,7 +74,7 @@ def sweep_centre(points: np.ndarray) -> np.ndarray:
 def fitting_distance(
     points: np.ndarray, look_at: np.ndarray, direction: np.ndarray, half: float, height: float
 ) -> float:
-    """The least distance at which a camera out along `direction` sees all `points`, and a standing body is not too large.
+    """The least distance at which a camera out along `direction` sees all `points`, and a standing body is not too big.
 
     `half` is the tangent of half the field of view. A point is inside when |offset| <= (distance - nearness) · half.
     """

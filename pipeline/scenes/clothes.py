@@ -23,7 +23,10 @@ TOP_COLOURS = tuple(COLOURS)
 BOTTOM_COLOURS = ("navy", "blue", "black", "grey", "beige", "brown", "olive", "white", "maroon", "teal")
 SHOE_COLOURS = ("white", "black", "grey", "brown", "red", "navy")
 STRIPE_PARTNERS = ("white", "black", "navy", "grey", "yellow")
-HAIR_COLOURS = {"black": (34, 29, 27), "brown": (84, 56, 38), "blond": (198, 160, 96), "red": (146, 72, 38), "grey": (158, 155, 150)}  # fmt: skip
+HAIR_COLOURS = {
+    "black": (34, 29, 27), "brown": (84, 56, 38), "blond": (198, 160, 96), "red": (146, 72, 38),
+    "grey": (158, 155, 150),
+}  # fmt: skip
 SKIN_TONES = ((243, 208, 184), (229, 184, 152), (206, 158, 122), (170, 121, 84), (128, 86, 60), (88, 58, 43))
 SLEEVES = {"sleeveless": 0.06, "short-sleeved": 0.42, "long-sleeved": 0.97}  # share of the arm that is covered
 LEGS = {"shorts": 0.42, "trousers": 0.95}  # share of the leg

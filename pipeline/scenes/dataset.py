@@ -1,6 +1,5 @@
 """One scene: a person, an outfit, a clip and cameras, all drawn from one seed => a folder in the DyNeRF layout."""
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -97,7 +96,6 @@ def write_scene(out: Path, index: int, clip_name: str, recording: Recording, whe
 
 def replace_vertices(body: Body, vertices: np.ndarray) -> Body:
     """The same body with other resting vertices."""
-
     return replace(body, vertices=vertices)
 
 
@@ -118,7 +116,7 @@ def save_scene(
         encode_video(partial_folder / f"cam{number:02d}.mp4", frames, rate, crf)
     np.save(partial_folder / "poses_bounds.npy", poses_bounds(cameras, swept))
     (partial_folder / "caption.txt").write_text(caption + "\n")
-    os.replace(partial_folder, target)
+    partial_folder.replace(target)
 
 
 def encode_video(path: Path, frames: np.ndarray, rate: Fraction, crf: int) -> None:
