@@ -93,7 +93,10 @@ def _video_intrinsics(camera: Camera, size: tuple[int, int]) -> Array:
 def _input(video: Path, info: VideoInfo, plan: FramePlan) -> Any:
     """The film of a video file, upright and with square pixels."""
     # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
-    source = ffmpeg.input(f"file:{video.resolve()}", threads=plan.threads, protocol_whitelist="file")
+    # explode: without it, whether a rotten last frame is noticed depends on the timing of the decoder's threads.
+    source = ffmpeg.input(
+        f"file:{video.resolve()}", threads=plan.threads, protocol_whitelist="file", err_detect="explode"
+    )
     film = source[str(info.stream_index)]
     return film if info.square_pixels else film.filter("scale", info.width, info.height).filter("setsar", 1)
 

@@ -40,7 +40,7 @@ def encode_frames(frames_table: Path, frames_dir: Path, out_dir: Path, encode: E
             batches = []
             for start in range(0, rows.num_rows, batch_size):
                 paths = rows["path"][start : start + batch_size].to_pylist()
-                batches.append(encode([_open_image(frames_dir / path) for path in paths]))
+                batches.append(encode([open_image(frames_dir / path) for path in paths]))
                 bar.update(len(paths))
             features = {name: np.concatenate([batch[name] for batch in batches]) for name in (LATENTS, IMAGE_EMBEDS)}
             path = partial / scene / f"{camera}.safetensors"
@@ -57,7 +57,8 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
         yield scene[start].as_py(), camera[start].as_py(), table.slice(start, stop - start)
 
 
-def _open_image(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """A frame as an RGB picture; raises `InputError` naming a file that cannot be read."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")

@@ -65,9 +65,10 @@ def _timestamps(container: "av.container.InputContainer", stream: "av.VideoStrea
     times: list[Fraction] = []
     num_packets, last_s = 0, Fraction(0)
     for packet in container.demux():
-        if packet.size == 0 or packet.dts is None or packet.time_base is None:
+        if packet.size == 0 or packet.time_base is None:
             continue  # the flush at the end
-        last_s = max(last_s, packet.dts * packet.time_base)
+        ticks = packet.dts if packet.pts is None else packet.pts
+        last_s = max(last_s, (ticks or 0) * packet.time_base)
         if packet.stream_index != stream.index:
             continue
         num_packets += 1
