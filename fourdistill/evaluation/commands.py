@@ -1,0 +1,105 @@
+"""What the model is told to do in an evaluation, and which held-out pairs make a fair sample of it."""
+
+from dataclasses import dataclass
+from math import degrees
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fourdistill.data.tables import KINDS, PAIRS, read_table
+from fourdistill.errors import InputError
+
+NUM_SIZE_BINS = 4
+
+
+@dataclass(frozen=True)
+class FrameKey:
+    """One frame of the frames table."""
+
+    scene: str
+    camera: str
+    frame: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A displacement from a source frame, the condition, and the frame that a perfect model would return."""
+
+    kind: str
+    """time, view or joint."""
+    source: FrameKey
+    target: FrameKey
+    time: float | None
+    """`normalized_gap`, positive leads back in time; None for kind view."""
+    spherical: tuple[float, float, float] | None
+    """Azimuth and elevation in degrees, radius over the scene's scale, target minus source; None for kind time."""
+    relative_pose: tuple[float, ...] | None
+    """Rows of the 3x4 `source_from_target` (12,), translation over the scene's scale; None for kind time."""
+    caption: str | None
+    pair_id: int | None = None
+    """In the pairs table; None for a cell of a sweep."""
+
+    def is_large(self, large_gap: float, large_azimuth_deg: float) -> bool:
+        """Whether |time| >= `large_gap` or |azimuth| >= `large_azimuth_deg`."""
+        return (
+            abs(self.time or 0.0) >= large_gap or abs(self.spherical[0] if self.spherical else 0.0) >= large_azimuth_deg
+        )
+
+    def size(self) -> float:
+        """How far the command leads, in [0, 1]: the larger of |time| and |azimuth| over 180 degrees."""
+        return max(abs(self.time or 0.0), abs(self.spherical[0]) / 180 if self.spherical else 0.0)
+
+    def label(self) -> str:
+        """The commanded displacement in a few words, for a picture."""
+        words = [] if self.time is None else [f"d {self.time:+.2f}"]
+        if self.spherical is not None:
+            words.append(f"az {self.spherical[0]:+.0f}°")
+            words += [f"el {self.spherical[1]:+.0f}°"] if abs(self.spherical[1]) >= 0.5 else []
+        return " ".join(words)
+
+
+def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
+    """A seeded choice of held-out test pairs, balanced over kinds and over how far they lead, in order of pair_id.
+
+    Pairs of one kind whose `size` falls into one of four equal bins form a stratum; strata are drawn from in turn
+    until `num_pairs` are found or none is left. Raises `InputError` where the table has no test pair.
+    """
+    table = read_table(pairs_table, PAIRS)
+    table = table.filter(np.array(table["split"].to_pylist()) == "test")
+    if table.num_rows == 0:
+        raise InputError(f"{pairs_table}: split: expected test pairs, found none; see build_pairs.num_pairs.test")
+    strata = _strata(table)
+    rng = np.random.default_rng(seed)
+    queues = [rng.permutation(np.flatnonzero(strata == stratum)).tolist() for stratum in np.unique(strata)]
+    chosen: list[int] = []
+    while len(chosen) < num_pairs and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < num_pairs:
+                chosen.append(queue.pop())
+    return [_command(row) for row in table.take(sorted(chosen)).to_pylist()]
+
+
+def _strata(table: pa.Table) -> np.ndarray:
+    """Kind and bin of size of every pair as one number (N,)."""
+    kinds = np.array([KINDS.index(kind) for kind in table["kind"].to_pylist()])
+    gap = np.abs(table["normalized_gap"].to_numpy())  # 0 for kind view
+    azimuth = np.nan_to_num(np.abs(table["delta_azimuth"].to_numpy(zero_copy_only=False))) / np.pi
+    bins = np.minimum(np.maximum(gap, azimuth) * NUM_SIZE_BINS, NUM_SIZE_BINS - 1).astype(int)
+    return kinds * NUM_SIZE_BINS + bins
+
+
+def _command(row: dict) -> Command:
+    has_view = row["kind"] != "time"
+    return Command(
+        kind=row["kind"],
+        source=FrameKey(row["scene"], row["source_camera"], row["source_frame"]),
+        target=FrameKey(row["scene"], row["target_camera"], row["target_frame"]),
+        time=None if row["kind"] == "view" else row["normalized_gap"],
+        spherical=(degrees(row["delta_azimuth"]), degrees(row["delta_elevation"]), row["delta_radius"])
+        if has_view
+        else None,
+        relative_pose=tuple(row["relative_pose"]) if has_view else None,
+        caption=row["caption"],
+        pair_id=row["pair_id"],
+    )

@@ -1,0 +1,67 @@
+"""What an evaluation writes for people: contact sheets, sweeps as sheets and GIFs, and the list of pairs."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fourdistill.data.files import new_file
+from fourdistill.data.tables import KINDS
+from fourdistill.evaluation.commands import Command
+from fourdistill.evaluation.grid import Sweep
+from fourdistill.evaluation.pictures import contact_sheet, save_gif, save_png
+
+COLUMNS = ("condition", "generated", "truth")
+Triplet = tuple[Image.Image, Image.Image, Image.Image]
+"""condition, generated, truth."""
+
+
+def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[Triplet], num_rows: int) -> None:
+    """`pairs_<kind>.png` for every kind: `num_rows` pairs, spread evenly from the nearest to the farthest."""
+    for kind in KINDS:
+        members = sorted(
+            (i for i, command in enumerate(commands) if command.kind == kind), key=lambda i: commands[i].size()
+        )
+        if members:
+            shown = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, num_rows).round().astype(int))]
+            rows = [triplets[i] for i in shown]
+            labels = [f"{commands[i].label()}  {commands[i].source.scene}" for i in shown]
+            save_png(folder / f"pairs_{kind}.png", contact_sheet(rows, COLUMNS, labels))
+
+
+def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None:
+    """`<sweep>.png`: generated above truth, one column a command; `<sweep>.gif`: condition | generated | truth."""
+    labels = [command.label() for command in sweep.commands]
+    _, generated, truth = zip(*triplets, strict=True)
+    sheet = contact_sheet([generated, truth], labels, ["generated", "truth"])
+    save_png(folder / f"{sweep.name}.png", sheet)
+    frames = [contact_sheet([row], COLUMNS, [label]) for row, label in zip(triplets, labels, strict=True)]
+    save_gif(folder / f"{sweep.name}.gif", frames)
+
+
+def write_pairs(
+    path: Path, commands: Sequence[Command], seeds: Sequence[int], large: np.ndarray, scores: Mapping[str, np.ndarray]
+) -> None:
+    """The evaluated pairs in CSV, one row each: what was commanded, the seed of the noise, and every score."""
+    rows = []
+    for i, command in enumerate(commands):
+        azimuth, elevation, radius = command.spherical or (None, None, None)
+        row = {"pair_id": command.pair_id, "kind": command.kind, "scene": command.source.scene}
+        for side in ("source", "target"):
+            key = asdict(getattr(command, side))
+            row |= {f"{side}_camera": key["camera"], f"{side}_frame": key["frame"]}
+        row |= {"time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation, "radius": radius}
+        row |= {"size": round(command.size(), 4), "large": bool(large[i]), "seed": seeds[i]}
+        rows.append(row | {name: round(float(values[i]), 4) for name, values in scores.items()})
+    write_csv(path, rows)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows of one set of keys as CSV, whole or not at all."""
+    with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,33 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from grid_scenes import frame_rows, write_frames
+from PIL import Image
+from tiny_scenes import SIZE
+
+from fourdistill.data.pairs import build_pairs
+
+
+@pytest.fixture(scope="session")
+def grid_scenes(tmp_path_factory):
+    """Two scenes, `walk` held out as a whole: frames, their table, 60 test pairs by the real stage. Read only."""
+    folder = tmp_path_factory.mktemp("grid")
+    rows = frame_rows("kick", "train") + frame_rows("walk", "test")
+    rng = np.random.default_rng(0)
+    for row in rows:
+        path = folder / "frames" / row["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(path, quality=95)
+    table = write_frames(folder / "frames.parquet", rows)
+    pairs = folder / "pairs.parquet"
+    build_pairs(
+        table,
+        pairs,
+        folder / "pairs.json",
+        folder / "gaps.csv",
+        num_pairs={"train": 30, "val": 0, "test": 60},
+        kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
+    )
+    return SimpleNamespace(frames=folder / "frames", frames_table=table, pairs_table=pairs)

@@ -1,0 +1,63 @@
+import pytest
+from grid_scenes import NUM_FRAMES, frame_rows, write_frames
+
+from fourdistill.evaluation.grid import build_sweeps
+
+
+def sweeps_of(tmp_path, rows, num_scenes=1, num_steps=100, max_gap=None, max_gap_s=None):
+    table = write_frames(tmp_path / "frames.parquet", rows)
+    sweeps = build_sweeps(table, num_scenes, num_steps, max_gap=max_gap, max_gap_s=max_gap_s)
+    return {sweep.name: sweep.commands for sweep in sweeps}
+
+
+def test_time_sweep_runs_over_the_video_and_positive_leads_back(tmp_path):
+    commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_time"]
+    assert [c.target.frame for c in commands] == list(range(NUM_FRAMES))
+    assert {c.source.frame for c in commands} == {NUM_FRAMES // 2}
+    assert commands[0].time == pytest.approx(0.5) and commands[-1].time == pytest.approx(-0.5)
+    assert all(c.kind == "time" and c.spherical is None for c in commands)
+
+
+def test_camera_sweep_orders_the_ring_by_azimuth(tmp_path):
+    commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_camera"]
+    angles = [c.spherical[0] for c in commands if c.spherical]
+    assert angles == sorted(angles) and len({c.target.camera for c in commands}) == 4
+    assert {round(abs(angle)) for angle in angles} == {0, 90, 180}
+    assert all(c.time is None and c.spherical[1] == pytest.approx(0, abs=1e-6) for c in commands if c.spherical)
+    same = next(c for c in commands if c.target == c.source)
+    assert same.relative_pose == pytest.approx((1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), abs=1e-9)
+
+
+def test_relative_pose_is_in_scene_scales(tmp_path):
+    commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_camera"]
+    opposite = next(c for c in commands if c.spherical and abs(c.spherical[0]) > 179)
+    assert opposite.relative_pose
+    x, y, z = opposite.relative_pose[3::4]
+    # The ring's radius is 3 and so is the scale, the elevation 0.3 rad: the opposite camera is 2 cos(0.3) scales away.
+    assert (x * x + y * y + z * z) ** 0.5 == pytest.approx(2 * 0.955336, abs=1e-4)
+
+
+def test_steps_are_spread_with_both_ends(tmp_path):
+    commands = sweeps_of(tmp_path, frame_rows("walk", "test"), num_steps=3)["walk_time"]
+    assert [c.target.frame for c in commands] == [0, 4, 8]
+
+
+def test_time_sweeps_stay_within_what_pairs_were_drawn_from(tmp_path):
+    rows = frame_rows("walk", "test", seconds=2.0)
+    commands = sweeps_of(tmp_path, rows, max_gap=2)["walk_time"]
+    assert [c.target.frame for c in commands] == [2, 3, 4, 5, 6]
+    commands = sweeps_of(tmp_path, rows, max_gap_s=0.5)["walk_time"]
+    assert [c.time for c in commands] == pytest.approx([1, 0.5, 0, -0.5, -1])
+
+
+def test_without_poses_there_is_no_camera_sweep(tmp_path):
+    assert set(sweeps_of(tmp_path, frame_rows("walk", "test", posed=False))) == {"walk_time"}
+
+
+def test_scenes_held_out_as_a_whole_come_first(tmp_path):
+    partly = [row | {"split": "test" if row["camera"] == "cam02" else "train"} for row in frame_rows("kick", "train")]
+    rows = partly + frame_rows("run", "train") + frame_rows("walk", "test")
+    assert set(sweeps_of(tmp_path, rows, num_scenes=1)) == {"walk_time", "walk_camera"}
+    both = sweeps_of(tmp_path, rows, num_scenes=5)
+    assert set(both) == {"walk_time", "walk_camera", "kick_time", "kick_camera"}  # run has nothing to show
+    assert {c.source.camera for c in both["kick_time"]} == {"cam02"}

@@ -1,0 +1,52 @@
+"""Which of our own modules a file imports, read from its syntax tree: what runs, not what anyone remembers."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "fourdistill"
+
+
+def module_file(name: str) -> Path | None:
+    """A dotted name => its file relative to the root, or None where it is no module of ours."""
+    path = ROOT / name.replace(".", "/")
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate.relative_to(ROOT)
+    return None
+
+
+def direct_imports(file: Path) -> set[str]:
+    """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide from this check"
+            # `from package import name`: name is a module of its own, or lives in the package.
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
+
+
+def transitive_imports(file: Path) -> set[Path]:
+    """Files of ours (relative to the root) that running a file executes, but for `__init__.py` that do nothing."""
+    seen: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        for name in direct_imports(waiting.pop()):
+            parts = name.split(".")
+            for depth in range(1, len(parts) + 1):  # importing a.b.c runs a/__init__.py and a/b/__init__.py too
+                path = module_file(".".join(parts[:depth]))
+                if path is not None and path not in seen:
+                    seen.add(path)
+                    waiting.append(path)
+    return {path for path in seen if path.name != "__init__.py" or _does_something(path)}
+
+
+def _does_something(path: Path) -> bool:
+    """Whether an `__init__.py` holds more than a docstring and constants such as `__version__`."""
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    return any(
+        not (isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)) for node in body
+    )
