@@ -1,9 +1,19 @@
 """Fixtures that several areas share."""
 
+import os
 from pathlib import Path
 
+# Before torch is imported: workers that each take all cores only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is to be fetched from a hub
+
 import pytest
+from hypothesis import settings
 from tiny_models import build_tiny_base
+
+# The same examples every time, and no verdict on how fast this machine is today.
+settings.register_profile("fourdistill", deadline=None, derandomize=True)
+settings.load_profile("fourdistill")
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def evaluate(
         partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def _displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, object]]:
+def _displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:
     """PSNR against how far a pair leads: one row a pair, from near to far, one column a system."""
     names = {MODEL: "model", COPY: "copy", VAE: "vae"}
     points = [

@@ -1,0 +1,114 @@
+"""Wrong parameters end every stage with one line and exit status 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from fourdistill.config import load_params
+from fourdistill.errors import InputError
+
+STAGES = sorted(path.stem for path in (ROOT / "pipeline").glob("*.py"))
+PARAMS = (ROOT / "params.yaml").read_text()
+
+
+def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    text = PARAMS
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} is not in params.yaml once"
+        text = text.replace(old, new)
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\nseed: 0\n", "\nsede: 0\n", "sede: unknown key"),
+        ("\nseed: 0\n", "\n", "seed: missing"),
+        ("  size: 128", "  siez: 128", "extract_frames.siez: unknown key"),
+        ("  size: 128", "  size: large", 'extract_frames.size: expected a valid integer, got "large"'),
+        ("  size: 128", '  size: "128"', 'extract_frames.size: expected a valid integer, got "128"'),
+        ("  size: 128", "  size: 0", "extract_frames.size: expected greater than 0, got 0"),
+        ("  bidirectional: true", "  bidirectional: 1", "build_pairs.bidirectional: expected a valid boolean, got 1"),
+        ("\nlambda: 0.2", "\nlambda: .nan", "lambda: expected a finite number, got NaN"),
+        ("\ntrain:\n", "\ntraining:\n", "training: unknown key (and 1 more)"),
+        ("      - [0.45, 0.55]", "      - [0.45, 1.55]", "extract_frames.split.test_times.0.1: expected less than"),
+        ("  engine: loky", "  engine: spark", "extract_frames.engine: expected 'loky' or 'ray', got \"spark\""),
+        ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
+        ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
+    ],
+)
+def test_a_fault_is_named_by_file_and_key(tmp_path, old, new, message):
+    path = write_params(tmp_path, (old, new))
+    with pytest.raises(InputError) as error:
+        load_params(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: ") and message in text and "\n" not in text
+
+
+def test_other_files_are_no_params(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_params(tmp_path / "params.yaml")
+    for content, message in ((b"- a\n- b\n", "expected a mapping"), (b"\xff\xfe\x00", "UTF-8"), (b"", "NoneType")):
+        (tmp_path / "params.yaml").write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            load_params(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    path = write_params(tmp_path, ("\nlambda: 0.2", "\nlambda: 3e-1"))
+    assert load_params(path).lambda_ == YAML(typ="safe").load(path.read_text())["lambda"] == 0.3
+
+
+def test_parameters_cannot_be_changed_by_accident():
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(AttributeError):
+        params.seed = 1  # type: ignore[misc]
+
+
+def run(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "pipeline" / f"{stage}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("stage", "old", "new", "message"),
+    [
+        ("extract_frames", "  size: 128", "  siez: 128", "extract_frames.siez: unknown key"),
+        ("build_pairs", "    val: 512", "    val: many", "build_pairs.num_pairs.val: expected a valid integer"),
+        ("write_shards", "\nwrite_shards:\n", "\nshards:\n", "shards: unknown key"),
+    ],
+)
+def test_a_stage_ends_with_one_line_and_status_2(tmp_path, stage, old, new, message):
+    path = write_params(tmp_path, (old, new))
+    result = run(stage, "--params", str(path))
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(f"error: {path}: {message}") and result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_script_is_a_command(stage, monkeypatch):
+    """In this process: starting six interpreters that import torch would take half a minute."""
+    import importlib.util
+
+    import typer
+
+    spec = importlib.util.spec_from_file_location(f"pipeline_{stage}", ROOT / "pipeline" / f"{stage}.py")
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    outputs = []
+    monkeypatch.setattr(typer.Typer, "__call__", lambda app: outputs.append(app))
+    script.run_stage(script.main)
+    runner = CliRunner()
+    helped = runner.invoke(outputs[0], ["--help"])
+    assert helped.exit_code == 0 and "--params" in helped.output
+    dry = runner.invoke(outputs[0], ["--dry-run", "--params", str(ROOT / "params.yaml")])
+    assert dry.exit_code == 0 and '"lambda"' in dry.output

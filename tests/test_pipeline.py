@@ -1,0 +1,68 @@
+"""`dvc.yaml`, the scripts and `params.yaml` agree, and every stage depends on all the code that it runs."""
+
+from pathlib import Path
+
+import pytest
+from imports import ROOT, transitive_imports
+from ruamel.yaml import YAML
+
+from fourdistill.config import load_params
+
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+SHARED = {"lambda", "seed", "paths"}  # sections that are no stage's own
+
+
+def code_deps(stage: str) -> list[Path]:
+    return [Path(dep) for dep in STAGES[stage]["deps"] if not dep.startswith("${")]
+
+
+def covers(dep: Path, file: Path) -> bool:
+    return dep == file or dep in file.parents
+
+
+def test_params_parse():
+    params = load_params(ROOT / "params.yaml")
+    assert params.lambda_ == PARAMS["lambda"]
+
+
+def test_stage_script_and_section_share_a_name():
+    assert set(STAGES) == set(PARAMS) - SHARED == {path.stem for path in (ROOT / "pipeline").glob("*.py")}
+    for name, stage in STAGES.items():
+        assert stage["cmd"] == f"python pipeline/{name}.py"
+        assert name in stage["params"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_cover_what_the_script_imports(stage):
+    script = Path("pipeline") / f"{stage}.py"
+    deps = code_deps(stage)
+    missing = [str(f) for f in sorted({script} | transitive_imports(script)) if not any(covers(d, f) for d in deps)]
+    assert not missing, f"dvc.yaml: {stage}: deps lack {missing}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_nothing_that_the_script_does_not_run(stage):
+    script = Path("pipeline") / f"{stage}.py"
+    used = {script} | transitive_imports(script)
+    for dep in code_deps(stage):
+        path = ROOT / dep
+        files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name != "__init__.py"]
+        idle = [str(f.relative_to(ROOT)) for f in files if f.relative_to(ROOT) not in used]
+        assert files and not idle, f"dvc.yaml: {stage}: {dep} brings {idle or 'nothing'}, which the script never runs"
+
+
+def test_lambda_touches_training_alone():
+    assert [name for name, stage in STAGES.items() if "lambda" in stage["params"]] == ["train"]
+
+
+def test_every_path_that_a_stage_uses_is_a_parameter():
+    text = (ROOT / "dvc.yaml").read_text().split("\nplots:")[0]
+    for name, path in PARAMS["paths"].items():
+        assert f"${{paths.{name}}}" in text, f"dvc.yaml does not use paths.{name}"
+        assert f"- {path}\n" not in text, f"dvc.yaml repeats paths.{name}"
+
+
+def test_scripts_are_thin():
+    for script in (ROOT / "pipeline").glob("*.py"):
+        assert len(script.read_text().splitlines()) <= 80, f"{script.name}: move the work into the package"
