@@ -47,6 +47,4 @@ def transitive_imports(file: Path) -> set[Path]:
 def _does_something(path: Path) -> bool:
     """Whether an `__init__.py` holds more than a docstring and constants such as `__version__`."""
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
-    return any(
-        not (isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)) for node in body
-    )
+    return any(not (isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)) for node in body)
