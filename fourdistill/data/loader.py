@@ -131,28 +131,34 @@ class _Batches(IterableDataset[Batch]):
         self._epochs, self._images, self._buffer = epochs, images, shuffle_buffer
 
     def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        share = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if share[0] >= len(self._urls):
+            return  # more workers than tars
         epochs = itertools.count() if self._epochs is None else range(self._epochs)
-        samples = itertools.chain.from_iterable(self._epoch(epoch) for epoch in epochs)
+        samples = itertools.chain.from_iterable(self._epoch(epoch, *share) for epoch in epochs)
         decoded = (_decode(sample, self._images) for sample in samples)
         while rows := list(itertools.islice(decoded, self._batch_size)):
             yield _collate(rows, self._images)
 
-    def _epoch(self, epoch: int) -> Iterator[dict[str, Any]]:
+    def _epoch(self, epoch: int, worker: int, num_workers: int) -> Iterator[dict[str, Any]]:
         """Undecoded samples of all tars (of this worker's share of them), once."""
-        worker = torch.utils.data.get_worker_info()
         urls = self._urls
         if self._shuffle:
             order = np.random.default_rng([self._seed, epoch]).permutation(len(urls))
             urls = [urls[index] for index in order]
-        urls = urls if worker is None else urls[worker.id :: worker.num_workers]
-        if not urls:
-            return iter(())  # more workers than tars
+        urls = urls[worker::num_workers]
         suffixes = (".json", *_FEATURES, *(_IMAGES if self._images else ()))
         stages = [SimpleShardList(urls), tarfile_to_samples(select_files=lambda name: name.endswith(suffixes))]
         if self._shuffle:
-            rng = random.Random(f"{self._seed} {epoch} {0 if worker is None else worker.id}")
+            rng = random.Random(f"{self._seed} {epoch} {worker}")
             stages.append(shuffle_samples(self._buffer, initial=self._buffer, rng=rng))
-        return iter(DataPipeline(*stages))
+        samples = iter(DataPipeline(*stages))
+        first = next(samples, None)
+        if first is None:
+            raise InputError(f"{urls[0]}: expected samples, found none")
+        yield first
+        yield from samples
 
 
 def _decode(sample: dict[str, Any], images: bool) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def undistortion_map(K: ArrayLike, size: tuple[int, int], K_distorted: ArrayLike
     return distort(normalized, coefficients) @ K_distorted[:2, :2].T + K_distorted[:2, 2]
 
 
-def sample_bilinear(image: NDArray[np.uint8], coordinates: Array) -> NDArray[np.float32]:
+def sample_bilinear(image: NDArray[np.uint8], coordinates: ArrayLike) -> NDArray[np.float32]:
     """Image (H, W, C) at continuous coordinates (h, w, 2) => (h, w, C); beyond the edge, the edge's own value."""
+    coordinates = np.asarray(coordinates, np.float64)
     height, width = image.shape[:2]
     x = np.clip(coordinates[..., 0] - 0.5, 0, width - 1)  # pixel centres are at +0.5
     y = np.clip(coordinates[..., 1] - 0.5, 0, height - 1)

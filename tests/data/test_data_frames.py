@@ -1,5 +1,6 @@
 import json
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -28,7 +29,7 @@ from fourdistill.geometry.camera import intrinsics
 def extract(tmp_path, source, format_name="dynerf", out="out", **options):
     """Run the stage's function on one source; returns the table and the folder."""
     folder = tmp_path / out
-    options = {"size": SIZE, "jobs": 1} | options
+    options: dict[str, Any] = {"size": SIZE, "jobs": 1} | options
     extract_frames(
         read_source(source, format_name),
         folder / "frames",
