@@ -26,10 +26,10 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 
 
-def extract(tmp_path, source, format_name="dynerf", out="out", **options):
+def extract(tmp_path, source, format_name="dynerf", out="out", **options: Any):
     """Run the stage's function on one source; returns the table and the folder."""
     folder = tmp_path / out
-    options: dict[str, Any] = {"size": SIZE, "jobs": 1} | options
+    options = {"size": SIZE, "jobs": 1} | options
     extract_frames(
         read_source(source, format_name),
         folder / "frames",

@@ -48,9 +48,9 @@ def frames_table(scenes, split=None, fps=8.0):
     return pa.Table.from_pylist(rows, schema=FRAMES)
 
 
-def build(folder, table, num_pairs, **options):
+def build(folder, table, num_pairs, **options: Any):
     write_table(table, folder / "frames.parquet")
-    options: dict[str, Any] = {"kinds": ALL} | options
+    options = {"kinds": ALL} | options
     build_pairs(
         folder / "frames.parquet",
         folder / "pairs.parquet",
