@@ -168,6 +168,7 @@ class Train:
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
+    mixed_precision: Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, config=_STRICT)

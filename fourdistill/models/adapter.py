@@ -128,24 +128,33 @@ class Adapter(nn.Module):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """v* of all layers in one pass of the text encoder: (B, num_layers, n, D), and which are present, (B, n).
 
-        A displacement that no sample has takes no token; (None, None) when there is none at all.
+        A displacement that no sample has takes no token; (None, None) when there is none at all. Only displacements
+        that are present go through the mappers and the text encoder.
         """
-        settings = self.config.settings
-        lambda_ = settings.lambda_ if lambda_ is None else lambda_
-        mapped, present = [], []
+        settings, batch_size = self.config.settings, len(timesteps)
+        rows, bases, bypasses = [], [], []  # which samples; v_base and v_bypass of those, (R, num_layers, D)
         for mapper, displacement, has in (
             (self.time_mapper, conditions.delta_time[:, None], conditions.has_time),
             (self.view_mapper, conditions.view, conditions.has_view),
         ):
-            if has.any():
-                mapped.append(mapper(displacement, timesteps))  # v_base, v_bypass (B, num_layers, D)
-                present.append(has)
-        if not mapped:
+            present = has.nonzero()[:, 0]  # (R,)
+            if len(present):
+                v_base, v_bypass = mapper(displacement[present], timesteps[present])
+                rows.append(present)
+                bases.append(v_base)
+                bypasses.append(v_bypass)
+        if not rows:
             return None, None
-        v_base, v_bypass = (torch.stack(part, dim=2) for part in zip(*mapped, strict=True))  # (B, num_layers, n, D)
-        v_star = combine(encode_single_tokens(text_encoder, v_base), v_bypass, lambda_, settings.bypass_norm)
-        mask = torch.stack(present, dim=1)  # (B, n)
-        return v_star, None if mask.all() else mask
+        clip_base = encode_single_tokens(text_encoder, torch.cat(bases))
+        lambda_ = settings.lambda_ if lambda_ is None else lambda_
+        v_star = combine(clip_base, torch.cat(bypasses), lambda_, settings.bypass_norm)  # (sum of R, num_layers, D)
+        parts = v_star.split([len(present) for present in rows])
+        empty = v_star.new_zeros(batch_size, *v_star.shape[1:])  # (B, num_layers, D)
+        tokens = [empty.index_copy(0, present, part) for present, part in zip(rows, parts, strict=True)]
+        mask = torch.zeros(batch_size, len(rows), dtype=torch.bool, device=v_star.device)  # (B, n)
+        for column, present in enumerate(rows):
+            mask[present, column] = True
+        return torch.stack(tokens, dim=2), None if mask.all() else mask
 
     def image_tokens(self, conditions: Conditions) -> torch.Tensor:
         """The image prompt's tokens `ip_hidden_states` (B, T, cross_attention_dim); they depend on no timestep."""

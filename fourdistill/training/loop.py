@@ -45,7 +45,7 @@ def train(
     called again with the same arguments, with the same batches and draws as if it had not been interrupted.
     """
     checkpoints = Checkpoints(checkpoint_folder, live_folder, fingerprint(shards, adapter, settings))
-    accelerator = start_accelerator(live_folder, resume=checkpoints.restore_live())
+    accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
     base.to(accelerator.device)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
@@ -141,7 +141,8 @@ class Run:
         timesteps = sample_timesteps(
             len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
         ).to(device)
-        return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
+        with self.accelerator.autocast():
+            return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
 
     def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
         """Log the mean training loss and the speed every `log_every` steps."""
@@ -184,9 +185,9 @@ class Run:
         self.window_start += time.perf_counter() - started
 
 
-def start_accelerator(live_folder: Path, *, resume: bool) -> Accelerator:
+def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) -> Accelerator:
     """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
-    accelerator = Accelerator(log_with="dvclive")
+    accelerator = Accelerator(log_with="dvclive", mixed_precision=mixed_precision)
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
     return accelerator

@@ -36,11 +36,12 @@ class TrainingSettings:
     dropout: DropoutRates = DropoutRates()
     log_every: int = 10  # steps
     validate_every: int = 250
-    sample_every: int = 1000
-    checkpoint_every: int = 250
+    sample_every: int = 500
+    checkpoint_every: int = 100
     num_val_pairs: int = 64
     gap_timesteps: tuple[int, ...] = (500, 700, 900)  # the noise levels of the condition gaps
     num_workers: int = 0
+    mixed_precision: str = "no"  # no | bf16 | fp16, accelerate's
 
     def __post_init__(self):
         unknown = sorted(set(self.trainable) - set(TRAINABLE))

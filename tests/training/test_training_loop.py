@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
@@ -21,6 +22,12 @@ SETTINGS = TrainingSettings(
     batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
     num_val_pairs=4, gap_timesteps=(500, 900),
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator_state():
+    """Accelerate keeps its settings for the whole process; every test starts without."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +173,9 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     assert abs(float(start)) < 0.02  # an untrained adapter does not listen
     assert validation["gap.time.t900"] > 0.1
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
+
+
+def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):
+    adapter, validation = run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, mixed_precision="bf16"))
+    assert {value.dtype for value in adapter.parameters()} == {torch.float32}
+    assert math.isfinite(validation["val.loss"])
