@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -52,7 +52,8 @@ def main(
 
 def random_batch(base: BaseModel, batch_size: int) -> Batch:
     """Pairs of all kinds with random features of the base's shapes."""
-    config, vision = base.unet.config, base.image_encoder.config
+    config = base.unet.config
+    vision: Any = base.image_encoder.config
     generator = torch.Generator().manual_seed(0)
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     size = config["sample_size"]

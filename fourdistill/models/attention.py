@@ -70,8 +70,8 @@ class LayerAttnProcessor:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=conditioning.mask())  # (B, heads, N, d)
 
         if conditioning.image_keys:
-            image_key = split_heads(attn, conditioning.image_keys[self.layer])  # (B, heads, T, d)
-            image_value = split_heads(attn, conditioning.image_values[self.layer])  # (B, heads, T, d)
+            image_key = split_heads(attn, conditioning.image_keys[self.layer].to(query.dtype))  # (B, heads, T, d)
+            image_value = split_heads(attn, conditioning.image_values[self.layer].to(query.dtype))  # (B, heads, T, d)
             scale = conditioning.image_scale
             if isinstance(scale, torch.Tensor):
                 scale = scale[:, None, None, None]
