@@ -88,8 +88,9 @@ def sample_pairs(
     weights = {kind: kinds[kind] for kind, scenes in offers.items() if scenes}
     for kind, num_kind in _apportion(num_pairs, weights).items():
         scenes = offers[kind]
+        taken = np.zeros(max(len(counts) for _, counts in scenes) // 2 + 1, np.int64)  # pairs per |gap| so far
         for (grid, counts), num_scene in zip(scenes, _spread(num_kind, len(scenes), rng), strict=True):
-            for gap, num in _gaps(counts, int(num_scene), bidirectional, rng):
+            for gap, num in _gaps(counts, int(num_scene), taken, bidirectional, rng):
                 target, source = grid.draw(split, kind, gap, num, rng)
                 targets.append(target)
                 sources.append(source)
@@ -112,12 +113,20 @@ def _offers(grids: Sequence[SceneGrid], split: str, kind: str, bidirectional: bo
     return offers
 
 
-def _gaps(counts: Ints, num: int, bidirectional: bool, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Signed gaps and how many pairs each gets: even over |gap|, and half of each way where both are possible."""
+def _gaps(
+    counts: Ints, num: int, taken: Ints, bidirectional: bool, rng: np.random.Generator
+) -> Iterator[tuple[int, int]]:
+    """Signed gaps and how many pairs each gets: even over |gap|, and half of each way where both are possible.
+
+    What does not divide evenly goes to the gaps that earlier scenes have `taken` least (updated in place).
+    """
     zero = len(counts) // 2
     back, forth = counts[zero:], counts[zero::-1]  # by |gap|: source after target, source before target
     sizes = np.flatnonzero(back + forth)
-    for size, num_size in zip(sizes, _spread(num, len(sizes), rng), strict=True):
+    shares = np.full(len(sizes), num // len(sizes))
+    shares[np.lexsort((rng.random(len(sizes)), taken[sizes]))[: num % len(sizes)]] += 1
+    taken[sizes] += shares
+    for size, num_size in zip(sizes, shares, strict=True):
         if size == 0:
             ways = [(0, num_size)]
         elif not back[size]:

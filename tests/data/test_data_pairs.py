@@ -125,6 +125,13 @@ def test_gaps_are_balanced_over_their_range(tmp_path, kind):
     assert back == pairs.num_rows / 2
 
 
+def test_gaps_are_balanced_over_scenes_that_have_few_pairs_each(tmp_path):
+    frames = frames_table([(f"scene{number:02d}", 2, 20, True) for number in range(19)])
+    pairs = build(tmp_path, frames, {"train": 19 * 10}, kinds={"time": 1.0})
+    _, counts = np.unique(np.abs(pairs["gap"].to_numpy()), return_counts=True)
+    assert counts.tolist() == [10] * 19  # 10 pairs a scene for its 19 gaps, yet nothing is left to chance
+
+
 def test_starts_are_uniform_among_those_that_fit(tmp_path):
     frames = frames_table([("kick", 2, 5, True)])
     pairs = build(tmp_path, frames, {"train": 8000}, kinds={"time": 1.0}, bidirectional=False, max_gap=1)

