@@ -10,7 +10,7 @@ import pyarrow as pa
 from fourdistill.data.tables import KINDS, PAIRS, read_table
 from fourdistill.errors import InputError
 
-NUM_SIZE_BINS = 4
+NUM_SIZE_STEPS = 4  # sizes 0, 1/4, 1/2, 3/4, 1: cameras that stand 45 degrees apart fall on them, not between two
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Command:
 def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
     """A seeded choice of held-out test pairs, balanced over kinds and over how far they lead, in order of pair_id.
 
-    Pairs of one kind whose `size` falls into one of four equal bins form a stratum; strata are drawn from in turn
-    until `num_pairs` are found or none is left. Raises `InputError` where the table has no test pair.
+    Pairs of one kind and of one `size`, to the nearest quarter, form a stratum; strata are drawn from in turn until
+    `num_pairs` are found or none is left. Raises `InputError` where the table has no test pair.
     """
     table = read_table(pairs_table, PAIRS)
     table = table.filter(np.array(table["split"].to_pylist()) == "test")
@@ -81,12 +81,12 @@ def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
 
 
 def _strata(table: pa.Table) -> np.ndarray:
-    """Kind and bin of size of every pair as one number (N,)."""
+    """Kind and size, to the nearest quarter, of every pair as one number (N,)."""
     kinds = np.array([KINDS.index(kind) for kind in table["kind"].to_pylist()])
     gap = np.abs(table["normalized_gap"].to_numpy())  # 0 for kind view
     azimuth = np.nan_to_num(np.abs(table["delta_azimuth"].to_numpy(zero_copy_only=False))) / np.pi
-    bins = np.minimum(np.maximum(gap, azimuth) * NUM_SIZE_BINS, NUM_SIZE_BINS - 1).astype(int)
-    return kinds * NUM_SIZE_BINS + bins
+    quarters = np.rint(np.maximum(gap, azimuth) * NUM_SIZE_STEPS).astype(int)
+    return kinds * (NUM_SIZE_STEPS + 1) + quarters
 
 
 def _command(row: dict) -> Command:

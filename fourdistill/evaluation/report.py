@@ -35,8 +35,9 @@ def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[T
 def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None:
     """`<sweep>.png`: generated above truth, one column a command; `<sweep>.gif`: condition | generated | truth."""
     labels = [command.label() for command in sweep.commands]
-    _, generated, truth = zip(*triplets, strict=True)
-    sheet = contact_sheet([generated, truth], labels, ["generated", "truth"])
+    (condition, *_), generated, truth = zip(*triplets, strict=True)
+    rows = [[condition, *generated], [condition, *truth]]
+    sheet = contact_sheet(rows, ["condition", *labels], [["", "generated"], ["", "truth"]])
     save_png(folder / f"{sweep.name}.png", sheet)
     frames = [contact_sheet([row], COLUMNS, [label]) for row, label in zip(triplets, labels, strict=True)]
     save_gif(folder / f"{sweep.name}.gif", frames)

@@ -19,7 +19,7 @@ from fourdistill.errors import InputError
 from fourdistill.inference.displacement import broadcast, view_displacement
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base import BaseModel, encode_image_prompt, load_base
+from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.mapper import encode_view
 from fourdistill.models.text import PromptEncoder
@@ -155,14 +155,13 @@ class FourDistillPipeline(DiffusionPipeline):
         return encode_image_prompt(self.image_encoder, self.feature_extractor, list(images))
 
     def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
-        """The embeddings of the condition images, or zeros for no image as the base was trained, (1 or B, S, D)."""
+        """The embeddings of the condition images, or what stands for no image, (1 or B, S, D)."""
         if image is not None and image_embeds is not None:
             raise InputError("image_embeds: expected no image beside it")
         if image is not None:
             image_embeds = self.encode_image([image] if isinstance(image, Image.Image) else image)
         if image_embeds is None:
-            vision = self.image_encoder.config
-            image_embeds = torch.zeros(1, (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size)
+            image_embeds = encode_null_image(self.image_encoder)
         return image_embeds.to(self._execution_device, self.unet.dtype)
 
     def prepare_conditions(self, inputs: dict[str, list]) -> Conditions:
@@ -203,7 +202,7 @@ class FourDistillPipeline(DiffusionPipeline):
         if guided:
             empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand(batch_size, -1, -1)
             prompt_embeds = torch.cat([empty, prompt_embeds])
-            conditions = Conditions.cat([conditions.dropped(), conditions])
+            conditions = Conditions.cat([conditions.dropped(encode_null_image(self.image_encoder)), conditions])
             if control is not None:
                 seen = torch.ones_like(control[0, :, 0, :, 0], dtype=torch.bool) if mask is None else mask  # (B, n)
                 mask = torch.cat([torch.zeros_like(seen), seen])

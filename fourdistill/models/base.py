@@ -176,6 +176,14 @@ def encode_image_prompt(
     return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
 
 
+@torch.no_grad()
+def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
+    """What stands for no image prompt, (1, S, D): the embeddings of all-zero pixel values, as diffusers has it."""
+    size = image_encoder.config.image_size
+    pixel_values = torch.zeros(1, 3, size, size, device=image_encoder.device, dtype=image_encoder.dtype)
+    return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
+
+
 def encode_frames(base: BaseModel, images: list[Image.Image]) -> dict[str, np.ndarray]:
     """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16."""
     features = {

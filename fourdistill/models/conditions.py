@@ -10,7 +10,7 @@ import torch
 class Conditions:
     """The conditions of a batch; what is absent has a False in its `has_*` and is masked out.
 
-    image_embeds (B, S, D), zeros where the image is dropped; delta_time (B,) in [-1, 1]; view (B, I), the output of
+    image_embeds (B, S, D), those of an all-zero image where it is dropped; delta_time (B,) in [-1, 1]; view (B, I), the output of
     `encode_view`; has_time, has_view (B,) bool.
     """
 
@@ -30,7 +30,7 @@ class Conditions:
         parts = list(parts)
         return Conditions(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Conditions)})
 
-    def dropped(self) -> "Conditions":
-        """The same batch without any condition: the unconditional branch of guidance."""
+    def dropped(self, null_image: torch.Tensor) -> "Conditions":
+        """The same batch without any condition, for guidance; `null_image` (1, S, D) stands for no image."""
         absent = torch.zeros_like(self.has_time)
-        return replace(self, image_embeds=torch.zeros_like(self.image_embeds), has_time=absent, has_view=absent)
+        return replace(self, image_embeds=null_image.expand_as(self.image_embeds), has_time=absent, has_view=absent)

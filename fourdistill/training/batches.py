@@ -28,12 +28,16 @@ def make_conditions(batch: Batch, view_encoding: str) -> Conditions:
 
 
 def drop_conditions(
-    conditions: Conditions, captions: list[str], rates: DropoutRates, generator: torch.Generator
+    conditions: Conditions,
+    captions: list[str],
+    null_image: torch.Tensor,
+    rates: DropoutRates,
+    generator: torch.Generator,
 ) -> tuple[Conditions, list[str]]:
     """Drop text, image, time and view independently per sample, and all together now and then.
 
-    A dropped caption is "", a dropped image is zero embeddings before the projector (as the base was trained), a
-    dropped displacement is masked like an absent one.
+    A dropped caption is "", a dropped image is `null_image` (1, S, D), a dropped displacement is masked like an
+    absent one.
     """
     draws = torch.rand(5, len(captions), generator=generator)
     everything = draws[4] < rates.all
@@ -44,7 +48,7 @@ def drop_conditions(
     device = conditions.has_time.device
     kept = replace(
         conditions,
-        image_embeds=conditions.image_embeds * ~image.to(device)[:, None, None],
+        image_embeds=torch.where(image.to(device)[:, None, None], null_image, conditions.image_embeds),
         has_time=conditions.has_time & ~time.to(device),
         has_view=conditions.has_view & ~view.to(device),
     )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fourdistill.data.loader import Batch, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base import BaseModel
+from fourdistill.models.base import BaseModel, encode_null_image
 from fourdistill.training.batches import drop_conditions, make_conditions, move
 from fourdistill.training.checkpoint import Checkpoints
 from fourdistill.training.gaps import measure_gaps
@@ -104,6 +104,7 @@ class Run:
         self.accelerator, self.base, self.adapter, self.settings = accelerator, base, adapter, settings
         self.denoiser = Denoiser.of(base, prepared)
         self.draw_samples = draw_samples
+        self.null_image = encode_null_image(base.image_encoder)
         self.view_encoding = adapter.config.settings.view_encoding
         self.validation_batches: list[Batch] = []
         self.validation: dict[str, float] = {}
@@ -136,7 +137,7 @@ class Run:
         seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
         generator = torch.Generator().manual_seed(seed)
         conditions = make_conditions(batch, self.view_encoding)
-        conditions, captions = drop_conditions(conditions, batch.caption, settings.dropout, generator)
+        conditions, captions = drop_conditions(conditions, batch.caption, self.null_image, settings.dropout, generator)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         timesteps = sample_timesteps(
             len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator

@@ -9,6 +9,8 @@ from fourdistill.training.batches import drop_conditions
 from fourdistill.training.gaps import shuffle_condition
 from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset, pick
 
+NULL_IMAGE = torch.full((1, 3, 2), 7.0)
+
 
 def make_conditions(batch, has_time=None, has_view=None):
     generator = torch.Generator().manual_seed(0)
@@ -22,11 +24,13 @@ def make_conditions(batch, has_time=None, has_view=None):
 
 
 def dropped(rates, batch=4000):
-    kept, captions = drop_conditions(make_conditions(batch), ["a"] * batch, rates, torch.Generator().manual_seed(1))
+    kept, captions = drop_conditions(
+        make_conditions(batch), ["a"] * batch, NULL_IMAGE, rates, torch.Generator().manual_seed(1)
+    )
     return torch.stack(
         [
             torch.tensor([caption == "" for caption in captions]),
-            (kept.image_embeds == 0).all(dim=(1, 2)),
+            (kept.image_embeds == NULL_IMAGE).all(dim=(1, 2)),
             ~kept.has_time,
             ~kept.has_view,
         ]
@@ -50,7 +54,9 @@ def test_all_drops_everything_together():
 
 def test_dropping_never_adds_a_condition():
     conditions = make_conditions(3, [True, False, False], [False, True, False])
-    kept, captions = drop_conditions(conditions, ["a", "", "b"], DropoutRates(0, 0, 0, 0, 0), torch.Generator())
+    kept, captions = drop_conditions(
+        conditions, ["a", "", "b"], NULL_IMAGE, DropoutRates(0, 0, 0, 0, 0), torch.Generator()
+    )
     assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
     assert captions == ["a", "", "b"]
     assert torch.equal(kept.image_embeds, conditions.image_embeds)
