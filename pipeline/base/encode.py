@@ -1,5 +1,7 @@
 """Stage `encode`: VAE latents and image-prompt features of every frame, once, in arrays mapped from disk."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -15,8 +17,8 @@ BATCH_SIZE = 64
 def main() -> None:
     """Write `latents.npy` (N, C, h, w), `image_embeds.npy` (N, T, D), fp16, and `null_image_embeds.npy` (T, D)."""
     frames = Frames.load()
-    vae = AutoencoderKL.from_pretrained(WORK / "vae" / "model").eval()
-    vision = CLIPVisionModelWithProjection.from_pretrained(WORK / "clip" / "model" / "image_encoder").eval()
+    vae: Any = AutoencoderKL.from_pretrained(WORK / "vae" / "model").eval()
+    vision: Any = CLIPVisionModelWithProjection.from_pretrained(WORK / "clip" / "model" / "image_encoder").eval()
     processor = make_processor()
     out = WORK / "encoded"
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Writes `base_metrics.json` beside the weights and two sheets of samples to look 
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def sheet(rows: list[list[Image.Image]], path) -> None:
 class Scorer:
     """The base's own CLIP, as similarity between pictures and captions."""
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
+    def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
         self.projection = load_file(MINI / "clip_projection" / "model.safetensors")["text_projection.weight"].float()
 
@@ -85,7 +86,7 @@ def main() -> None:
     truth = torch.cat([frames.batch(np.array([index])) for index in chosen])
     prompts = [frames.captions[frames.caption[index]] for index in chosen]
 
-    pipe = StableDiffusionPipeline.from_pretrained(MINI, dtype=torch.float32)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(MINI, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     scorer = Scorer(pipe)
     labels = torch.arange(len(chosen))

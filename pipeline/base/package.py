@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -20,18 +21,18 @@ CLIP = WORK / "clip" / "model"
 LIMIT_BYTES = 40 * 2**20
 
 
-def load_unet(image_width: int) -> UNet2DConditionModel:
+def load_unet(image_width: int) -> Any:
     """The trained U-Net with its image prompt inside."""
     folder = WORK / "unet" / "model"
     config = json.loads((folder / "config.json").read_text()) | {"encoder_hid_dim_type": None}
     params = load_section("unet")
-    unet = UNet2DConditionModel.from_config(config)
+    unet: Any = UNet2DConditionModel.from_config(config)
     add_image_prompt(unet, image_width, params["image_tokens"], params["image_depth"])
     unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return unet
 
 
-def image_prompt_checkpoint(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+def image_prompt_checkpoint(unet: Any) -> dict[str, torch.Tensor]:
     """The U-Net's image prompt under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
 
     diffusers splits the original's `to_kv` into `to_k` and `to_v` and renames norms and feed-forwards
@@ -64,9 +65,9 @@ def image_prompt_checkpoint(unet: UNet2DConditionModel) -> dict[str, torch.Tenso
     return {key: value.detach().to(torch.float16).contiguous() for key, value in checkpoint.items()}
 
 
-def without_image_prompt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+def without_image_prompt(unet: Any) -> Any:
     """A plain text-to-image U-Net with the same weights."""
-    plain = UNet2DConditionModel.from_config(dict(unet.config) | {"encoder_hid_dim_type": None})
+    plain: Any = UNet2DConditionModel.from_config(dict(unet.config) | {"encoder_hid_dim_type": None})
     state = {
         key: value
         for key, value in unet.state_dict().items()

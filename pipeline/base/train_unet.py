@@ -4,6 +4,8 @@ Text and image prompt are dropped independently, so that each can be guided. The
 that is generated, as in IP-Adapter's own training: the base learns nothing of displacements.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -46,7 +48,7 @@ def build(params: dict, latent_channels: int, text_width: int, image_width: int)
     return unet
 
 
-def add_image_prompt(unet: UNet2DConditionModel, image_width: int, num_tokens: int, depth: int) -> None:
+def add_image_prompt(unet: Any, image_width: int, num_tokens: int, depth: int) -> None:
     """Give every cross-attention its image keys and values, started from the text's as IP-Adapter does."""
     width = unet.config.cross_attention_dim
     processors = dict(unet.attn_processors)
@@ -91,7 +93,7 @@ def main() -> None:
     image_embeds = np.load(WORK / "encoded" / "image_embeds.npy", mmap_mode="r")
     null_image = torch.from_numpy(np.load(WORK / "encoded" / "null_image_embeds.npy")).float()
     text = encode_captions(frames.captions)
-    scheduler = make_scheduler()
+    scheduler: Any = make_scheduler()
     torch.manual_seed(seed)  # initial weights
     unet = build(params, latents.shape[1], text.shape[-1], image_embeds.shape[-1])
     drop = params["drop"]
@@ -120,7 +122,7 @@ def main() -> None:
                 shown[f"loss_{name}"] = error[torch.from_numpy(rows)].mean().item()
         return error.mean(), shown
 
-    unet = fit(
+    trained: Any = fit(
         unet,
         compute_loss,
         WORK / "unet",
@@ -129,7 +131,7 @@ def main() -> None:
         seed=seed,
         ema_decay=params["ema_decay"],
     )
-    unet.save_pretrained(WORK / "unet" / "model")
+    trained.save_pretrained(WORK / "unet" / "model")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Most steps see crops, which cost a quarter of a picture; the last ones see whole
 statistics over a crop differ from those over the picture that the model will be given.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -13,7 +15,7 @@ from trainer import fit
 from work import WORK, load_section
 
 
-def build(params: dict) -> AutoencoderKL:
+def build(params: dict) -> Any:
     """An `AutoencoderKL` with one downsampling per level but the last."""
     levels = len(params["block_out_channels"])
     return AutoencoderKL(
@@ -50,7 +52,7 @@ def main() -> None:
     frames = Frames.load()
     train = np.flatnonzero(~frames.is_val)
     torch.manual_seed(seed)  # initial weights
-    vae = build(params)
+    fresh = build(params)
 
     def compute_loss(model, step, generator):
         rng = np.random.default_rng(generator.initial_seed())
@@ -69,8 +71,8 @@ def main() -> None:
         return loss, {"psnr": -10 * float(np.log10(mse)), "kl": kl.item()}
 
     steps = params["crop_steps"] + params["full_steps"]
-    vae = fit(
-        vae, compute_loss, WORK / "vae", steps=steps, learning_rate=params["learning_rate"], seed=seed, save_every=200
+    vae: Any = fit(
+        fresh, compute_loss, WORK / "vae", steps=steps, learning_rate=params["learning_rate"], seed=seed, save_every=200
     )
     vae.eval()
     with torch.no_grad():
