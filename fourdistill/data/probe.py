@@ -38,13 +38,11 @@ def probe_video(path: Path) -> VideoInfo:
     try:
         with av.open(str(path)) as container:
             stream = _film(container)
-            index, timestamps = stream.index, _timestamps(container, stream)
-        with av.open(str(path)) as container:
-            stream = _film(container)
-            aspect = stream.sample_aspect_ratio or Fraction(1)
-            frame = next(container.decode(stream))  # the orientation is side data of frames
-    except (av.FFmpegError, StopIteration, ValueError) as error:
-        raise VideoError(f"not a readable video: {' '.join(str(error).split()) or 'no frame in it'}") from error
+            stream.codec_context.thread_count = 1  # threads would hold the one frame back
+            index, aspect = stream.index, stream.sample_aspect_ratio or Fraction(1)
+            timestamps, frame = _read_packets(container, stream)
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"not a readable video: {' '.join(str(error).split())}") from error
     # Anamorphic video: the width that makes pixels square, even because chroma comes in pairs of columns.
     width, height = frame.width if aspect == 1 else 2 * round(frame.width * aspect / 2), frame.height
     if round(frame.rotation) % 180 == _SIDEWAYS:
@@ -60,11 +58,16 @@ def _film(container: "av.container.InputContainer") -> "av.VideoStream":
     raise VideoError("expected a video stream, found none")
 
 
-def _timestamps(container: "av.container.InputContainer", stream: "av.VideoStream") -> NDArray[np.float64]:
-    """Presentation times (N,) of the frames that a player shows; reads the container to its end."""
+def _read_packets(
+    container: "av.container.InputContainer", stream: "av.VideoStream"
+) -> tuple[NDArray[np.float64], av.VideoFrame]:
+    """Presentation times (N,) of the frames that a player shows, and the first frame, whose side data is wanted."""
     times: list[Fraction] = []
+    first: av.VideoFrame | None = None
     num_packets, last_s = 0, Fraction(0)
     for packet in container.demux():
+        if packet.stream_index == stream.index and first is None:
+            first = next(iter(stream.decode(packet)), None)
         if packet.size == 0 or packet.time_base is None:
             continue  # the flush at the end
         ticks = packet.dts if packet.pts is None else packet.pts
@@ -78,9 +81,9 @@ def _timestamps(container: "av.container.InputContainer", stream: "av.VideoStrea
             raise VideoError("expected a presentation time for every frame, found packets without")
         times.append(packet.pts * packet.time_base)
     _check_whole(container, stream, num_packets, last_s)
-    if not times:
+    if not times or first is None:
         raise VideoError("expected frames, found none")
-    return np.array(sorted(times), np.float64)
+    return np.array(sorted(times), np.float64), first
 
 
 def _check_whole(

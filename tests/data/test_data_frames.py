@@ -1,8 +1,10 @@
 import json
+import subprocess
 from fractions import Fraction
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -205,17 +207,36 @@ def test_colours_survive(tmp_path):
     np.testing.assert_allclose(means, colors, atol=5)
 
 
-def test_anamorphic_and_rotated_videos_are_seen_as_meant(tmp_path):
-    path = tmp_path / "wide.mkv"
+def test_anamorphic_video_gets_square_pixels(tmp_path):
+    path = tmp_path / "raw" / "wide.mkv"
+    path.parent.mkdir()
+    picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+    picture[:, 8:24] = 255  # the central half of the width: all that is left of 2:1 pixels after a square crop
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
         stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
-        for picture in gray_film([50, 100]):
+        for _ in range(2):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     info = probe_video(path)
-    assert (info.width, info.height, info.square_pixels) == (64, 32, False)
+    assert (info.width, info.height, info.square_pixels) == (2 * SIZE, SIZE, False)
+    table, folder = extract(tmp_path, path.parent, "video")
+    assert image(folder, table["path"][0].as_py())[:, 2:-2].min() > 230
+
+
+def test_rotated_video_is_turned_upright(tmp_path):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :32] = 255  # the left half is bright
+    write_film(tmp_path / "flat.mp4", np.stack([picture] * 2))
+    (tmp_path / "raw").mkdir()
+    turn = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-display_rotation", "90"]  # counter-clockwise
+    subprocess.run([*turn, "-i", tmp_path / "flat.mp4", "-c", "copy", tmp_path / "raw" / "turned.mp4"], check=True)
+    info = probe_video(tmp_path / "raw" / "turned.mp4")
+    assert (info.width, info.height) == (48, 64)
+    table, folder = extract(tmp_path, tmp_path / "raw", "video")
+    pixels = image(folder, table["path"][0].as_py())
+    assert pixels[: SIZE // 2 - 2].max() < 30 and pixels[SIZE // 2 + 2 :].min() > 220  # left has become the bottom
 
 
 def test_a_truncated_video_among_many_is_skipped_and_listed(tmp_path):
