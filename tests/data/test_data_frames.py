@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -308,6 +309,12 @@ def test_an_ffmpeg_that_is_not_there(tmp_path, source):
 def test_engines(tmp_path, source):
     with pytest.raises(InputError, match="engine: expected loky or ray"):
         extract(tmp_path, source, engine="slurm")
+
+
+def test_ray_is_an_extra(tmp_path, source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)  # as where it is not installed
+    with pytest.raises(InputError, match=r"engine: ray: expected the extra fourdistill\[ray\]"):
+        extract(tmp_path, source, engine="ray")
 
 
 def test_unknown_names_in_the_split_are_reported(tmp_path, source):
