@@ -23,7 +23,7 @@ def main() -> None:
     out = WORK / "encoded"
     out.mkdir(parents=True, exist_ok=True)
 
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         zeros = torch.zeros(1, 3, *frames.pixels.shape[1:3])
         null = vision(pixel_values=zeros, output_hidden_states=True).hidden_states[-2][0]

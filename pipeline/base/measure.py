@@ -1,6 +1,6 @@
 """Stage `measure`: what the packaged base can do, on scenes it was never trained on, through stock diffusers alone.
 
-Writes `base_metrics.json` beside the weights and two sheets of samples to look at.
+Writes `base_metrics.json` and two sheets of samples to look at.
 """
 
 import json
@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from work import MINI, load_section
+from work import MINI, WORK, load_section
 
 
 def to_images(pixels: torch.Tensor) -> list[Image.Image]:
@@ -104,7 +104,7 @@ def main() -> None:
 
     metrics = {
         "vae.psnr": peak_signal_noise_ratio(decoded, truth, data_range=(-1.0, 1.0), dim=(1, 2, 3)).item(),
-        "vae.ssim": structural_similarity_index_measure(decoded, truth, data_range=2.0).item(),
+        "vae.ssim": float(structural_similarity_index_measure(decoded, truth, data_range=2.0)),  # type: ignore[arg-type]
         "clip.top1": (scorer.images(to_images(truth)) @ text.T).argmax(1).eq(labels).float().mean().item(),
         "text.top1": (scorer.images(from_text) @ text.T).argmax(1).eq(labels).float().mean().item(),
         "image.psnr": peak_signal_noise_ratio(
@@ -112,10 +112,12 @@ def main() -> None:
         ).item(),
         "num_captions": len(chosen),
     }
-    (MINI / "base_metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    out = WORK / "measured"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "base_metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     print(json.dumps(metrics, indent=2))
-    sheet([to_images(truth)[:16], to_images(decoded)[:16], from_image[:16]], MINI / "image_prompts.png")
-    sheet([to_images(truth)[:16], from_text[:16]], MINI / "text_prompts.png")
+    sheet([to_images(truth)[:16], to_images(decoded)[:16], from_image[:16]], out / "image_prompts.png")
+    sheet([to_images(truth)[:16], from_text[:16]], out / "text_prompts.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `package`: the whole base in Stable Diffusion layout and half precision, in `data/base/mini`."""
+"""Stage `package`: the whole base in Stable Diffusion layout and half precision, measured and published next."""
 
 import json
 import shutil
@@ -86,13 +86,13 @@ def main() -> None:
         {key.removeprefix("text_model."): value for key, value in text.state_dict().items() if "projection" not in key}
     )
     unet = load_unet(vision.config.hidden_size)
+    parts: Any = {"scheduler": make_scheduler(), "safety_checker": None}
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(WORK / "vae" / "model"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(CLIP / "tokenizer"),
         unet=without_image_prompt(unet),
-        scheduler=make_scheduler(),
-        safety_checker=None,
+        **parts,
         feature_extractor=CLIPImageProcessor.from_pretrained(CLIP / "feature_extractor"),
         image_encoder=vision,
         requires_safety_checker=False,
@@ -116,13 +116,9 @@ def main() -> None:
         raise SystemExit(
             f"error: {partial}: {size / 2**20:.1f} MiB of weights, at most {LIMIT_BYTES / 2**20:.0f} expected"
         )
-    MINI.mkdir(parents=True, exist_ok=True)
-    for part in sorted(partial.iterdir()):
-        target = MINI / part.name
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        part.rename(target)
-    partial.rmdir()
-    print(f"{MINI.relative_to(MINI.parents[2])}: {size / 2**20:.1f} MiB of weights")
+    shutil.rmtree(MINI, ignore_errors=True)
+    partial.rename(MINI)
+    print(f"{MINI}: {size / 2**20:.1f} MiB of weights")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ are, so a linear head must also give back each patch's pixels from its token; th
 """
 
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def train_tokenizer(captions: list[str], params: dict) -> CLIPTokenizer:
     for letter in pre_tokenizers.ByteLevel.alphabet():  # a word that ends in any byte must have a token
         vocab.setdefault(letter, len(vocab))
         vocab.setdefault(letter + "</w>", len(vocab))
-    merges = [tuple(merge) for merge in model["merges"]]
+    merges: Any = [tuple(merge) for merge in model["merges"]]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=params["context_length"])
 
 
@@ -55,7 +56,12 @@ class ContrastiveModel(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizer, params: dict) -> None:
         super().__init__()
-        common = {
+        special: Any = {
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        common: Any = {
             "hidden_size": params["width"],
             "intermediate_size": 4 * params["width"],
             "num_attention_heads": params["heads"],
@@ -66,9 +72,7 @@ class ContrastiveModel(nn.Module):
                 vocab_size=len(tokenizer),
                 max_position_embeddings=params["context_length"],
                 num_hidden_layers=params["text_layers"],
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
+                **special,
                 **common,
             )
         )

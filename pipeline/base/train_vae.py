@@ -18,9 +18,12 @@ from work import WORK, load_section
 def build(params: dict) -> Any:
     """An `AutoencoderKL` with one downsampling per level but the last."""
     levels = len(params["block_out_channels"])
+    types: Any = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
+        **types,
         block_out_channels=tuple(params["block_out_channels"]),
         layers_per_block=1,
         latent_channels=params["latent_channels"],

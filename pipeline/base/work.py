@@ -8,7 +8,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(os.environ.get("FOURDISTILL_BASE_WORK", ROOT / "data" / "base" / "work"))
-MINI = Path(os.environ.get("FOURDISTILL_BASE_OUT", ROOT / "data" / "base" / "mini"))
+MINI = WORK / "mini"
+PUBLISHED = ROOT / "data" / "base" / "mini"
 
 
 def load_section(name: str) -> Any:
