@@ -2,35 +2,23 @@
 
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-from body import Body, Shape, build_body
+from body import Shape, build_body
 from cameras import Camera, jittered_cameras, poses_bounds, ring_cameras
 from captions import describe
 from clothes import draw_outfit, garment_fields, paint, thickness
 from motion import Clip, load_clip, mirror_clip, sample_clip
 from raycast import Mesh, Surroundings, render
+from settings import Settings
 from skinning import Rigging, pose_body, rig_body, vertex_normals
 
-LAYOUTS = ("ring", "jittered")
 FIT_FRAMES, FIT_STRIDE = 12, 16  # how much of the motion the cameras are fitted to
-
-
-@dataclass(frozen=True)
-class Recording:
-    """How a set of scenes is recorded; `layout` is one of `LAYOUTS`, `size` pixels a side, `crf` as x264 counts."""
-
-    seed: int
-    cameras: int
-    frames: int
-    size: int
-    layout: str
-    crf: int
 
 
 def scene_name(index: int, clip: str) -> str:
@@ -53,50 +41,53 @@ def draw_shape(generator: np.random.Generator) -> Shape:
     )
 
 
-def write_scene(out: Path, index: int, clip_name: str, recording: Recording, wheels: Path) -> None:
+def draw_surroundings(generator: np.random.Generator) -> Surroundings:
+    """A pale background with a breath of colour, and a sun from anywhere but low."""
+    background = float(generator.uniform(0.74, 0.86)) * generator.uniform(0.97, 1.03, 3)
+    angle, height = generator.uniform(0, 2 * np.pi), generator.uniform(0.9, 1.6)
+    sun = np.array([np.cos(angle), height, np.sin(angle)])
+    return Surroundings(background, sun / np.linalg.norm(sun))
+
+
+def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheels: Path) -> None:
     """Render scene `index` into `out/<scene>`, whole or not at all; a scene that is there is left alone."""
     target = out / scene_name(index, clip_name)
     if target.exists():
         return
-    generator = np.random.default_rng([recording.seed, index])
+    # 1. Who, in what, doing what
+    generator = np.random.default_rng([settings.seed, index])
     shape = draw_shape(generator)
     outfit = draw_outfit(shape.sex, shape.age, generator)
     body = build_body(wheels, shape)
     fields = garment_fields(body)
-    rigging = rig_body(body)
-    dressed = Rigging(replace_vertices(body, thickness(body, fields, outfit)), rigging.alignment)
-
+    dressed = Rigging(replace(body, vertices=thickness(body, fields, outfit)), rig_body(body).alignment)
     clip = load_clip(wheels, clip_name)
     if generator.random() < 0.5:
         clip = mirror_clip(clip)
-    phase = generator.random() if recording.layout == "jittered" else 0.0
-    seconds = clip.duration * (np.arange(recording.frames) + phase) / recording.frames
-    background = float(generator.uniform(0.74, 0.86)) * generator.uniform(0.97, 1.03, 3)
-    angle, height = generator.uniform(0, 2 * np.pi), generator.uniform(0.9, 1.6)
-    sun = np.array([np.cos(angle), height, np.sin(angle)])
-    surroundings = Surroundings(background, sun / np.linalg.norm(sun))
 
+    # 2. When: evenly over the clip, so that the video's frame rate is the true one
+    phase = generator.random() if settings.layout == "jittered" else 0.0
+    seconds = clip.duration * (np.arange(settings.frames) + phase) / settings.frames
+    rate = Fraction(settings.frames / clip.duration).limit_denominator(1000)
+
+    # 3. From where
+    surroundings = draw_surroundings(generator)
     fit_times = np.linspace(0, clip.duration, FIT_FRAMES)
     swept = np.concatenate([posed(dressed, clip, time)[::FIT_STRIDE] for time in fit_times])
-    if recording.layout == "ring":
-        cameras = ring_cameras(recording.cameras, recording.size, swept, shape.height)
+    if settings.layout == "ring":
+        cameras = ring_cameras(settings.cameras, settings.resolution, swept, shape.height)
     else:
-        cameras = jittered_cameras(recording.cameras, recording.size, swept, shape.height, generator)
+        cameras = jittered_cameras(settings.cameras, settings.resolution, swept, shape.height, generator)
 
-    pictures = np.empty((len(cameras), recording.frames, recording.size, recording.size, 3), np.uint8)
+    # 4. The pictures: one mesh per moment, seen by all cameras
+    pictures = np.empty((len(cameras), settings.frames, settings.resolution, settings.resolution, 3), np.uint8)
     for frame, time in enumerate(seconds):
         vertices = posed(dressed, clip, time)
         normals = vertex_normals(vertices, body.faces)
         mesh = Mesh(vertices, normals, body.faces, fields, partial(paint, outfit=outfit))
         for number, camera in enumerate(cameras):
             pictures[number, frame] = render(mesh, camera, surroundings)
-    rate = Fraction(recording.frames / clip.duration).limit_denominator(1000)
-    save_scene(target, pictures, rate, cameras, swept, describe(shape, outfit, clip_name), recording.crf)
-
-
-def replace_vertices(body: Body, vertices: np.ndarray) -> Body:
-    """The same body with other resting vertices."""
-    return replace(body, vertices=vertices)
+    save_scene(target, pictures, rate, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
 
 
 def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:

@@ -2,76 +2,75 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker, one core
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy is loaded: the scenes share the cores, not the loops inside them
 
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-import yaml
 from assets import default_folder, fetch_wheels
-from dataset import LAYOUTS, Recording, scene_name, write_scene
+from dataset import scene_name, write_scene
 from joblib import Parallel, delayed
-from motion import CLIPS
+from settings import LAYOUTS, Settings, claim_folder, read_settings
 from tqdm import tqdm
 
 from fourdistill.errors import InputError
 
-DEFAULTS = yaml.safe_load((Path(__file__).parent / "params.yaml").read_text())["render"]
+PARAMS = Path(__file__).parent / "params.yaml"
 
 
-def choose_clips(scenes: int, motions: list[str], seed: int) -> list[str]:
+def choose_clips(settings: Settings) -> list[str]:
     """A clip for each scene: every round gives each motion once, in an order drawn anew."""
-    generator = np.random.default_rng([seed, 2**31])
+    generator = np.random.default_rng([settings.seed, 2**31])
     clips: list[str] = []
-    while len(clips) < scenes:
-        clips += [motions[i] for i in generator.permutation(len(motions))]
-    return clips[:scenes]
+    while len(clips) < settings.scenes:
+        clips += [settings.motions[i] for i in generator.permutation(len(settings.motions))]
+    return clips[: settings.scenes]
 
 
-def render(
+def render_set(settings: Settings, out: Path, wheels: Path, jobs: int) -> None:
+    """Render all scenes of `settings` into `out` on `jobs` processes (-1: one per core); finished scenes are kept."""
+    claim_folder(out, settings)
+    fetch_wheels(wheels)
+    clips = choose_clips(settings)
+    wanted = {scene_name(index, clip) for index, clip in enumerate(clips)}
+    extra = sorted(
+        path.name for path in out.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in wanted
+    )
+    if extra:
+        raise InputError(f"{out / extra[0]}: folder: expected only the {settings.scenes} scenes of this set in {out}")
+    tasks = (delayed(write_scene)(out, index, clip, settings, wheels) for index, clip in enumerate(clips))
+    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+    for _ in tqdm(finished, total=settings.scenes, desc="render", unit="scene", mininterval=1):
+        pass
+
+
+def command(
     out: Annotated[Path, typer.Option(help="Folder that gets one folder per scene.")],
-    seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = DEFAULTS["seed"],
-    scenes: Annotated[int, typer.Option(help="Number of scenes.")] = DEFAULTS["scenes"],
-    cameras: Annotated[int, typer.Option(help="Cameras per scene.")] = DEFAULTS["cameras"],
-    frames: Annotated[int, typer.Option(help="Frames per camera, spread evenly over the clip.")] = DEFAULTS["frames"],
-    resolution: Annotated[int, typer.Option(help="Pixels a side.")] = DEFAULTS["resolution"],
-    layout: Annotated[str, typer.Option(help=f"Cameras: {' or '.join(LAYOUTS)}.")] = DEFAULTS["layout"],
-    motions: Annotated[str, typer.Option(help="Clips, separated by commas.")] = ",".join(DEFAULTS["motions"]),
-    crf: Annotated[int, typer.Option(help="x264's quality, lower is better.")] = DEFAULTS["crf"],
-    jobs: Annotated[int, typer.Option(help="Processes; -1: one per core.")] = DEFAULTS["jobs"],
+    params: Annotated[
+        Path, typer.Option(help="Where options that are not given come from.", show_default="beside this script")
+    ] = PARAMS,
+    seed: Annotated[int | None, typer.Option(help="Every random choice follows from it.")] = None,
+    scenes: Annotated[int | None, typer.Option(help="Number of scenes.")] = None,
+    cameras: Annotated[int | None, typer.Option(help="Cameras per scene.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames per camera, spread evenly over the clip.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Pixels a side.")] = None,
+    layout: Annotated[str | None, typer.Option(help=f"Cameras: {' or '.join(LAYOUTS)}.")] = None,
+    motions: Annotated[str | None, typer.Option(help="Clips, separated by commas.")] = None,
+    crf: Annotated[int | None, typer.Option(help="x264's quality, lower is better.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; -1: one per core.")] = -1,
     wheels: Annotated[Path | None, typer.Option(help="Where the body and motion wheels are kept.")] = None,
 ) -> None:
     """Render scenes in the Neural 3D Video layout; scenes that are there already are kept."""
-    names = motions.split(",")
-    unknown = sorted(set(names) - set(CLIPS))
-    if unknown:
-        raise InputError(f"motions: {unknown[0]!r}: expected names among {', '.join(CLIPS)}")
-    if layout not in LAYOUTS:
-        raise InputError(f"layout: expected {' or '.join(LAYOUTS)}, got {layout!r}")
-    folder = wheels or default_folder()
-    fetch_wheels(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    recording = Recording(seed, cameras, frames, resolution, layout, crf)
-    clips = choose_clips(scenes, names, seed)
-    tasks = (delayed(write_scene)(out, index, clip, recording, folder) for index, clip in enumerate(clips))
-    for _ in tqdm(Parallel(n_jobs=jobs, return_as="generator")(tasks), total=scenes, desc="render", mininterval=5):
-        pass
-    wanted = {scene_name(index, clip) for index, clip in enumerate(clips)}
-    extra = sorted(path.name for path in out.iterdir() if path.is_dir() and path.name not in wanted)
-    if extra:
-        raise InputError(f"{out / extra[0]}: expected only the {scenes} scenes of seed {seed} in {out}")
-
-
-def main() -> None:
-    """Run the command; bad input ends with one line and exit status 2."""
+    overrides = {"seed": seed, "scenes": scenes, "cameras": cameras, "frames": frames, "resolution": resolution}
+    overrides |= {"layout": layout, "motions": motions.split(",") if motions is not None else None, "crf": crf}
     try:
-        typer.run(render)
+        render_set(read_settings(params, overrides), out, wheels or default_folder(), jobs)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(command)

@@ -1,0 +1,82 @@
+"""What a set of scenes is made with: params.yaml under the command line, checked, and kept beside the scenes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from motion import CLIPS
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fourdistill.errors import InputError
+
+LAYOUTS = ("ring", "jittered")
+SECTION = "render"
+KEPT_FILE = "settings.json"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class Settings:
+    """One set of scenes; `resolution` pixels a side (even: H.264 halves the chroma planes), `crf` as x264 counts."""
+
+    seed: Annotated[int, Field(ge=0)]
+    scenes: Count
+    cameras: Count
+    frames: Count
+    resolution: Annotated[int, Field(ge=2, multiple_of=2)]
+    layout: Literal["ring", "jittered"]
+    motions: Annotated[tuple[Literal[CLIPS], ...], Field(min_length=1)]  # pyright: ignore[reportInvalidTypeForm]
+    crf: Annotated[int, Field(ge=0, le=51)]
+
+
+def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
+    """The section `render` of `path`, each value replaced by the one in `overrides` that is not None.
+
+    Raises `InputError` naming the file, the key and what was expected.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected a params file: {error.strerror}") from error
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    section = content.get(SECTION) if isinstance(content, dict) else None
+    if not isinstance(section, dict):
+        raise InputError(f"{path}: {SECTION}: expected a section of this name")
+    values = section | {name: value for name, value in overrides.items() if value is not None}
+    try:
+        # Through JSON, so that a list passes for a tuple in strict mode.
+        return TypeAdapter(Settings).validate_json(json.dumps(values))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in (SECTION, *fault["loc"]))
+        raise InputError(f"{path}: {place}: {fault['msg']}, got {fault['input']!r}") from error
+
+
+def claim_folder(out: Path, settings: Settings) -> None:
+    """Make `out` the folder of these settings: scenes that others made are never taken for finished ones.
+
+    Only the number of scenes may differ from run to run: the first ones stay the same.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / KEPT_FILE
+    wanted = asdict(settings) | {"motions": list(settings.motions)}
+    del wanted["scenes"]
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"{kept}: {name}: expected {value!r}, found {found.get(name)!r}; choose another folder"
+                )
+        return
+    if any(path.is_dir() and not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{kept}: expected this file beside the scenes; choose an empty folder")
+    unfinished = kept.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(kept)
