@@ -8,6 +8,8 @@ EXTRAS := dev,scenes
 
 # The stages call `python`: let it be the environment's, whether or not it is activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# No word at every start about torchvision, which nothing here needs.
+export TRANSFORMERS_VERBOSITY ?= error
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test check format clean
@@ -26,8 +28,6 @@ install: $(INSTALLED) ## Create .venv with the exact versions of constraints.txt
 
 repro: $(INSTALLED) ## Run the whole pipeline, from raw video to metrics and pictures
 	dvc repro
-	@echo
-	@dvc metrics show metrics.json
 	@echo
 	@echo "adapter:  models/adapter/"
 	@echo "metrics:  metrics.json"

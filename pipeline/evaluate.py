@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, evaluate
+from fourdistill.evaluation.scores import format_table
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.stage import run_stage
 
@@ -11,7 +12,7 @@ from fourdistill.stage import run_stage
 def main(params: Params) -> None:
     """Evaluate paths.adapter on test pairs: paths.metrics, plots/displacement.csv, reports/evaluation/."""
     paths, pairs = params.paths, params.build_pairs
-    evaluate(
+    metrics = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter),
         paths.frames_table,
         paths.frames,
@@ -24,6 +25,7 @@ def main(params: Params) -> None:
         max_gap=pairs.max_gap,
         max_gap_s=pairs.max_gap_s if pairs.normalizer == "seconds" else None,
     )
+    print(format_table(metrics))
 
 
 if __name__ == "__main__":

@@ -80,9 +80,10 @@ def evaluate(
     seed: int,
     max_gap: int | None = None,
     max_gap_s: float | None = None,
-) -> None:
+) -> dict[str, float]:
     """Score held-out pairs and show them: flat metrics in JSON, a plot's points in CSV, and a folder of pictures.
 
+    Returns the metrics, named as in `scores`.
     `max_gap` and `max_gap_s` are those that the pairs were drawn with. The report folder is replaced whole. Raises
     `InputError` where a table or frame is missing, or there is no test pair.
     """
@@ -106,6 +107,7 @@ def evaluate(
     write_csv(plot_path, _displacement_points(commands, systems))
     with new_file(metrics_path) as partial:
         partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
 
 
 def _displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:

@@ -41,6 +41,20 @@ def summarise(
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
+def format_table(metrics: Mapping[str, float]) -> str:
+    """The means of a summary as a table for a terminal: a row a score and system, a column a group of pairs."""
+    groups = {"all": "{}", "small": "{}.small", "large": "{}.large"} | {kind: kind + ".{}" for kind in KINDS}
+    systems = {"generated": MODEL, "copy the condition": COPY, "truth through the VAE": VAE}
+    lines = [f"{'':28}" + "".join(f"{group:>8}" for group in groups)]
+    lines.append(f"{'pairs':28}" + "".join(f"{metrics[p.format('num_pairs')]:8.0f}" for p in groups.values()))
+    for metric, digits in (("psnr", 2), ("ssim", 3)):
+        for label, prefix in systems.items():
+            values = [metrics.get(prefix + pattern.format(metric)) for pattern in groups.values()]
+            cells = [f"{'-':>8}" if value is None else f"{value:8.{digits}f}" for value in values]
+            lines.append(f"{metric.upper() + ', ' + label:28}" + "".join(cells))
+    return "\n".join(lines)
+
+
 def bootstrap_interval(values: np.ndarray, num_bootstrap: int, rng: np.random.Generator) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of `values` (N,), resampling pairs with replacement."""
     draws = rng.integers(len(values), size=(num_bootstrap, len(values)))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.image_metrics import MAX_PSNR, psnr, ssim, to_tensor
-from fourdistill.evaluation.scores import COPY, MODEL, bootstrap_interval, summarise
+from fourdistill.evaluation.scores import COPY, MODEL, bootstrap_interval, format_table, summarise
 
 KEY = FrameKey("walk", "cam00", 0)
 
@@ -69,6 +69,18 @@ def test_summary_names_every_group_and_means_over_it():
 def test_a_group_without_pairs_has_no_mean():
     metrics = summarise({MODEL: {"psnr": np.ones(2)}}, commands()[:2], np.zeros(2, bool), num_bootstrap=10, seed=0)
     assert metrics["view.num_pairs"] == 0 and "view.psnr" not in metrics and "psnr.large" not in metrics
+
+
+def test_table_has_a_cell_for_every_group_and_a_dash_where_there_is_no_pair():
+    scores = {MODEL: {"psnr": np.array([10.0, 20]), "ssim": np.array([0.5, 0.7])}}
+    lines = format_table(
+        summarise(scores, commands()[:2], np.array([True, False]), num_bootstrap=10, seed=0)
+    ).splitlines()
+    assert lines[0].split() == ["all", "small", "large", "time", "view", "joint"]
+    assert lines[1].split() == ["pairs", "2", "1", "1", "2", "0", "0"]
+    assert lines[2].split() == ["PSNR,", "generated", "15.00", "20.00", "10.00", "15.00", "-", "-"]
+    assert lines[5].split() == ["SSIM,", "generated", "0.600", "0.700", "0.500", "0.600", "-", "-"]
+    assert set(lines[3].split()[-6:]) == {"-"}
 
 
 def test_interval_is_seeded_and_covers_the_mean_about_as_often_as_it_says():
