@@ -1,7 +1,7 @@
 """Stage `train_vae`: an autoencoder of 128×128 pictures, eight times smaller on each side.
 
-Most steps see crops, which cost a quarter of a picture; the last ones see whole pictures, because a group norm's
-statistics over a crop differ from those over the picture that the model will be given.
+Most steps see crops about the subject, which cost a quarter of a picture; the last ones see whole pictures, because
+a group norm's statistics over a crop differ from those over the picture that the model will be given.
 """
 
 from typing import Any
@@ -33,13 +33,22 @@ def build(params: dict) -> Any:
 
 
 def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """Random crops, columns drawn near the middle where the subject is => (B, 3, size, size) in [-1, 1]."""
+    """Random crops about random pixels of the subject => (B, 3, size, size) in [-1, 1].
+
+    The background is most of a picture and soon learnt; what stands out from the picture's border is the subject.
+    """
     pictures = frames.batch(rng.choice(train, batch_size, replace=False))
     height, width = pictures.shape[-2:]
     crops = []
     for picture in pictures:
-        top = rng.integers(0, height - size + 1)
-        left = int(np.clip(rng.normal((width - size) / 2, width / 10), 0, width - size))
+        backdrop = picture[:, [0, 0, height // 2, height // 2], [0, width - 1, 0, width - 1]].mean(1)
+        rows, columns = ((picture - backdrop[:, None, None]).abs().amax(0) > 0.35).nonzero(as_tuple=True)
+        row, column = height // 2, width // 2
+        if len(rows):
+            pixel = rng.integers(len(rows))
+            row, column = int(rows[pixel]), int(columns[pixel])
+        top = int(np.clip(row - rng.integers(size), 0, height - size))
+        left = int(np.clip(column - rng.integers(size), 0, width - size))
         crops.append(picture[:, top : top + size, left : left + size])
     return torch.stack(crops)
 
