@@ -31,7 +31,7 @@ def test_params_parse():
 def test_stage_script_and_section_share_a_name():
     assert set(STAGES) == set(PARAMS) - SHARED == {path.stem for path in (ROOT / "pipeline").glob("*.py")}
     for name, stage in STAGES.items():
-        assert stage["cmd"] == f"python pipeline/{name}.py"
+        assert stage["cmd"] == f"python -m pipeline.{name}"
         assert name in stage["params"]
 
 
