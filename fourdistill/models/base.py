@@ -68,7 +68,11 @@ def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool
     try:
         with quiet():
             pipe: Any = StableDiffusionPipeline.from_pretrained(
-                base, safety_checker=None, requires_safety_checker=False, use_safetensors=True
+                base,
+                safety_checker=None,
+                requires_safety_checker=False,
+                use_safetensors=True,
+                torch_dtype=torch.float32,
             )
             weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -10,8 +10,8 @@ import torch
 class Conditions:
     """The conditions of a batch; what is absent has a False in its `has_*` and is masked out.
 
-    image_embeds (B, S, D), those of an all-zero image where it is dropped; delta_time (B,) in [-1, 1]; view (B, I), the output of
-    `encode_view`; has_time, has_view (B,) bool.
+    image_embeds (B, S, D), those of an all-zero image where it is dropped; delta_time (B,) in [-1, 1]; view (B, I),
+    the output of `encode_view`; has_time, has_view (B,) bool.
     """
 
     image_embeds: torch.Tensor

@@ -86,7 +86,7 @@ def main() -> None:
     truth = torch.cat([frames.batch(np.array([index])) for index in chosen])
     prompts = [frames.captions[frames.caption[index]] for index in chosen]
 
-    pipe: Any = StableDiffusionPipeline.from_pretrained(MINI, dtype=torch.float32)
+    pipe: Any = StableDiffusionPipeline.from_pretrained(MINI)
     pipe.set_progress_bar_config(disable=True)
     scorer = Scorer(pipe)
     labels = torch.arange(len(chosen))

@@ -13,7 +13,7 @@ MINI = Path(__file__).resolve().parents[2] / "data" / "base" / "mini"
 
 @pytest.fixture(scope="module")
 def pipe():
-    pipe = StableDiffusionPipeline.from_pretrained(MINI, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(MINI)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
