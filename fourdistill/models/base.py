@@ -183,7 +183,7 @@ def encode_image_prompt(
 @torch.no_grad()
 def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
     """What stands for no image prompt, (1, S, D): the embeddings of all-zero pixel values, as diffusers has it."""
-    size = image_encoder.config.image_size
+    size: Any = image_encoder.config.image_size
     pixel_values = torch.zeros(1, 3, size, size, device=image_encoder.device, dtype=image_encoder.dtype)
     return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
 
