@@ -114,6 +114,7 @@ class EncodeFrames:
     """Frames to VAE latents and image embeddings, once per frame."""
 
     batch_size: PositiveInt
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -168,7 +169,7 @@ class Train:
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
-    mixed_precision: Literal["no", "bf16", "fp16"]
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, config=_STRICT)

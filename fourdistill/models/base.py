@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names, install_processors
+from fourdistill.models.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,13 @@ def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Ten
     return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
 
 
-def encode_frames(base: BaseModel, images: list[Image.Image]) -> dict[str, np.ndarray]:
+def encode_frames(base: BaseModel, images: list[Image.Image], mixed_precision: str = "no") -> dict[str, np.ndarray]:
     """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16."""
-    features = {
-        "latents": encode_latents(base.vae, images),
-        "image_embeds": encode_image_prompt(base.image_encoder, base.feature_extractor, images),
-    }
+    with autocast(mixed_precision, base.vae.device):
+        features = {
+            "latents": encode_latents(base.vae, images),
+            "image_embeds": encode_image_prompt(base.image_encoder, base.feature_extractor, images),
+        }
     return {name: value.half().cpu().numpy() for name, value in features.items()}
 
 

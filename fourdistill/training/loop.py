@@ -18,6 +18,7 @@ from fourdistill.data.loader import Batch, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_null_image
+from fourdistill.models.precision import default_device, resolve_precision
 from fourdistill.training.batches import drop_conditions, make_conditions, move
 from fourdistill.training.checkpoint import Checkpoints
 from fourdistill.training.gaps import measure_gaps
@@ -188,7 +189,8 @@ class Run:
 
 def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) -> Accelerator:
     """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
-    accelerator = Accelerator(log_with="dvclive", mixed_precision=mixed_precision)
+    precision = resolve_precision(mixed_precision, default_device())
+    accelerator = Accelerator(log_with="dvclive", mixed_precision=precision)
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
     return accelerator

@@ -41,7 +41,7 @@ class TrainingSettings:
     num_val_pairs: int = 64
     gap_timesteps: tuple[int, ...] = (500, 700, 900)  # the noise levels of the condition gaps
     num_workers: int = 0
-    mixed_precision: str = "no"  # no | bf16 | fp16, accelerate's
+    mixed_precision: str = "no"  # one of PRECISIONS in models/precision.py
 
     def __post_init__(self):
         unknown = sorted(set(self.trainable) - set(TRAINABLE))
