@@ -124,6 +124,29 @@ def test_pairs_and_shards(extracted):
     assert sum(entry["samples"] for entry in index["shards"]) == 500
 
 
+def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
+    """From film to figures, on a tiny base: time pairs alone where there are no poses."""
+    params = YAML(typ="safe").load((workplace / "params.yaml").read_text())
+    params["paths"] |= {"raw": str(workplace / "data" / "raw"), "base": str(tiny_base)}
+    params["extract_frames"] |= {"size": 32, "max_frames": 40}
+    params["build_pairs"]["num_pairs"] = {"train": 64, "val": 16, "test": 24}
+    params["write_shards"]["features"] = True
+    params["train"] |= {"max_steps": 3, "batch_size": 8, "num_val_pairs": 8, "warmup_steps": 1, "sample_every": 3}
+    params["evaluate"] |= {"num_pairs": 9, "num_inference_steps": 2, "num_bootstrap": 50, "num_sweep_steps": 3}
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    for stage in ("extract_frames", "build_pairs", "encode_frames", "write_shards", "train", "evaluate"):
+        run(tmp_path, stage)
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"psnr", "ssim", "baseline.copy.psnr", "ceiling.vae.psnr", "time.psnr", "view.psnr"} <= set(metrics)
+    gaps = (tmp_path / "dvclive" / "plots" / "metrics").glob("gap.*.tsv")
+    assert {path.name.split(".")[1] for path in gaps} == {"image", "time", "view"}
+    evaluated = (tmp_path / "reports" / "evaluation" / "pairs.csv").read_text()
+    assert "bikes" in evaluated and "single" in evaluated
+    assert list((tmp_path / "reports" / "evaluation").glob("*_time.gif"))
+
+
 def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
     """Seen from above through each camera's K and pose, two brackets of the treadmill are at the same spot.
 

@@ -9,6 +9,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 MINI = Path(__file__).resolve().parents[2] / "data" / "base" / "mini"
+# The base is trained by pipeline/base; a checkout from before its first release has none to look at.
+pytestmark = pytest.mark.skipif(not (MINI / "unet").exists(), reason="no mini base in this checkout")
 
 
 @pytest.fixture(scope="module")
