@@ -58,10 +58,7 @@ def fit(
         accelerator.register_for_checkpointing(ema)
 
     state_dir = work_dir / "state"
-    first = 0
-    if (state_dir / "step.txt").exists():
-        accelerator.load_state(str(state_dir))
-        first = int((state_dir / "step.txt").read_text())
+    first = load_state(accelerator, state_dir)
     sums: dict[str, float] = {}
     started = time.time()
     with Live(str(work_dir / "dvclive"), resume=first > 0, save_dvc_exp=False, report=None, dvcyaml=None) as live:
@@ -90,6 +87,14 @@ def fit(
     if ema is not None:
         ema.copy_to(parameters)
     return accelerator.unwrap_model(model)
+
+
+def load_state(accelerator: Accelerator, state_dir: Path) -> int:
+    """Take up the saved state, if there is one, and return the number of steps it has seen."""
+    if not (state_dir / "step.txt").exists():
+        return 0
+    accelerator.load_state(str(state_dir))
+    return int((state_dir / "step.txt").read_text())
 
 
 def save_state(accelerator: Accelerator, state_dir: Path, step: int) -> None:
