@@ -154,6 +154,7 @@ class Train:
     trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens"]], Field(min_length=1)]
     batch_size: PositiveInt
     max_steps: PositiveInt
+    token_steps: Count  # of max_steps
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]

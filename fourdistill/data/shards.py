@@ -64,6 +64,7 @@ def _sample(pair: dict[str, Any], frames_dir: Path, features: FeatureReader | No
     }
     if features is not None:
         sample["source_embeds.npy"] = _to_npy(features.read(scene, *source, IMAGE_EMBEDS))
+        sample["target_embeds.npy"] = _to_npy(features.read(scene, *target, IMAGE_EMBEDS))
         sample["target_latents.npy"] = _to_npy(features.read(scene, *target, LATENTS))
     return sample
 

@@ -22,6 +22,7 @@ from fourdistill.models.precision import default_device, resolve_precision
 from fourdistill.training.batches import drop_conditions, make_conditions, move
 from fourdistill.training.checkpoint import Checkpoints
 from fourdistill.training.gaps import measure_gaps
+from fourdistill.training.image_tokens import image_token_losses
 from fourdistill.training.loss import sample_timesteps
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.step import Denoiser
@@ -106,6 +107,7 @@ class Run:
         self.denoiser = Denoiser.of(base, prepared)
         self.draw_samples = draw_samples
         self.null_image = encode_null_image(base.image_encoder)
+        self.projector = token_teacher(base, accelerator) if settings.token_steps else None
         self.view_encoding = adapter.config.settings.view_encoding
         self.validation_batches: list[Batch] = []
         self.validation: dict[str, float] = {}
@@ -123,7 +125,13 @@ class Run:
         """Training batches from `step` to the end; those of earlier steps are read and skipped."""
         settings = self.settings
         loader = make_loader(
-            shards, "train", settings.batch_size, seed=settings.seed, shuffle=True, num_workers=settings.num_workers
+            shards,
+            "train",
+            settings.batch_size,
+            seed=settings.seed,
+            shuffle=True,
+            num_workers=settings.num_workers,
+            target_embeds=step < settings.token_steps,
         )
         count = step
         for batch in islice(loader, step, settings.max_steps):
@@ -135,6 +143,9 @@ class Run:
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         """The mean loss of a batch. Dropouts, noise and timesteps follow from (seed, step) alone."""
         settings, device = self.settings, batch.target_latents.device
+        if step < settings.token_steps and self.projector is not None:
+            with self.accelerator.autocast():
+                return image_token_losses(self.adapter, self.projector, batch, self.view_encoding).mean()
         seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
         generator = torch.Generator().manual_seed(seed)
         conditions = make_conditions(batch, self.view_encoding)
@@ -147,13 +158,14 @@ class Run:
             return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
 
     def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
-        """Log the mean training loss and the speed every `log_every` steps."""
+        """Log the mean training loss and the speed every `log_every` steps, and where the first phase ends."""
         self.window.append(loss.detach())
-        if step % self.settings.log_every:
+        if step % self.settings.log_every and step != self.settings.token_steps:
             return
+        name = "train.token_loss" if step <= self.settings.token_steps else "train.loss"
         seconds = time.perf_counter() - self.window_start
         samples = len(self.window) * self.settings.batch_size * self.accelerator.num_processes
-        values = {"train.loss": torch.stack(self.window).mean().item(), "train.lr": lr}
+        values = {name: torch.stack(self.window).mean().item(), "train.lr": lr}
         self.accelerator.log({**values, "train.samples_per_s": samples / seconds}, step=step)
         self.window, self.window_start = [], time.perf_counter()
 
@@ -194,6 +206,15 @@ def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) 
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
     return accelerator
+
+
+def token_teacher(base: BaseModel, accelerator: Accelerator) -> torch.nn.Module:
+    """The base's own image projector, which says what the image tokens of a target are."""
+    if base.ip_adapter is None:
+        raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to fit image tokens to")
+    if accelerator.num_processes > 1:
+        raise InputError("train: token_steps: expected 0 where several processes train")
+    return base.ip_adapter.projector.to(accelerator.device)
 
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:

@@ -25,6 +25,7 @@ class TrainingSettings:
     seed: int = 0
     batch_size: int = 32
     max_steps: int = 1000
+    token_steps: int = 0  # the first of max_steps fit image tokens, without the U-Net
     trainable: tuple[str, ...] = TRAINABLE  # groups of parameters, see `Adapter.parameter_groups`
     learning_rate: float = 1e-3  # of the mappers and displacement tokens
     image_prompt_learning_rate: float = 3e-4
@@ -47,6 +48,10 @@ class TrainingSettings:
         unknown = sorted(set(self.trainable) - set(TRAINABLE))
         if unknown or not self.trainable:
             raise InputError(f"train: trainable: expected some of {', '.join(TRAINABLE)}, got {list(self.trainable)}")
+        if self.token_steps > self.max_steps:
+            raise InputError(f"train: token_steps: expected at most max_steps {self.max_steps}, got {self.token_steps}")
+        if self.token_steps and "image_prompt" not in self.trainable:
+            raise InputError("train: token_steps: expected 0 where trainable has no image_prompt")
 
 
 # A preset's values go over those of the params section. `seed` is the original's setting: mappers only, no
@@ -56,6 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "seed": {
         "trainable": ("mappers",),
         "displacement_tokens": 0,
+        "token_steps": 0,
         "dropout": DropoutRates(0, 0, 0, 0, 0),
         "timestep_bias": 0.0,
         "lr_scheduler": "constant",

@@ -100,7 +100,9 @@ def test_stock_webdataset_reads_the_tars(data):
     assert len(samples) == len(pairs) == NUM_TRAIN
     for sample, pair in zip(samples, pairs, strict=True):
         assert json.loads(sample["json"]) == pair
-        for end, features in (("source", "source_embeds.npy"), ("target", "target_latents.npy")):
+        for end, features in (
+            ("source", "source_embeds.npy"), ("target", "target_latents.npy"), ("target", "target_embeds.npy")
+        ):  # fmt: skip
             path = data / "frames" / pair["scene"] / pair[f"{end}_camera"] / f"{pair[f'{end}_frame']:06d}.jpg"
             assert sample[f"{end}.jpg"] == path.read_bytes()
             level = level_of(pair["scene"], pair[f"{end}_camera"], pair[f"{end}_frame"])

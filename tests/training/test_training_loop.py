@@ -10,11 +10,13 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
+from fourdistill.data.loader import make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.training import loop
+from fourdistill.training.image_tokens import image_token_losses
 from fourdistill.training.loop import train
 from fourdistill.training.settings import TrainingSettings
 
@@ -173,6 +175,51 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     assert abs(float(start)) < 0.02  # an untrained adapter does not listen
     assert validation["gap.time.t900"] > 0.1
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
+
+
+TOKENS_FIRST = dataclasses.replace(SETTINGS, token_steps=4)
+
+
+def test_image_tokens_are_fitted_before_the_unet_is_asked(base, tmp_path):
+    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64}, time_only)
+    settings = dataclasses.replace(
+        SETTINGS, batch_size=16, max_steps=150, token_steps=150, learning_rate=3e-3, image_prompt_learning_rate=3e-3,
+        checkpoint_every=1000,
+    )  # fmt: skip
+    fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    trained, _ = run(shards, base, tmp_path, settings)
+    batch = next(iter(make_loader(shards, "train", 64, seed=0, shuffle=False, target_embeds=True)))
+    before, after = (
+        image_token_losses(adapter, base.ip_adapter.projector, batch, "spherical").mean().item()
+        for adapter in (fresh, trained)
+    )
+    assert after < 0.6 * before
+    assert_same_weights(trained.time_mapper, fresh.time_mapper)  # v* has no part in it
+
+
+def test_the_two_phases_are_logged_apart(noise_shards, base, tmp_path):
+    run(noise_shards, base, tmp_path, dataclasses.replace(TOKENS_FIRST, token_steps=3))
+    for name, steps in {"train.token_loss": ["2", "3"], "train.loss": ["4", "6"]}.items():
+        rows = (tmp_path / "live" / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()[1:]
+        assert [row.split("\t")[0] for row in rows] == steps
+
+
+@pytest.mark.parametrize("killed_at", [3, 5])
+def test_a_run_killed_in_either_phase_goes_on(noise_shards, base, tmp_path, monkeypatch, killed_at):
+    straight, _ = run(noise_shards, base, tmp_path / "straight", TOKENS_FIRST)
+    with monkeypatch.context() as patch:
+        kill_after(patch, killed_at)
+        with pytest.raises(Killed):
+            run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
+    resumed, _ = run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
+    assert_same_weights(straight, resumed)
+
+
+def test_token_steps_need_an_image_prompt_to_train_and_room():
+    with pytest.raises(InputError, match="token_steps: expected at most max_steps 6, got 7"):
+        dataclasses.replace(SETTINGS, token_steps=7)
+    with pytest.raises(InputError, match="token_steps: expected 0 where trainable has no image_prompt"):
+        dataclasses.replace(TOKENS_FIRST, trainable=("mappers",))
 
 
 def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):

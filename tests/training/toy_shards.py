@@ -51,12 +51,14 @@ def write_toy_shards(
             for i in range(count):
                 pair = make_pair(i, rng) | {"split": split}
                 embeds = rng.standard_normal((TOKENS, WIDTH)).astype(np.float16)
+                shown = embeds * float(pair["normalized_gap"])  # what the target's embeddings are: known from both
                 tar.write(
                     {
                         "__key__": f"{i:09d}",
                         "json": json.dumps(pair).encode(),
                         "target_latents.npy": to_npy(target(pair, embeds)),
                         "source_embeds.npy": to_npy(embeds),
+                        "target_embeds.npy": to_npy(shown),
                     }
                 )
         index["shards"].append(
