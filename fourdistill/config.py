@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -26,6 +27,18 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _nonzero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("nonzero", "a number of processes other than 0")
+    return value
+
+
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise PydanticCustomError("ordered", "an interval whose first end is not after its last")
+    return interval
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -61,7 +74,7 @@ class Split:
     test_scenes: list[str]
     val_scenes: list[str]
     test_cameras: list[str]
-    test_times: list[tuple[Fraction, Fraction]]
+    test_times: list[Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -75,7 +88,7 @@ class ExtractFrames:
     ffmpeg: str | None
     split: Split
     engine: Literal["loky", "ray"]
-    jobs: int
+    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
     max_bad_fraction: Fraction
 
 

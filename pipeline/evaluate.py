@@ -6,6 +6,7 @@ from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, evaluate
 from fourdistill.evaluation.scores import format_table
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
 
 
@@ -13,7 +14,7 @@ def main(params: Params) -> None:
     """Evaluate paths.adapter on test pairs: paths.metrics, plots/displacement.csv, reports/evaluation/."""
     paths, pairs = params.paths, params.build_pairs
     metrics = evaluate(
-        FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter),
+        FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
         paths.frames_table,
         paths.frames,
         paths.pairs_table,

@@ -76,6 +76,8 @@ def extract_frames(
         bad = [result for result in results if isinstance(result, BadVideo)]
         _write_report(report_path, good, bad, split or SplitRule())
         _check_bad(bad, len(tasks), max_bad_fraction, report_path)
+        if not good:
+            raise InputError(f"{report_path}: expected at least one good video, all {len(tasks)} are bad")
         table = frames_table(scenes, good, size, split or SplitRule())
         table_path.unlink(missing_ok=True)
     write_table(table, table_path)

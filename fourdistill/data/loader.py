@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import re
+import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def _read_index(shards: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
         return {
             "features": index["features"],
-            "shards": [{"name": entry["name"], "split": entry["split"]} for entry in index["shards"]],
+            "shards": [{key: entry[key] for key in ("name", "split", "bytes")} for entry in index["shards"]],
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected the index that write_shards writes: {error}") from error
@@ -108,17 +109,19 @@ def _list_tars(shards: Path, split: str) -> list[str]:
     if split not in SPLITS:
         raise InputError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     index, index_path = _read_index(shards), shards / INDEX
-    names = [entry["name"] for entry in index["shards"] if entry["split"] == split]
+    sizes = {entry["name"]: entry["bytes"] for entry in index["shards"] if entry["split"] == split}
     if not index["features"]:
         raise InputError(f"{index_path}: features: expected shards with features; set write_shards.features: true")
-    if not names:
+    if not sizes:
         raise InputError(f"{index_path}: expected shards of split {split}, found none; see build_pairs.num_pairs")
-    for name in names:
+    for name, size in sizes.items():
         if not isinstance(name, str) or not re.fullmatch(rf"{split}-\d{{6}}\.tar", name):
             raise InputError(f"{index_path}: expected names such as {split}-000000.tar, found {name!r}")
         if not (shards / name).is_file():
             raise InputError(f"{shards / name}: expected this tar by {INDEX}, found none")
-    return [str(shards / name) for name in names]
+        if (found := (shards / name).stat().st_size) != size:
+            raise InputError(f"{shards / name}: expected {size} bytes by {INDEX}, found {found}")
+    return [str(shards / name) for name in sizes]
 
 
 class _Batches(IterableDataset[Batch]):
@@ -159,12 +162,15 @@ class _Batches(IterableDataset[Batch]):
         if self._shuffle:
             rng = random.Random(f"{self._seed} {epoch} {worker}")
             stages.append(shuffle_samples(self._buffer, initial=self._buffer, rng=rng))
-        samples = iter(DataPipeline(*stages))
-        first = next(samples, None)
-        if first is None:
+        found = False
+        try:
+            for sample in DataPipeline(*stages):
+                found = True
+                yield sample
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InputError(f"{Path(urls[0]).parent}: expected tars of write_shards: {error}") from error
+        if not found:
             raise InputError(f"{urls[0]}: expected samples, found none")
-        yield first
-        yield from samples
 
 
 def _decode(sample: dict[str, Any], features: tuple[str, ...], images: bool) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def build_pairs(
     """
     if normalizer not in ("scene", "seconds"):
         raise InputError(f"build_pairs.normalizer: expected scene or seconds, got {normalizer!r}")
+    if normalizer == "scene" and max_gap_s is not None:
+        raise InputError("build_pairs.max_gap_s: expected null, since build_pairs.normalizer is scene")
     if normalizer == "seconds" and max_gap_s is None:
         raise InputError("build_pairs.max_gap_s: expected seconds, since build_pairs.normalizer is seconds; got null")
     if sum(kinds.values()) <= 0:

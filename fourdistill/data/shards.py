@@ -1,5 +1,6 @@
 """Pairs to tars that stock WebDataset reads, and the index of them."""
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -98,7 +99,8 @@ def _write_split(
             while written < total and file.tell() < max_bytes:
                 tar.write(next(samples))
                 num, written = num + 1, written + 1
-        tars.append({"name": path.name, "split": split, "samples": num, "bytes": path.stat().st_size})
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        tars.append({"name": path.name, "split": split, "samples": num, "bytes": path.stat().st_size, "sha256": digest})
     return tars
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,8 +101,3 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
         return pq.read_table(path, columns=list(columns or schema.names))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: expected a readable Parquet table: {' '.join(str(error).split())}") from error
-
-
-def column_from(values: Sequence[Any], field: pa.Field) -> pa.Array:
-    """A plain sequence as an Arrow array of a field's type."""
-    return pa.array(values, field.type)

@@ -39,6 +39,8 @@ class Command:
     caption: str | None
     pair_id: int | None = None
     """In the pairs table; None for a cell of a sweep."""
+    new_scene: bool = False
+    """Whether no training pair shows the scene: it is held out as a whole, not by camera or time."""
 
     def is_large(self, large_gap: float, large_azimuth_deg: float) -> bool:
         """Whether |time| >= `large_gap` or |azimuth| >= `large_azimuth_deg`."""
@@ -60,16 +62,20 @@ class Command:
 
 
 def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
-    """A seeded choice of held-out test pairs, balanced over kinds and over how far they lead, in order of pair_id.
+    """A seeded choice of held-out test pairs, in order of pair_id: balanced over new and known scenes, kinds and sizes.
 
-    Pairs of one kind and of one `size`, to the nearest quarter, form a stratum; strata are drawn from in turn until
-    `num_pairs` are found or none is left. Raises `InputError` where the table has no test pair.
+    Pairs of one kind and of one `size`, to the nearest quarter, of new or of known scenes form a stratum; strata are
+    drawn from in turn until `num_pairs` are found or none is left. Raises `InputError` where the table has no test
+    pair.
     """
     table = read_table(pairs_table, PAIRS)
-    table = table.filter(np.array(table["split"].to_pylist()) == "test")
+    splits, scenes = (np.array(table[name].to_pylist()) for name in ("split", "scene"))
+    known = set(scenes[splits == "train"])
+    table = table.filter(splits == "test")
     if table.num_rows == 0:
         raise InputError(f"{pairs_table}: split: expected test pairs, found none; see build_pairs.num_pairs.test")
-    strata = _strata(table)
+    new_scene = np.array([scene not in known for scene in table["scene"].to_pylist()])
+    strata = _strata(table) * 2 + new_scene
     rng = np.random.default_rng(seed)
     queues = [rng.permutation(np.flatnonzero(strata == stratum)).tolist() for stratum in np.unique(strata)]
     chosen: list[int] = []
@@ -77,7 +83,8 @@ def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
         for queue in queues:
             if queue and len(chosen) < num_pairs:
                 chosen.append(queue.pop())
-    return [_command(row) for row in table.take(sorted(chosen)).to_pylist()]
+    rows = table.take(sorted(chosen)).to_pylist()
+    return [_command(row, row["scene"] not in known) for row in rows]
 
 
 def _strata(table: pa.Table) -> np.ndarray:
@@ -89,7 +96,7 @@ def _strata(table: pa.Table) -> np.ndarray:
     return kinds * (NUM_SIZE_STEPS + 1) + quarters
 
 
-def _command(row: dict) -> Command:
+def _command(row: dict, new_scene: bool) -> Command:
     has_view = row["kind"] != "time"
     return Command(
         kind=row["kind"],
@@ -102,4 +109,5 @@ def _command(row: dict) -> Command:
         relative_pose=tuple(row["relative_pose"]) if has_view else None,
         caption=row["caption"],
         pair_id=row["pair_id"],
+        new_scene=new_scene,
     )

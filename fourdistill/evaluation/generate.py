@@ -55,7 +55,7 @@ def generate(
             images += pipe(
                 image=[read(command.source) for command in batch],
                 prompt=[command.caption or "" for command in batch],
-                **displacement_arguments(batch, pipe.adapter.config.settings.view_encoding),
+                **command_arguments(batch, pipe.adapter.config.settings.view_encoding),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch_size]],
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
@@ -64,7 +64,7 @@ def generate(
     return images
 
 
-def displacement_arguments(commands: Sequence[Command], view_encoding: str) -> dict[str, Any]:
+def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[str, Any]:
     """The commanded displacements as the pipeline's arguments, in the form that the adapter was trained on."""
     arguments: dict[str, Any] = {"time": [command.time for command in commands]}
     if view_encoding == "matrix":

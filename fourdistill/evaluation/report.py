@@ -51,6 +51,7 @@ def write_pairs(
     for i, command in enumerate(commands):
         azimuth, elevation, radius = command.spherical or (None, None, None)
         row = {"pair_id": command.pair_id, "kind": command.kind, "scene": command.source.scene}
+        row["new_scene"] = command.new_scene
         for side in ("source", "target"):
             key = asdict(getattr(command, side))
             row |= {f"{side}_camera": key["camera"], f"{side}_frame": key["frame"]}

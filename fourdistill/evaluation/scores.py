@@ -1,7 +1,8 @@
 """Scores of single pairs => flat, stably named means with bootstrap intervals.
 
-A name is `[<system>.][<kind>.]<metric>[.<size>][.ci_low|.ci_high]`: `psnr`, `time.psnr`, `psnr.large`,
-`baseline.copy.psnr.large`, `ceiling.vae.psnr.ci_low`. `gain.copy.` is the model minus the copy baseline, pair by pair.
+A name is `[<system>.][<group>.]<metric>[.<size>][.ci_low|.ci_high]`: `psnr`, `time.psnr`, `new_scene.psnr`,
+`psnr.large`, `baseline.copy.psnr.large`, `ceiling.vae.psnr.ci_low`. `gain.copy.` is the model minus the copy
+baseline, pair by pair.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,16 @@ MODEL, COPY, VAE, GAIN = "", "baseline.copy.", "ceiling.vae.", "gain.copy."
 def summarise(
     systems: Mapping[str, Scores], commands: Sequence[Command], large: np.ndarray, *, num_bootstrap: int, seed: int
 ) -> dict[str, float]:
-    """Means of every system over all pairs, each kind and each size, with 95 % intervals; absent groups are left out.
+    """Means of every system over all pairs, kinds, sizes, new and known scenes, with 95 % intervals.
 
+    Groups without pairs are left out.
     `systems` maps a prefix (`""`, `baseline.copy.`, ...) to its scores; `large` (N,) says which pairs lead far.
     """
     kinds = np.array([command.kind for command in commands])
     groups = {"{}": np.ones(len(commands), bool), "{}.large": large, "{}.small": ~large}
     groups |= {kind + ".{}": kinds == kind for kind in KINDS}
+    new_scene = np.array([command.new_scene for command in commands])
+    groups |= {"new_scene.{}": new_scene, "known_scene.{}": ~new_scene}
     metrics: dict[str, float] = {}
     for pattern, members in groups.items():
         metrics[pattern.format("num_pairs")] = int(members.sum())
@@ -44,6 +48,7 @@ def summarise(
 def format_table(metrics: Mapping[str, float]) -> str:
     """The means of a summary as a table for a terminal: a row a score and system, a column a group of pairs."""
     groups = {"all": "{}", "small": "{}.small", "large": "{}.large"} | {kind: kind + ".{}" for kind in KINDS}
+    groups |= {"known": "known_scene.{}", "new": "new_scene.{}"}
     systems = {"generated": MODEL, "copy the condition": COPY, "truth through the VAE": VAE}
     lines = [f"{'':28}" + "".join(f"{group:>8}" for group in groups)]
     lines.append(f"{'pairs':28}" + "".join(f"{metrics[p.format('num_pairs')]:8.0f}" for p in groups.values()))

@@ -19,6 +19,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttn
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
@@ -76,7 +77,7 @@ def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool
                 torch_dtype=torch.float32,
             )
             weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{base}: expected a base in diffusers' Stable Diffusion layout: {reason}") from error
     for field in ("image_encoder", "feature_extractor"):
@@ -128,10 +129,15 @@ def load_ip_adapter(pipe: Any, base: str, ip_adapter: str | None) -> IPAdapter:
         if not owner or path.is_absolute():
             raise InputError(f"{path}: expected an IP-Adapter Plus checkpoint, there is no such file")
         source, subfolder = f"{owner}/{repo}", "/".join(folders)
-    image_encoder, feature_extractor = pipe.image_encoder, pipe.feature_extractor
-    pipe.load_ip_adapter(source, subfolder=subfolder, weight_name=path.name, low_cpu_mem_usage=False)
+    if pipe.image_encoder is None:  # diffusers' loader would take a pickled one too
+        folder = f"{subfolder}/image_encoder".removeprefix("/")
+        encoder = CLIPVisionModelWithProjection.from_pretrained(source, subfolder=folder, use_safetensors=True)
+        pipe.register_modules(image_encoder=encoder)
+    pipe.load_ip_adapter(
+        source, subfolder=subfolder, weight_name=path.name, image_encoder_folder=None, low_cpu_mem_usage=False
+    )
     weights = take_ip_adapter(pipe.unet, path)
-    image_encoder, feature_extractor = image_encoder or pipe.image_encoder, feature_extractor or pipe.feature_extractor
+    image_encoder, feature_extractor = pipe.image_encoder, pipe.feature_extractor
     pipe.unload_ip_adapter()
     pipe.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
     return weights

@@ -60,4 +60,5 @@ class PromptEncoder:
             return_tensors="pt",
         ).input_ids  # (B, L)
         device = next(self.text_encoder.parameters()).device
-        return self.text_encoder(ids.to(device)).last_hidden_state  # (B, L, D)
+        with torch.autocast(device.type, enabled=False):  # what is kept must not depend on who asked first
+            return self.text_encoder(ids.to(device)).last_hidden_state  # (B, L, D)

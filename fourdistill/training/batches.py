@@ -1,6 +1,6 @@
 """Batches of the loader => conditions of the adapter, some of them dropped."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -27,29 +27,41 @@ def make_conditions(batch: Batch, view_encoding: str) -> Conditions:
     )
 
 
+@dataclass(frozen=True)
+class Drops:
+    """Which samples of a batch lose which condition, (B,) bool each."""
+
+    text: torch.Tensor
+    image: torch.Tensor
+    time: torch.Tensor
+    view: torch.Tensor
+
+
+def draw_drops(batch_size: int, rates: DropoutRates, generator: torch.Generator) -> Drops:
+    """Drop text, image, time and view independently per sample, and all together now and then."""
+    draws = torch.rand(5, batch_size, generator=generator)
+    everything = draws[4] < rates.all
+    return Drops(*((draws[i] < getattr(rates, field.name)) | everything for i, field in enumerate(fields(Drops))))
+
+
 def drop_conditions(
-    conditions: Conditions,
-    captions: list[str],
-    null_image: torch.Tensor,
-    rates: DropoutRates,
-    generator: torch.Generator,
+    conditions: Conditions, captions: list[str], null_image: torch.Tensor, drops: Drops
 ) -> tuple[Conditions, list[str]]:
-    """Drop text, image, time and view independently per sample, and all together now and then.
+    """The conditions and captions that are left.
 
     A dropped caption is "", a dropped image is `null_image` (1, S, D), a dropped displacement is masked like an
     absent one.
     """
-    draws = torch.rand(5, len(captions), generator=generator)
-    everything = draws[4] < rates.all
-    names = ("text", "image", "time", "view")
-    text, image, time, view = (
-        (draw < getattr(rates, name)) | everything for name, draw in zip(names, draws, strict=False)
-    )
     device = conditions.has_time.device
     kept = replace(
         conditions,
-        image_embeds=torch.where(image.to(device)[:, None, None], null_image, conditions.image_embeds),
-        has_time=conditions.has_time & ~time.to(device),
-        has_view=conditions.has_view & ~view.to(device),
+        image_embeds=drop_images(conditions.image_embeds, null_image, drops),
+        has_time=conditions.has_time & ~drops.time.to(device),
+        has_view=conditions.has_view & ~drops.view.to(device),
     )
-    return kept, ["" if drop else caption for drop, caption in zip(text.tolist(), captions, strict=True)]
+    return kept, ["" if drop else caption for drop, caption in zip(drops.text.tolist(), captions, strict=True)]
+
+
+def drop_images(image_embeds: torch.Tensor, null_image: torch.Tensor, drops: Drops) -> torch.Tensor:
+    """image_embeds (B, S, D) with `null_image` (1, S, D) in the place of those dropped."""
+    return torch.where(drops.image.to(image_embeds.device)[:, None, None], null_image, image_embeds)

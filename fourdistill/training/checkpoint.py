@@ -6,12 +6,20 @@ A checkpoint is written under a temporary name and renamed when complete. It bel
 base): another run in the same place starts afresh.
 """
 
+import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base import BaseModel
 
 FINGERPRINT_NAME, LIVE_NAME = "fingerprint.json", "live"
 
@@ -80,3 +88,26 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove the folder; called when the adapter has been saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def fingerprint(shards: Path, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint must agree with: settings, data (the tars' checksums are in their index), base and adapter."""
+    index = shards / "index.json"
+    if not index.is_file():
+        raise InputError(f"{index}: expected the index of the shards to train on")
+    return {
+        "settings": settings,
+        "adapter": asdict(adapter.config),
+        "shards": hashlib.sha256(index.read_bytes()).hexdigest(),
+        "initial_weights": weights_hash(adapter),
+        "unet": weights_hash(base.unet),
+        "text_encoder": weights_hash(base.text_encoder),
+    }
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 over all parameters and buffers, in the order of the state dict."""
+    digest = hashlib.sha256()
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -10,17 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fourdistill.data.loader import Batch
 from fourdistill.models.adapter import Adapter
-from fourdistill.training.batches import make_conditions
+from fourdistill.models.conditions import Conditions
 
 
-def image_token_losses(adapter: Adapter, projector: nn.Module, batch: Batch, view_encoding: str) -> torch.Tensor:
+def image_token_losses(
+    adapter: Adapter, projector: nn.Module, conditions: Conditions, target_embeds: torch.Tensor
+) -> torch.Tensor:
     """Squared distance of the adapter's image tokens from the base's tokens of the target, per sample, (B,).
 
-    `projector` is the base's own, frozen; the batch must hold `target_embeds`.
+    `projector` is the base's own, frozen. target_embeds (B, S, D) are frame i's image embeddings, or those of no image
+    where the conditions have none: guidance needs the base's answer to no image unchanged.
     """
     with torch.no_grad():
-        wanted = projector(batch.target_embeds)  # (B, T, cross_attention_dim)
-    tokens = adapter.image_tokens(make_conditions(batch, view_encoding))  # (B, T, cross_attention_dim)
+        wanted = projector(target_embeds)  # (B, T, cross_attention_dim)
+    tokens = adapter.image_tokens(conditions)  # (B, T, cross_attention_dim)
     return F.mse_loss(tokens.float(), wanted.float(), reduction="none").mean(dim=(1, 2))

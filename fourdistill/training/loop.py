@@ -1,6 +1,6 @@
 """The training loop: accelerate, DVCLive, condition gaps from the first step, checkpoints that resume by themselves."""
 
-import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from PIL import Image
+from torch.optim.lr_scheduler import LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from fourdistill.data.loader import Batch, list_splits, make_loader
@@ -19,8 +20,8 @@ from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_null_image
 from fourdistill.models.precision import default_device, resolve_precision
-from fourdistill.training.batches import drop_conditions, make_conditions, move
-from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.batches import draw_drops, drop_conditions, drop_images, make_conditions, move
+from fourdistill.training.checkpoint import Checkpoints, fingerprint
 from fourdistill.training.gaps import measure_gaps
 from fourdistill.training.image_tokens import image_token_losses
 from fourdistill.training.loss import sample_timesteps
@@ -46,16 +47,11 @@ def train(
     Metrics go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in `checkpoint_folder` when it is
     called again with the same arguments, with the same batches and draws as if it had not been interrupted.
     """
-    checkpoints = Checkpoints(checkpoint_folder, live_folder, fingerprint(shards, adapter, settings))
+    checkpoints = Checkpoints(checkpoint_folder, live_folder, fingerprint(shards, base, adapter, asdict(settings)))
     accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
     base.to(accelerator.device)
     optimizer = make_optimizer(adapter, settings)
-    lr_scheduler = get_scheduler(
-        settings.lr_scheduler,
-        optimizer,
-        num_warmup_steps=settings.warmup_steps * accelerator.num_processes,
-        num_training_steps=settings.max_steps * accelerator.num_processes,
-    )
+    lr_scheduler = make_lr_scheduler(optimizer, settings)
     prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
     step = checkpoints.resume(accelerator)
     run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
@@ -109,6 +105,9 @@ class Run:
         self.null_image = encode_null_image(base.image_encoder)
         self.projector = token_teacher(base, accelerator) if settings.token_steps else None
         self.view_encoding = adapter.config.settings.view_encoding
+        last = self.denoiser.num_train_timesteps - 1
+        if max(settings.gap_timesteps) > last:
+            raise InputError(f"train: gap_timesteps: expected at most {last}, the base's last timestep")
         self.validation_batches: list[Batch] = []
         self.validation: dict[str, float] = {}
         self.window: list[torch.Tensor] = []  # losses since the last log
@@ -119,7 +118,8 @@ class Run:
         count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
         if count and "val" in list_splits(shards):
             loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
-            self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, count // size)]
+            num_batches = math.ceil(count / size)
+            self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
 
     def train_batches(self, shards: Path, step: int) -> Iterator[Batch]:
         """Training batches from `step` to the end; those of earlier steps are read and skipped."""
@@ -133,23 +133,21 @@ class Run:
             num_workers=settings.num_workers,
             target_embeds=step < settings.token_steps,
         )
-        count = step
         for batch in islice(loader, step, settings.max_steps):
             yield move(batch, self.accelerator.device)
-            count += 1
-        if count < settings.max_steps:
-            raise InputError(f"{shards}: train: expected at least one full batch of {settings.batch_size} pairs")
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         """The mean loss of a batch. Dropouts, noise and timesteps follow from (seed, step) alone."""
         settings, device = self.settings, batch.target_latents.device
-        if step < settings.token_steps and self.projector is not None:
-            with self.accelerator.autocast():
-                return image_token_losses(self.adapter, self.projector, batch, self.view_encoding).mean()
         seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
         generator = torch.Generator().manual_seed(seed)
+        drops = draw_drops(len(batch.caption), settings.dropout, generator)
         conditions = make_conditions(batch, self.view_encoding)
-        conditions, captions = drop_conditions(conditions, batch.caption, self.null_image, settings.dropout, generator)
+        conditions, captions = drop_conditions(conditions, batch.caption, self.null_image, drops)
+        if step < settings.token_steps and self.projector is not None and batch.target_embeds is not None:
+            target_embeds = drop_images(batch.target_embeds, self.null_image, drops)
+            with self.accelerator.autocast():
+                return image_token_losses(self.adapter, self.projector, conditions, target_embeds).mean()
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         timesteps = sample_timesteps(
             len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
@@ -203,6 +201,8 @@ def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) 
     """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
     precision = resolve_precision(mixed_precision, default_device())
     accelerator = Accelerator(log_with="dvclive", mixed_precision=precision)
+    if accelerator.num_processes > 1:
+        raise InputError("train: expected one process: several would train on the same pairs")
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
     return accelerator
@@ -212,9 +212,20 @@ def token_teacher(base: BaseModel, accelerator: Accelerator) -> torch.nn.Module:
     """The base's own image projector, which says what the image tokens of a target are."""
     if base.ip_adapter is None:
         raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to fit image tokens to")
-    if accelerator.num_processes > 1:
-        raise InputError("train: token_steps: expected 0 where several processes train")
     return base.ip_adapter.projector.to(accelerator.device)
+
+
+def make_lr_scheduler(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> LRScheduler:
+    """The schedule of diffusers' that the settings name, once for each phase: v* first learns in the second one."""
+
+    def over(steps: int) -> LRScheduler:
+        warmup = settings.warmup_steps
+        return get_scheduler(settings.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+    first, second = settings.token_steps, settings.max_steps - settings.token_steps
+    if not first or not second:
+        return over(settings.max_steps)
+    return SequentialLR(optimizer, [over(first), over(second)], milestones=[first])
 
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -227,22 +238,6 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
         if name in settings.trainable and parameters:
             groups.append({"params": parameters, "lr": rates.get(name, settings.learning_rate)})
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-
-
-def fingerprint(shards: Path, adapter: Adapter, settings: TrainingSettings) -> dict[str, Any]:
-    """What a checkpoint must agree with: settings, data, and the adapter's initial weights (so also the base's)."""
-    index = shards / "index.json"
-    if not index.is_file():
-        raise InputError(f"{index}: expected the index of the shards to train on")
-    weights = hashlib.sha256()
-    for value in adapter.state_dict().values():
-        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "settings": asdict(settings),
-        "adapter": asdict(adapter.config),
-        "initial_weights": weights.hexdigest(),
-        "shards": hashlib.sha256(index.read_bytes()).hexdigest(),
-    }
 
 
 def format_gaps(gaps: dict[str, float]) -> str:

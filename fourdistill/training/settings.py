@@ -55,11 +55,13 @@ class TrainingSettings:
 
 
 # A preset's values go over those of the params section. `seed` is the original's setting: mappers only, no
-# displacement in the image prompt, no condition dropout, uniform timesteps, constant learning rate.
+# displacement in the image prompt, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps,
+# constant learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {
         "trainable": ("mappers",),
+        "bypass_norm": "base",
         "displacement_tokens": 0,
         "token_steps": 0,
         "dropout": DropoutRates(0, 0, 0, 0, 0),

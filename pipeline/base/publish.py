@@ -11,8 +11,9 @@ def main() -> None:
     for folder in (MINI, WORK / "measured"):
         for part in sorted(folder.iterdir()):
             fresh, target = PUBLISHED / f".{part.name}.new", PUBLISHED / part.name
+            shutil.rmtree(fresh, ignore_errors=True)
             if part.is_dir():
-                shutil.copytree(part, fresh, dirs_exist_ok=True)
+                shutil.copytree(part, fresh)
                 shutil.rmtree(target, ignore_errors=True)
             else:
                 shutil.copyfile(part, fresh)

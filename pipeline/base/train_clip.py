@@ -22,7 +22,7 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
-from work import WORK, load_section
+from work import WORK, digest, load_section
 
 OUT = WORK / "clip" / "model"
 
@@ -142,6 +142,7 @@ def main() -> None:
         learning_rate=params["learning_rate"],
         seed=seed,
         weight_decay=0.05,
+        belongs_to=[params, digest(WORK / "frames" / "frames.json", WORK / "frames" / "pixels.npy")],
     )
     tokenizer.save_pretrained(OUT / "tokenizer")
     processor.save_pretrained(OUT / "feature_extractor")

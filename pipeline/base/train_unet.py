@@ -14,7 +14,7 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection, MultiIPAda
 from frames import Frames
 from trainer import fit
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
-from work import WORK, load_section
+from work import WORK, digest, load_section
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -111,7 +111,10 @@ def main() -> None:
         image[torch.from_numpy(no_image)] = null_image
 
         noise = torch.randn(x.shape, generator=generator)
-        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(x),), generator=generator)
+        # Conditions act at high noise: at t = 300 of 1000 the right picture gained 2 %, at 950 it gained 27 %.
+        share = torch.rand(len(x), generator=generator) ** (1 / (1 + params["timestep_bias"]))
+        num_timesteps = scheduler.config.num_train_timesteps
+        timesteps = (share * num_timesteps).long().clamp(max=num_timesteps - 1)
         noisy = scheduler.add_noise(x, noise, timesteps)
         target = scheduler.get_velocity(x, noise, timesteps)
         prediction = model(noisy, timesteps, text[caption], added_cond_kwargs={"image_embeds": [image[:, None]]}).sample
@@ -130,6 +133,7 @@ def main() -> None:
         learning_rate=params["learning_rate"],
         seed=seed,
         ema_decay=params["ema_decay"],
+        belongs_to=[params, digest(*sorted((WORK / "encoded").glob("*.npy")))],
     )
     trained.save_pretrained(WORK / "unet" / "model")
 

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from frames import Frames
 from torch.nn import functional as F
 from trainer import fit
-from work import WORK, load_section
+from work import WORK, digest, load_section
 
 
 def build(params: dict) -> Any:
@@ -53,6 +53,12 @@ def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rn
     return torch.stack(crops)
 
 
+def chroma(error: torch.Tensor) -> torch.Tensor:
+    """The part of a colour error (B, 3, H, W) that leaves the luminance (Rec. 601) as it is."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+    return error - (error * weights).sum(dim=1, keepdim=True)
+
+
 def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Horizontal and vertical finite differences of (B, 3, H, W)."""
     return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
@@ -75,7 +81,9 @@ def main() -> None:
         posterior = model.encode(pixels).latent_dist  # (B, 2C, H/8, W/8)
         noise = torch.randn(posterior.mean.shape, generator=generator)
         decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()  # (B, 3, H, W)
-        pixel_loss = F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels)
+        # Without a weight of its own colour comes last: pink tops were still skin-coloured after 9,000 steps.
+        colour_loss = params["colour_weight"] * chroma(decoded - pixels).square().mean()
+        pixel_loss = F.l1_loss(decoded, pixels) + params["mse_weight"] * F.mse_loss(decoded, pixels) + colour_loss
         edge_loss = sum(F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True))
         kl = posterior.kl().mean()
         loss = pixel_loss + params["edge_weight"] * edge_loss + params["kl_weight"] * kl
@@ -84,7 +92,14 @@ def main() -> None:
 
     steps = params["crop_steps"] + params["full_steps"]
     vae: Any = fit(
-        fresh, compute_loss, WORK / "vae", steps=steps, learning_rate=params["learning_rate"], seed=seed, save_every=200
+        fresh,
+        compute_loss,
+        WORK / "vae",
+        steps=steps,
+        learning_rate=params["learning_rate"],
+        seed=seed,
+        save_every=200,
+        belongs_to=[params, digest(WORK / "frames" / "pixels.npy")],
     )
     vae.eval()
     with torch.no_grad():

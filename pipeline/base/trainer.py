@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step): the loop hands `compute_loss` a gene
 was killed and resumed sees the same batches, crops and noise as one that never stopped.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -38,12 +39,15 @@ def fit(
     ema_decay: float | None = None,
     log_every: int = 50,
     save_every: int = 500,
+    belongs_to: object = None,
 ) -> torch.nn.Module:
     """Train `model` for `steps` steps under bf16 autocast and return it, with EMA weights if `ema_decay` is set.
 
     `compute_loss(model, step, generator)` gives the loss and a dict of figures to log. State goes to
-    `work_dir/state` every `save_every` steps; the same call picks it up again. Logs go to `work_dir/dvclive`.
+    `work_dir/state` every `save_every` steps; the same call picks it up again, if it says of itself that it belongs
+    to the same thing (`belongs_to`, such as the parameters, and the numbers here). Logs go to `work_dir/dvclive`.
     """
+    owner = repr((steps, learning_rate, seed, warmup_steps, weight_decay, ema_decay, belongs_to))
     accelerator = Accelerator(
         mixed_precision="bf16",
         project_config=ProjectConfiguration(project_dir=str(work_dir)),
@@ -58,7 +62,7 @@ def fit(
         accelerator.register_for_checkpointing(ema)
 
     state_dir = work_dir / "state"
-    first = load_state(accelerator, state_dir)
+    first = load_state(accelerator, state_dir, owner)
     sums: dict[str, float] = {}
     started = time.time()
     with Live(str(work_dir / "dvclive"), resume=first > 0, save_dvc_exp=False, report=None, dvcyaml=None) as live:
@@ -83,27 +87,32 @@ def fit(
                 live.make_summary()
                 sums = {}
             if (step + 1) % save_every == 0:
-                save_state(accelerator, state_dir, step + 1)
+                save_state(accelerator, state_dir, step + 1, owner)
     if ema is not None:
         ema.copy_to(parameters)
     return accelerator.unwrap_model(model)
 
 
-def load_state(accelerator: Accelerator, state_dir: Path) -> int:
-    """Take up the saved state, if there is one, and return the number of steps it has seen."""
-    if not (state_dir / "step.txt").exists():
-        return 0
-    accelerator.load_state(str(state_dir))
-    return int((state_dir / "step.txt").read_text())
+def load_state(accelerator: Accelerator, state_dir: Path, owner: str) -> int:
+    """Take up the newest complete state of this owner, if there is one, and return the number of steps it has seen."""
+    for folder in (state_dir.with_name("state.new"), state_dir, state_dir.with_name("state.old")):
+        saved = folder / "step.json"  # written last
+        if saved.exists() and (state := json.loads(saved.read_text()))["owner"] == owner:
+            if folder != state_dir:  # a kill came between two renames
+                shutil.rmtree(state_dir, ignore_errors=True)
+                folder.rename(state_dir)
+            accelerator.load_state(str(state_dir))
+            return state["step"]
+    return 0
 
 
-def save_state(accelerator: Accelerator, state_dir: Path, step: int) -> None:
+def save_state(accelerator: Accelerator, state_dir: Path, step: int, owner: str) -> None:
     """Replace the saved state as a whole, so that a kill at any moment leaves one complete state behind."""
     fresh, old = state_dir.with_name("state.new"), state_dir.with_name("state.old")
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
     accelerator.save_state(str(fresh))
-    (fresh / "step.txt").write_text(str(step))
+    (fresh / "step.json").write_text(json.dumps({"step": step, "owner": owner}))
     if state_dir.exists():
         state_dir.rename(old)
     fresh.rename(state_dir)

@@ -253,6 +253,7 @@ def test_a_split_without_frames_is_an_error_that_names_the_key(tmp_path):
     ("options", "expected"),
     [
         ({"normalizer": "seconds"}, "max_gap_s"),
+        ({"normalizer": "scene", "max_gap_s": 1.0}, "max_gap_s: expected null"),
         ({"normalizer": "frames"}, "normalizer"),
         ({"kinds": {"time": 0.0}}, "kinds"),
     ],

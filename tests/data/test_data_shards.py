@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import tarfile
@@ -201,6 +202,7 @@ def test_an_empty_tar_is_an_error_not_an_endless_loop(data, tmp_path):
     folder = copy_index(data, tmp_path / "shards", lambda index: index.update(shards=index["shards"][:1]))
     with tarfile.open(folder / "train-000000.tar", "w"):
         pass
+    correct_sizes(folder)
     with pytest.raises(InputError, match=r"train-000000\.tar: expected samples, found none"):
         next(iter(make_loader(folder, "train", 4, seed=0, shuffle=True)))
 
@@ -238,6 +240,29 @@ def copy_index(data, folder, change):
     return folder
 
 
+def correct_sizes(folder):
+    """Let the index say how large the tars are that stand beside it."""
+    index = json.loads((folder / "index.json").read_text())
+    for entry in index["shards"]:
+        entry["bytes"] = (folder / entry["name"]).stat().st_size
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("keep_size", [False, True])
+def test_a_damaged_tar_is_one_clear_line(data, tmp_path, keep_size):
+    folder = copy_index(data, tmp_path / "shards", lambda index: index.update(shards=index["shards"][:1]))
+    whole = (data / "shards" / "train-000000.tar").read_bytes()
+    (folder / "train-000000.tar").write_bytes(whole[: len(whole) // 2] if not keep_size else b"\xff" * len(whole))
+    expected = "expected tars of write_shards" if keep_size else r"train-000000\.tar: expected \d+ bytes by index\.json"
+    with pytest.raises(InputError, match=expected):
+        next(iter(make_loader(folder, "train", 4, seed=0, shuffle=False)))
+
+
+def test_the_index_holds_checksums(data):
+    for entry in json.loads((data / "shards" / "index.json").read_text())["shards"]:
+        assert entry["sha256"] == hashlib.sha256((data / "shards" / entry["name"]).read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -269,6 +294,7 @@ def test_nothing_is_unpickled(data, tmp_path):
             info = tarfile.TarInfo(f"000000000.{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+    correct_sizes(folder)
     with pytest.raises(InputError, match=r"train-000000\.tar: sample 000000000: not as write_shards writes it"):
         next(iter(make_loader(folder, "train", 4, seed=0, shuffle=False)))
 

@@ -10,7 +10,7 @@ from PIL import Image
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
 from fourdistill.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
-from fourdistill.evaluation.generate import FrameReader, displacement_arguments, generate, reconstruct
+from fourdistill.evaluation.generate import FrameReader, command_arguments, generate, reconstruct
 from fourdistill.evaluation.image_metrics import MAX_PSNR
 from fourdistill.evaluation.scores import COPY, GAIN, MODEL, VAE
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -124,8 +124,8 @@ def test_reconstruction_keeps_size_and_order(pipe, grid_scenes):
 
 def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe, grid_scenes):
     commands = choose_pairs(grid_scenes.pairs_table, 6, seed=0)
-    spherical = displacement_arguments(commands, "spherical")
-    matrix = displacement_arguments(commands, "matrix")
+    spherical = command_arguments(commands, "spherical")
+    matrix = command_arguments(commands, "matrix")
     for i, command in enumerate(commands):
         assert spherical["time"][i] == matrix["time"][i] == command.time
         assert (spherical["azimuth"][i] is None) == (matrix["relative_pose"][i] is None) == (command.kind == "time")

@@ -76,11 +76,11 @@ def test_table_has_a_cell_for_every_group_and_a_dash_where_there_is_no_pair():
     lines = format_table(
         summarise(scores, commands()[:2], np.array([True, False]), num_bootstrap=10, seed=0)
     ).splitlines()
-    assert lines[0].split() == ["all", "small", "large", "time", "view", "joint"]
-    assert lines[1].split() == ["pairs", "2", "1", "1", "2", "0", "0"]
-    assert lines[2].split() == ["PSNR,", "generated", "15.00", "20.00", "10.00", "15.00", "-", "-"]
-    assert lines[5].split() == ["SSIM,", "generated", "0.600", "0.700", "0.500", "0.600", "-", "-"]
-    assert set(lines[3].split()[-6:]) == {"-"}
+    assert lines[0].split() == ["all", "small", "large", "time", "view", "joint", "known", "new"]
+    assert lines[1].split() == ["pairs", "2", "1", "1", "2", "0", "0", "2", "0"]
+    assert lines[2].split() == ["PSNR,", "generated", "15.00", "20.00", "10.00", "15.00", "-", "-", "15.00", "-"]
+    assert lines[5].split() == ["SSIM,", "generated", "0.600", "0.700", "0.500", "0.600", "-", "-", "0.600", "-"]
+    assert set(lines[3].split()[-8:]) == {"-"}
 
 
 def test_interval_is_seeded_and_covers_the_mean_about_as_often_as_it_says():

@@ -5,7 +5,7 @@ import torch
 
 from fourdistill.errors import InputError
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.batches import drop_conditions
+from fourdistill.training.batches import draw_drops, drop_conditions
 from fourdistill.training.gaps import shuffle_condition
 from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset, pick
 
@@ -24,9 +24,8 @@ def make_conditions(batch, has_time=None, has_view=None):
 
 
 def dropped(rates, batch=4000):
-    kept, captions = drop_conditions(
-        make_conditions(batch), ["a"] * batch, NULL_IMAGE, rates, torch.Generator().manual_seed(1)
-    )
+    drops = draw_drops(batch, rates, torch.Generator().manual_seed(1))
+    kept, captions = drop_conditions(make_conditions(batch), ["a"] * batch, NULL_IMAGE, drops)
     return torch.stack(
         [
             torch.tensor([caption == "" for caption in captions]),
@@ -54,9 +53,8 @@ def test_all_drops_everything_together():
 
 def test_dropping_never_adds_a_condition():
     conditions = make_conditions(3, [True, False, False], [False, True, False])
-    kept, captions = drop_conditions(
-        conditions, ["a", "", "b"], NULL_IMAGE, DropoutRates(0, 0, 0, 0, 0), torch.Generator()
-    )
+    none = draw_drops(3, DropoutRates(0, 0, 0, 0, 0), torch.Generator())
+    kept, captions = drop_conditions(conditions, ["a", "", "b"], NULL_IMAGE, none)
     assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
     assert captions == ["a", "", "b"]
     assert torch.equal(kept.image_embeds, conditions.image_embeds)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -16,8 +17,9 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.training import loop
+from fourdistill.training.batches import make_conditions
 from fourdistill.training.image_tokens import image_token_losses
-from fourdistill.training.loop import train
+from fourdistill.training.loop import make_lr_scheduler, make_optimizer, train
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -189,8 +191,11 @@ def test_image_tokens_are_fitted_before_the_unet_is_asked(base, tmp_path):
     fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
     trained, _ = run(shards, base, tmp_path, settings)
     batch = next(iter(make_loader(shards, "train", 64, seed=0, shuffle=False, target_embeds=True)))
+    assert batch.target_embeds is not None
     before, after = (
-        image_token_losses(adapter, base.ip_adapter.projector, batch, "spherical").mean().item()
+        image_token_losses(adapter, base.ip_adapter.projector, make_conditions(batch, "spherical"), batch.target_embeds)
+        .mean()
+        .item()
         for adapter in (fresh, trained)
     )
     assert after < 0.6 * before
@@ -213,6 +218,21 @@ def test_a_run_killed_in_either_phase_goes_on(noise_shards, base, tmp_path, monk
             run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
     resumed, _ = run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
     assert_same_weights(straight, resumed)
+
+
+def test_each_phase_has_the_learning_rate_schedule_to_itself(base):
+    settings = dataclasses.replace(SETTINGS, max_steps=20, token_steps=12, warmup_steps=2)
+    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    optimizer = make_optimizer(adapter, settings)
+    schedule, rates = make_lr_scheduler(optimizer, settings), []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"] / settings.learning_rate)
+        optimizer.step()
+        schedule.step()
+    for phase in (rates[:12], rates[12:]):
+        assert phase[:3] == [0, 0.5, 1]
+        assert all(later < earlier for earlier, later in itertools.pairwise(phase[2:]))
+    assert rates[11] < 0.05 and rates[19] < 0.1
 
 
 def test_token_steps_need_an_image_prompt_to_train_and_room():
