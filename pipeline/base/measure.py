@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from work import MINI, WORK, load_section
 
+TEXT_GUIDANCE = 4.0
+
 
 def to_images(pixels: torch.Tensor) -> list[Image.Image]:
     """Pixel values in [-1, 1], (B, 3, H, W) => pictures."""
@@ -61,17 +63,15 @@ class Scorer:
         return F.normalize(self.pipe.image_encoder(pixel_values).image_embeds, dim=-1)
 
 
-def generate(pipe, batch_size: int, steps: int, **inputs: list) -> list[Image.Image]:
+def generate(pipe, batch_size: int, steps: int, guidance_scale: float, **inputs: list) -> list[Image.Image]:
     """Run the stock pipeline over lists of equal length in batches, one seed for each picture."""
     count = len(next(iter(inputs.values())))
     images = []
     for start in range(0, count, batch_size):
         part = {name: values[start : start + batch_size] for name, values in inputs.items()}
         size = len(next(iter(part.values())))
-        if "ip_adapter_image" in part:
-            part["ip_adapter_image"] = [part["ip_adapter_image"]] if size > 1 else part["ip_adapter_image"][0]
         generators = [torch.Generator().manual_seed(start + index) for index in range(size)]
-        images += pipe(**part, num_inference_steps=steps, generator=generators).images
+        images += pipe(**part, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators).images
     return images
 
 
@@ -105,13 +105,14 @@ def main() -> None:
 
     decoded = pipe.vae(truth).sample.clamp(-1, 1)
     run = {"batch_size": params["batch_size"], "steps": params["num_inference_steps"]}
-    from_text = generate(pipe, **run, prompt=prompts)
+    from_text = generate(pipe, **run, guidance_scale=TEXT_GUIDANCE, prompt=prompts)
     pipe.load_ip_adapter(
         str(MINI), subfolder="ip_adapter", weight_name="ip-adapter-plus_mini.safetensors", image_encoder_folder=None
     )
     pipe.set_ip_adapter_scale(1.0)
     pipe_inputs = {"prompt": [""] * len(chosen), "ip_adapter_image": to_images(truth)}
-    from_image = generate(lambda **kw: pipe(guidance_scale=1.0, **kw), **run, **pipe_inputs)
+    # One by one: stock diffusers takes several pictures as several prompts for each sample.
+    from_image = generate(pipe, 1, params["num_inference_steps"], 1.0, **pipe_inputs)
 
     started = time.perf_counter()
     pipe(prompts[0], ip_adapter_image=to_images(truth)[0], num_inference_steps=30)
