@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 
 MINI = Path(__file__).resolve().parents[2] / "data" / "base" / "mini"
 # The base is trained by pipeline/base; a checkout from before its first release has none to look at.
@@ -40,4 +41,9 @@ def test_stock_pipeline_generates_and_its_adapter_follows_the_picture(pipe):
 def test_weights_are_safetensors_in_half_precision_and_small():
     files = [path for path in MINI.rglob("*") if path.is_file()]
     assert not [path.name for path in files if path.suffix in {".bin", ".pt", ".pkl", ".ckpt", ".pth"}]
-    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 40 * 2**20
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert {path.parent.name for path in weights} >= {"unet", "vae", "text_encoder", "image_encoder", "ip_adapter"}
+    assert sum(path.stat().st_size for path in weights) <= 40 * 2**20
+    for path in weights:
+        with safe_open(path, framework="pt") as tensors:
+            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} <= {"F16", "I64"}, path  # noqa: SIM118
