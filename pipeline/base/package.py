@@ -101,10 +101,13 @@ def main() -> None:
     partial = MINI.with_name("mini.partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial, safe_serialization=True)
-    for part in ("text_encoder", "image_encoder"):
-        # transformers loads what its config names, diffusers' own parts are float32: let them agree
-        config_path = partial / part / "config.json"
-        config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    for path in partial.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if path.name in ("config.json", "model_index.json"):
+            config.pop("_name_or_path", None)  # a folder of this machine
+            if path.parent.name in ("text_encoder", "image_encoder"):
+                config["dtype"] = "float32"  # transformers loads what it names; diffusers' own parts are float32
+            path.write_text(json.dumps(config, indent=2) + "\n")
     (partial / "ip_adapter").mkdir()
     save_file(image_prompt_checkpoint(unet), partial / "ip_adapter" / "ip-adapter-plus_mini.safetensors")
     (partial / "clip_projection").mkdir()
