@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from train_projector import build_projector
 from train_unet import add_image_prompt, make_scheduler
 from transformers import (
     CLIPImageProcessor,
@@ -25,9 +26,8 @@ def load_unet(image_width: int) -> Any:
     """The trained U-Net with its image prompt inside."""
     folder = WORK / "unet" / "model"
     config = json.loads((folder / "config.json").read_text()) | {"encoder_hid_dim_type": None}
-    params = load_section("unet")
     unet: Any = UNet2DConditionModel.from_config(config)
-    add_image_prompt(unet, image_width, params["image_tokens"], params["image_depth"])
+    add_image_prompt(unet, build_projector(image_width, unet.config.cross_attention_dim, load_section("projector")))
     unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return unet
 

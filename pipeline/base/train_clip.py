@@ -1,7 +1,8 @@
 """Stage `train_clip`: a small CLIP (text and vision) trained contrastively on frames and captions, with its tokenizer.
 
-An image prompt reads the vision tower's penultimate layer. A contrastive loss alone lets that layer forget where limbs
-are, so a linear head must also give back each patch's pixels from its token; the head is thrown away afterwards.
+An image prompt reads the vision tower's penultimate layer. A contrastive loss alone lets that layer forget what is in
+a patch and where the patch lies, and cross-attention cannot look for a place that no token names. So linear heads must
+give back each patch's pixels and its place from its token; the heads are thrown away afterwards.
 """
 
 import json
@@ -52,7 +53,7 @@ def train_tokenizer(captions: list[str], params: dict) -> CLIPTokenizer:
 
 
 class ContrastiveModel(nn.Module):
-    """Both towers, the temperature, and the head that keeps patches in the penultimate vision layer."""
+    """Both towers, the temperature, and the heads that keep patches in the penultimate vision layer."""
 
     def __init__(self, tokenizer: CLIPTokenizer, params: dict) -> None:
         super().__init__()
@@ -82,18 +83,38 @@ class ContrastiveModel(nn.Module):
             )
         )
         self.patch_size = params["patch_size"]
+        grid = 128 // self.patch_size
         self.patch_head = nn.Linear(params["width"], 3 * self.patch_size**2)
+        self.place_head = nn.Linear(params["width"], grid**2)
+        positions = self.vision.vision_model.embeddings.position_embedding.weight
+        with torch.no_grad():
+            positions[1:] = sincos_grid(grid, params["width"])  # the class token keeps its own
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
 
-    def forward(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels (B, 3, H, W), ids (B, L) => similarity logits (B, B) image by text, patch loss ()."""
+    def forward(
+        self, pixel_values: torch.Tensor, input_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels (B, 3, H, W), ids (B, L) => similarity logits (B, B) image by text, patch loss (), place loss ()."""
         vision = self.vision(pixel_values=pixel_values, output_hidden_states=True)
         image = F.normalize(vision.image_embeds.float(), dim=-1)  # (B, P)
         text = F.normalize(self.text(input_ids=input_ids).text_embeds.float(), dim=-1)  # (B, P)
         logits = self.logit_scale.exp().clamp(max=100) * image @ text.T  # (B, B)
         patches = F.unfold(pixel_values, self.patch_size, stride=self.patch_size).transpose(1, 2)  # (B, T, 3pp)
-        restored = self.patch_head(vision.hidden_states[-2][:, 1:]).float()  # (B, T, 3pp)
-        return logits, F.mse_loss(restored, patches)
+        tokens = vision.hidden_states[-2][:, 1:]  # (B, T, D)
+        restored = self.patch_head(tokens).float()  # (B, T, 3pp)
+        places = self.place_head(F.layer_norm(tokens, tokens.shape[-1:])).float()  # (B, T, T)
+        place = torch.arange(places.shape[1]).expand(len(places), -1)  # (B, T)
+        return logits, F.mse_loss(restored, patches), F.cross_entropy(places.flatten(0, 1), place.flatten())
+
+
+def sincos_grid(size: int, width: int) -> torch.Tensor:
+    """Sine-cosine code of the centres of a size x size grid, row by row => (size * size, width), wavelengths from twice
+    the picture to a third of it."""
+    centres = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    frequencies = torch.pi * 2 ** torch.linspace(0, 2.5, width // 4)
+    phases = [centre.flatten()[:, None] * frequencies for centre in (y, x)]  # each (size * size, width / 4)
+    return torch.cat([wave(phase) for phase in phases for wave in (torch.sin, torch.cos)], dim=1)
 
 
 def contrastive_loss(logits: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
@@ -129,10 +150,11 @@ def main() -> None:
         rng = np.random.default_rng(generator.initial_seed())
         indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
         caption = torch.from_numpy(frames.caption[indices]).long()
-        logits, patch_loss = model(clip_pixels(frames.batch(indices), processor), input_ids[caption])
+        logits, patch_loss, place_loss = model(clip_pixels(frames.batch(indices), processor), input_ids[caption])
         loss = contrastive_loss(logits, caption)
         top1 = (caption[logits.argmax(1)] == caption).float().mean().item()
-        return loss + params["patch_weight"] * patch_loss, {"top1": top1, "patch_mse": patch_loss.item()}
+        figures = {"top1": top1, "patch_mse": patch_loss.item(), "place_loss": place_loss.item()}
+        return loss + params["patch_weight"] * patch_loss + params["place_weight"] * place_loss, figures
 
     fit(
         model,

@@ -63,9 +63,8 @@ def fit(
 
     state_dir = work_dir / "state"
     first = load_state(accelerator, state_dir, owner)
-    sums: dict[str, float] = {}
-    started = time.time()
     with Live(str(work_dir / "dvclive"), resume=first > 0, save_dvc_exp=False, report=None, dvcyaml=None) as live:
+        means = Means(live, first, log_every)
         for step in tqdm(range(first, steps), initial=first, total=steps, desc=work_dir.name, mininterval=10):
             with accelerator.autocast():
                 loss, figures = compute_loss(model, step, step_generator(seed, step))
@@ -76,21 +75,34 @@ def fit(
             optimizer.zero_grad()
             if ema is not None:
                 ema.step(parameters)
-
-            for name, value in {"loss": loss.item(), **figures}.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if (step + 1) % log_every == 0:
-                live.step = step + 1
-                for name, value in sums.items():
-                    live.log_metric(f"train/{name}", value / log_every)
-                live.log_metric("train/steps_per_s", (step + 1 - first) / (time.time() - started))
-                live.make_summary()
-                sums = {}
+            means.add(step, {"loss": loss.item(), **figures})
             if (step + 1) % save_every == 0:
                 save_state(accelerator, state_dir, step + 1, owner)
     if ema is not None:
         ema.copy_to(parameters)
     return accelerator.unwrap_model(model)
+
+
+class Means:
+    """Means of a step's figures over every `every` steps, and the speed since `first`, logged through DVCLive."""
+
+    def __init__(self, live: Live, first: int, every: int) -> None:
+        self.live, self.first, self.every = live, first, every
+        self.started = time.time()
+        self.sums: dict[str, float] = {}
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Count the figures of one step, and log when it is time."""
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if (step + 1) % self.every:
+            return
+        self.live.step = step + 1
+        for name, value in self.sums.items():
+            self.live.log_metric(f"train/{name}", value / self.every)
+        self.live.log_metric("train/steps_per_s", (step + 1 - self.first) / (time.time() - self.started))
+        self.live.make_summary()
+        self.sums = {}
 
 
 def load_state(accelerator: Accelerator, state_dir: Path, owner: str) -> int:

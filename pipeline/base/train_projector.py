@@ -1,0 +1,95 @@
+"""Stage `train_projector`: teach the image prompt's projector what to say before anyone listens.
+
+IP-Adapter Plus's resampler makes a few tokens of the image embeddings. Left to the U-Net's loss alone they never came to
+name places, and cross-attention cannot look for a place that no token names: after 5,000 steps the pictures had the
+prompt's colours and not its pose. So each token gets a cell of the picture here: linear heads must give back the cell's
+latents and its place from it. The heads are thrown away afterwards.
+
+Error of a fresh U-Net at t = 999 with an unseen prompt (mean picture: 0.42), 200 steps of 32: 0.17 with these tokens, 0.40
+without. A loss on the U-Net's attention beside it changed that to 0.16, and was left out.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from frames import Frames
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+from train_clip import sincos_grid
+from trainer import fit
+from work import WORK, digest, load_section
+
+OUT = WORK / "projector" / "model.safetensors"
+
+
+def build_projector(image_width: int, width: int, params: dict) -> IPAdapterPlusImageProjection:
+    """A resampler with one query for each cell of a square grid, which says where the cell lies."""
+    projector = IPAdapterPlusImageProjection(
+        embed_dims=image_width,
+        output_dims=width,
+        hidden_dims=width,
+        depth=params["depth"],
+        dim_head=64,  # diffusers' loader divides by 64 to count heads
+        heads=width // 64,
+        num_queries=params["grid"] ** 2,
+    )
+    with torch.no_grad():
+        projector.latents.copy_(sincos_grid(params["grid"], width)[None])
+    return projector
+
+
+class PlacedTokens(nn.Module):
+    """The projector and the two heads that read its tokens."""
+
+    def __init__(self, projector: IPAdapterPlusImageProjection, width: int, latents_per_cell: int) -> None:
+        super().__init__()
+        self.projector = projector
+        self.what = nn.Linear(width, latents_per_cell)
+        self.where = nn.Linear(width, projector.latents.shape[1])
+
+    def forward(self, image_embeds: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image embeddings (B, S, D), latents (B, C, h, w) => error of the cells' latents (), of their places ()."""
+        tokens = self.projector(image_embeds)  # (B, T, width)
+        num_tokens = tokens.shape[1]
+        size = latents.shape[-1] // round(num_tokens**0.5)
+        cells = F.unfold(latents, size, stride=size).transpose(1, 2)  # (B, T, C * size * size)
+        places = self.where(tokens).float()  # (B, T, T)
+        place = torch.arange(num_tokens).expand(len(tokens), -1)  # (B, T)
+        return F.mse_loss(self.what(tokens).float(), cells), F.cross_entropy(places.flatten(0, 1), place.flatten())
+
+
+def main() -> None:
+    """Train the projector on the encoded frames and save its weights to the work folder."""
+    params, seed, width = load_section("projector"), load_section("seed"), load_section("clip")["width"]
+    train = np.flatnonzero(~Frames.load().is_val)
+    latents = np.load(WORK / "encoded" / "latents.npy", mmap_mode="r")
+    image_embeds = np.load(WORK / "encoded" / "image_embeds.npy", mmap_mode="r")
+    torch.manual_seed(seed)  # initial weights
+    cell = latents.shape[-1] // params["grid"]
+    model = PlacedTokens(build_projector(image_embeds.shape[-1], width, params), width, latents.shape[1] * cell**2)
+
+    def compute_loss(model, step, generator):
+        rng = np.random.default_rng(generator.initial_seed())
+        indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
+        embeds, x = (torch.from_numpy(array[indices]).float() for array in (image_embeds, latents))
+        what, where = model(embeds, x)
+        return what + params["place_weight"] * where, {"what": what.item(), "where": where.item()}
+
+    trained: Any = fit(
+        model,
+        compute_loss,
+        WORK / "projector",
+        steps=params["steps"],
+        learning_rate=params["learning_rate"],
+        seed=seed,
+        warmup_steps=50,
+        belongs_to=[params, digest(*sorted((WORK / "encoded").glob("*.npy")))],
+    )
+    save_file(trained.projector.state_dict(), OUT)
+
+
+if __name__ == "__main__":
+    main()
