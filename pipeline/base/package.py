@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from safetensors.torch import load_file, save_file
-from train_projector import build_projector
-from train_unet import add_image_prompt, make_scheduler
+from train_projector import load_projector
+from train_unet import add_image_attention, make_scheduler
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
@@ -16,24 +17,23 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionModelWithProjection,
 )
-from work import MINI, WORK, load_section
+from work import MINI, WORK
 
 CLIP = WORK / "clip" / "model"
 LIMIT_BYTES = 40 * 2**20
 
 
-def load_unet(image_width: int) -> Any:
-    """The trained U-Net with its image prompt inside."""
+def load_unet(num_tokens: int) -> Any:
+    """The trained U-Net with its image keys and values inside."""
     folder = WORK / "unet" / "model"
-    config = json.loads((folder / "config.json").read_text()) | {"encoder_hid_dim_type": None}
-    unet: Any = UNet2DConditionModel.from_config(config)
-    add_image_prompt(unet, build_projector(image_width, unet.config.cross_attention_dim, load_section("projector")))
+    unet: Any = UNet2DConditionModel.from_config(json.loads((folder / "config.json").read_text()))
+    add_image_attention(unet, num_tokens)
     unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
     return unet
 
 
-def image_prompt_checkpoint(unet: Any) -> dict[str, torch.Tensor]:
-    """The U-Net's image prompt under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
+def image_prompt_checkpoint(unet: Any, projector: IPAdapterPlusImageProjection) -> dict[str, torch.Tensor]:
+    """Projector and image keys and values under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
 
     diffusers splits the original's `to_kv` into `to_k` and `to_v` and renames norms and feed-forwards
     (`loaders/unet.py`); this is the way back. Keys of `ip_adapter` count `unet.attn_processors` in its own order.
@@ -47,13 +47,13 @@ def image_prompt_checkpoint(unet: Any) -> dict[str, torch.Tensor]:
         (".ff.1.net.0.proj.", ".1.1."),
         (".ff.1.net.2.", ".1.3."),
     ]
-    projector = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
+    weights = projector.state_dict()
     checkpoint = {}
-    for key, value in projector.items():
+    for key, value in weights.items():
         if ".attn.to_v." in key:
             continue
         if ".attn.to_k." in key:
-            value = torch.cat([value, projector[key.replace(".to_k.", ".to_v.")]])
+            value = torch.cat([value, weights[key.replace(".to_k.", ".to_v.")]])
             key = key.replace(".attn.to_k.", ".0.to_kv.")
         for ours, original in names:
             key = key.replace(ours, original)
@@ -67,13 +67,8 @@ def image_prompt_checkpoint(unet: Any) -> dict[str, torch.Tensor]:
 
 def without_image_prompt(unet: Any) -> Any:
     """A plain text-to-image U-Net with the same weights."""
-    plain: Any = UNet2DConditionModel.from_config(dict(unet.config) | {"encoder_hid_dim_type": None})
-    state = {
-        key: value
-        for key, value in unet.state_dict().items()
-        if ".processor." not in key and not key.startswith("encoder_hid_proj")
-    }
-    plain.load_state_dict(state)
+    plain: Any = UNet2DConditionModel.from_config(unet.config)
+    plain.load_state_dict({key: value for key, value in unet.state_dict().items() if ".processor." not in key})
     return plain
 
 
@@ -85,7 +80,8 @@ def main() -> None:
     text_encoder.load_state_dict(
         {key.removeprefix("text_model."): value for key, value in text.state_dict().items() if "projection" not in key}
     )
-    unet = load_unet(vision.config.hidden_size)
+    projector = load_projector(vision.config.hidden_size, text.config.hidden_size)
+    unet = load_unet(projector.latents.shape[1])
     parts: Any = {"scheduler": make_scheduler(), "safety_checker": None}
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(WORK / "vae" / "model"),
@@ -109,7 +105,7 @@ def main() -> None:
                 config["dtype"] = "float32"  # transformers loads what it names; diffusers' own parts are float32
             path.write_text(json.dumps(config, indent=2) + "\n")
     (partial / "ip_adapter").mkdir()
-    save_file(image_prompt_checkpoint(unet), partial / "ip_adapter" / "ip-adapter-plus_mini.safetensors")
+    save_file(image_prompt_checkpoint(unet, projector), partial / "ip_adapter" / "ip-adapter-plus_mini.safetensors")
     (partial / "clip_projection").mkdir()
     logit_scale = json.loads((CLIP / "logit_scale.json").read_text())["logit_scale"]
     projection = {

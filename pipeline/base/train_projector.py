@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from frames import Frames
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from train_clip import sincos_grid
@@ -39,6 +39,13 @@ def build_projector(image_width: int, width: int, params: dict) -> IPAdapterPlus
     with torch.no_grad():
         projector.latents.copy_(sincos_grid(params["grid"], width)[None])
     return projector
+
+
+def load_projector(image_width: int, width: int) -> IPAdapterPlusImageProjection:
+    """The trained projector, frozen."""
+    projector = build_projector(image_width, width, load_section("projector"))
+    projector.load_state_dict(load_file(OUT))
+    return projector.requires_grad_(False).eval()
 
 
 class PlacedTokens(nn.Module):

@@ -1,7 +1,8 @@
 """Stage `train_unet`: a text-to-image U-Net with an IP-Adapter-Plus image prompt, on latents and features from disk.
 
-Text and image prompt are dropped independently, so that each can be guided. The picture that prompts is the picture
-that is generated, as in IP-Adapter's own training: the base learns nothing of displacements.
+Text and image prompt are dropped independently, so that each can be guided. The projector of `train_projector` stays as
+it is. The picture that prompts is the picture that is generated, as in IP-Adapter's own training: the base learns
+nothing of displacements.
 """
 
 from typing import Any
@@ -10,11 +11,9 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
-from diffusers.models.embeddings import IPAdapterPlusImageProjection, MultiIPAdapterImageProjection
 from frames import Frames
-from safetensors.torch import load_file
 from train_projector import OUT as PROJECTOR
-from train_projector import build_projector
+from train_projector import load_projector
 from trainer import fit
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from work import WORK, digest, load_section
@@ -49,12 +48,12 @@ def build(params: dict, latent_channels: int, text_width: int) -> UNet2DConditio
     )
 
 
-def add_image_prompt(unet: Any, projector: IPAdapterPlusImageProjection) -> None:
-    """Put the projector into the U-Net and give every cross-attention its image keys and values.
+def add_image_attention(unet: Any, num_tokens: int) -> None:
+    """Give every cross-attention its image keys and values, started from the text's as IP-Adapter does.
 
-    They start from the text's, as IP-Adapter's do.
+    The U-Net then takes (text hidden states, [image tokens]) for its encoder hidden states.
     """
-    width, num_tokens = unet.config.cross_attention_dim, projector.latents.shape[1]
+    width = unet.config.cross_attention_dim
     processors = dict(unet.attn_processors)
     for name in processors:
         if not name.endswith("attn2.processor"):
@@ -65,8 +64,6 @@ def add_image_prompt(unet: Any, projector: IPAdapterPlusImageProjection) -> None
         processor.to_v_ip[0].load_state_dict(attention.to_v.state_dict())
         processors[name] = processor
     unet.set_attn_processor(processors)
-    unet.encoder_hid_proj = MultiIPAdapterImageProjection([projector])
-    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
 
 
 @torch.no_grad()
@@ -105,11 +102,9 @@ def main() -> None:
     text = encode_captions(frames.captions)
     scheduler: Any = make_scheduler()
     torch.manual_seed(seed)  # initial weights
+    projector = load_projector(image_embeds.shape[-1], text.shape[-1])
     unet: Any = build(params, latents.shape[1], text.shape[-1])
-    projector = build_projector(image_embeds.shape[-1], text.shape[-1], load_section("projector"))
-    projector.load_state_dict(load_file(PROJECTOR))
-    projector.requires_grad_(False)
-    add_image_prompt(unet, projector)
+    add_image_attention(unet, projector.latents.shape[1])
     drop = params["drop"]
 
     def compute_loss(model, step, generator):
@@ -123,12 +118,17 @@ def main() -> None:
         no_image = (u >= drop["text"]) & (u < drop["text"] + drop["both"] + drop["image"])
         caption[no_text] = len(frames.captions)
         image[torch.from_numpy(no_image)] = null_image
+        with torch.no_grad():
+            image_tokens = projector(image)  # (B, T, width)
+        # Guidance shows the U-Net an empty picture, a pipeline without the adapter none at all: it must know both.
+        no_tokens = no_image & (rng.random(len(indices)) < params["no_tokens"])
+        image_tokens[torch.from_numpy(no_tokens)] = 0  # zeros add nothing: keys and values have no bias
 
         noise = torch.randn(x.shape, generator=generator)
         timesteps = draw_timesteps(params, step, scheduler.config.num_train_timesteps, len(x), generator)
         noisy = scheduler.add_noise(x, noise, timesteps)
         target = scheduler.get_velocity(x, noise, timesteps)
-        prediction = model(noisy, timesteps, text[caption], added_cond_kwargs={"image_embeds": [image[:, None]]}).sample
+        prediction = model(noisy, timesteps, (text[caption], [image_tokens[:, None]])).sample
         error = (prediction.float() - target).square().mean((1, 2, 3))  # (B,)
         shown = {}
         for name, rows in {"both": ~no_text & ~no_image, "text": no_image & ~no_text}.items():
