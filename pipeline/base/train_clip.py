@@ -108,8 +108,10 @@ class ContrastiveModel(nn.Module):
 
 
 def sincos_grid(size: int, width: int) -> torch.Tensor:
-    """Sine-cosine code of the centres of a size x size grid, row by row => (size * size, width), wavelengths from twice
-    the picture to a third of it."""
+    """Sine-cosine code of the centres of a size x size grid, row by row => (size * size, width).
+
+    Wavelengths go from twice the picture to a third of it.
+    """
     centres = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     frequencies = torch.pi * 2 ** torch.linspace(0, 2.5, width // 4)

@@ -1,12 +1,12 @@
 """Stage `train_projector`: teach the image prompt's projector what to say before anyone listens.
 
-IP-Adapter Plus's resampler makes a few tokens of the image embeddings. Left to the U-Net's loss alone they never came to
-name places, and cross-attention cannot look for a place that no token names: after 5,000 steps the pictures had the
+IP-Adapter Plus's resampler makes a few tokens of the image embeddings. Left to the U-Net's loss alone they never came
+to name places, and cross-attention cannot look for a place that no token names: after 5,000 steps the pictures had the
 prompt's colours and not its pose. So each token gets a cell of the picture here: linear heads must give back the cell's
 latents and its place from it. The heads are thrown away afterwards.
 
-Error of a fresh U-Net at t = 999 with an unseen prompt (mean picture: 0.42), 200 steps of 32: 0.17 with these tokens, 0.40
-without. A loss on the U-Net's attention beside it changed that to 0.16, and was left out.
+Error of a fresh U-Net at t = 999 with an unseen prompt (mean picture: 0.42), 200 steps of 32: 0.17 with these tokens,
+0.40 without. A loss on the U-Net's attention beside it changed that to 0.16, and was left out.
 """
 
 from typing import Any
