@@ -158,6 +158,7 @@ class Train:
     bypass_norm: Literal["unit", "base"]
     view_encoding: Literal["spherical", "matrix"]
     displacement_tokens: Count
+    image_prompt_from: Annotated[float, Field(ge=0, lt=1)]  # of the diffusion timesteps
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat
@@ -170,6 +171,7 @@ class Train:
     token_steps: Count  # of max_steps
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
+    token_learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
     warmup_steps: Count
     weight_decay: NonNegativeFloat

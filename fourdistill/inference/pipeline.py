@@ -208,9 +208,10 @@ class FourDistillPipeline(DiffusionPipeline):
                 mask = torch.cat([torch.zeros_like(seen), seen])
                 control = torch.cat([torch.zeros_like(control), control], dim=1)
         keys, values = self.adapter.image_prompt.keys_values(self.adapter.image_tokens(conditions))
+        scales = (image_scale * self.adapter.image_scale(timesteps)).tolist()
         return [
-            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, image_scale)
-            for i in range(num_steps)
+            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, scale)
+            for i, scale in enumerate(scales)
         ]
 
     def prepare_latents(

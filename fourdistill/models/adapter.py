@@ -166,6 +166,15 @@ class Adapter(nn.Module):
             conditions.has_view,
         )
 
+    def image_scale(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """How much the image prompt counts at timesteps (B,): 1 or, late in the sampling, 0, (B,).
+
+        At high noise it says what is where. Later the picture itself says so, and image tokens that can only be the
+        mean over all possible answers would smear it: the base draws the details alone.
+        """
+        first = self.config.settings.image_prompt_from * self.config.base_facts.num_train_timesteps
+        return (timesteps >= first).to(self.dtype)
+
     def forward(
         self,
         text_encoder: nn.Module,
@@ -177,7 +186,7 @@ class Adapter(nn.Module):
         """prompt_embeds (B, L, D), conditions of B samples, timesteps (B,) => what the U-Net is conditioned on."""
         control, mask = self.control_tokens(text_encoder, conditions, timesteps, lambda_)
         keys, values = self.image_prompt.keys_values(self.image_tokens(conditions))
-        return Conditioning(prompt_embeds, control, mask, keys, values)
+        return Conditioning(prompt_embeds, control, mask, keys, values, self.image_scale(timesteps))
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""

@@ -25,6 +25,7 @@ class AdapterSettings:
     bypass_norm: str = "unit"  # unit | base
     view_encoding: str = "spherical"  # spherical | matrix
     displacement_tokens: int = 4  # tokens per displacement fed to the image projector; 0: none
+    image_prompt_from: float = 0.0  # share of the diffusion timesteps below which the image prompt is silent
     num_frequencies: int = 64
     hidden_width: int = 128
     sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
@@ -36,6 +37,8 @@ class AdapterSettings:
         for name, allowed in (("bypass_norm", BYPASS_NORMS), ("view_encoding", tuple(VIEW_ENCODINGS))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"adapter: {name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if not 0 <= self.image_prompt_from < 1:
+            raise InputError(f"adapter: image_prompt_from: expected a share in [0, 1), got {self.image_prompt_from!r}")
 
 
 @dataclass(frozen=True)

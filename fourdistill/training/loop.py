@@ -218,19 +218,25 @@ def token_teacher(base: BaseModel, accelerator: Accelerator) -> torch.nn.Module:
 def make_lr_scheduler(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> LRScheduler:
     """The schedule of diffusers' that the settings name, once for each phase: v* first learns in the second one."""
 
-    def over(steps: int) -> LRScheduler:
+    def over(steps: int, peak: float | None = None) -> LRScheduler:
         warmup = settings.warmup_steps
-        return get_scheduler(settings.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+        scheduler = get_scheduler(settings.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+        if peak is not None:  # in place of each group's own rate
+            factors = zip(scheduler.lr_lambdas, scheduler.base_lrs, strict=True)
+            scheduler.lr_lambdas = [lambda step, of=of, lr=lr: of(step) * peak / lr for of, lr in factors]
+        return scheduler
 
     first, second = settings.token_steps, settings.max_steps - settings.token_steps
-    if not first or not second:
-        return over(settings.max_steps)
-    return SequentialLR(optimizer, [over(first), over(second)], milestones=[first])
+    if not first:
+        return over(second)
+    if not second:
+        return over(first, settings.token_learning_rate)
+    return SequentialLR(optimizer, [over(first, settings.token_learning_rate), over(second)], milestones=[first])
 
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW on the groups that are trained; the others are frozen."""
-    rates = {"image_prompt": settings.image_prompt_learning_rate}
+    rates = dict.fromkeys(("image_prompt", "displacement_tokens"), settings.image_prompt_learning_rate)
     groups = []
     for name, parameters in adapter.parameter_groups().items():
         for parameter in parameters:

@@ -27,8 +27,9 @@ class TrainingSettings:
     max_steps: int = 1000
     token_steps: int = 0  # the first of max_steps fit image tokens, without the U-Net
     trainable: tuple[str, ...] = TRAINABLE  # groups of parameters, see `Adapter.parameter_groups`
-    learning_rate: float = 1e-3  # of the mappers and displacement tokens
-    image_prompt_learning_rate: float = 3e-4
+    learning_rate: float = 1e-3  # of the mappers
+    image_prompt_learning_rate: float = 3e-4  # of the image prompt and its displacement tokens
+    token_learning_rate: float = 1e-3  # of the same two in the first phase
     lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
     warmup_steps: int = 50
     weight_decay: float = 0.01
@@ -55,7 +56,7 @@ class TrainingSettings:
 
 
 # A preset's values go over those of the params section. `seed` is the original's setting: mappers only, no
-# displacement in the image prompt, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps,
+# displacement in the image prompt, which acts at all timesteps, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps,
 # constant learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -63,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "trainable": ("mappers",),
         "bypass_norm": "base",
         "displacement_tokens": 0,
+        "image_prompt_from": 0.0,
         "token_steps": 0,
         "dropout": DropoutRates(0, 0, 0, 0, 0),
         "timestep_bias": 0.0,
