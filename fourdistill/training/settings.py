@@ -55,9 +55,9 @@ class TrainingSettings:
             raise InputError("train: token_steps: expected 0 where trainable has no image_prompt")
 
 
-# A preset's values go over those of the params section. `seed` is the original's setting: mappers only, no
-# displacement in the image prompt, which acts at all timesteps, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps,
-# constant learning rate.
+# A preset's values go over those of the params section. `seed` is the original's setting: mappers only, an image prompt
+# that knows no displacement and acts at all timesteps, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform
+# timesteps, constant learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {

@@ -185,7 +185,7 @@ TOKENS_FIRST = dataclasses.replace(SETTINGS, token_steps=4)
 def test_image_tokens_are_fitted_before_the_unet_is_asked(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64}, time_only)
     settings = dataclasses.replace(
-        SETTINGS, batch_size=16, max_steps=150, token_steps=150, learning_rate=3e-3, image_prompt_learning_rate=3e-3,
+        SETTINGS, batch_size=16, max_steps=150, token_steps=150, learning_rate=3e-3, token_learning_rate=3e-3,
         checkpoint_every=1000,
     )  # fmt: skip
     fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
@@ -220,19 +220,25 @@ def test_a_run_killed_in_either_phase_goes_on(noise_shards, base, tmp_path, monk
     assert_same_weights(straight, resumed)
 
 
-def test_each_phase_has_the_learning_rate_schedule_to_itself(base):
-    settings = dataclasses.replace(SETTINGS, max_steps=20, token_steps=12, warmup_steps=2)
+def test_each_phase_has_its_learning_rates_and_the_schedule_to_itself(base):
+    settings = dataclasses.replace(
+        SETTINGS, max_steps=20, token_steps=12, warmup_steps=2, learning_rate=1e-3, image_prompt_learning_rate=2e-4,
+        token_learning_rate=4e-3,
+    )  # fmt: skip
     adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
     optimizer = make_optimizer(adapter, settings)
     schedule, rates = make_lr_scheduler(optimizer, settings), []
     for _ in range(20):
-        rates.append(optimizer.param_groups[0]["lr"] / settings.learning_rate)
+        rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
-    for phase in (rates[:12], rates[12:]):
-        assert phase[:3] == [0, 0.5, 1]
-        assert all(later < earlier for earlier, later in itertools.pairwise(phase[2:]))
-    assert rates[11] < 0.05 and rates[19] < 0.1
+    mappers, image_prompt, displacement_tokens = zip(*rates, strict=True)
+    assert image_prompt == displacement_tokens
+    for group, peak in ((mappers, 1e-3), (image_prompt, 2e-4)):
+        for phase, top in ((group[:12], 4e-3), (group[12:], peak)):
+            assert phase[:3] == pytest.approx([0, top / 2, top])
+            assert all(later < earlier for earlier, later in itertools.pairwise(phase[2:]))
+            assert phase[-1] < 0.1 * top
 
 
 def test_token_steps_need_an_image_prompt_to_train_and_room():
