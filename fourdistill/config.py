@@ -5,8 +5,9 @@ line read this module; library functions take plain arguments.
 """
 
 import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -52,6 +53,8 @@ class Paths:
     features: Path
     shards: Path
     base: str  # a local folder or a Hub id
+    prior: Path
+    live_prior: Path  # DVCLive's logs of the prior's training
     adapter: Path
     live: Path  # DVCLive's logs of the training
     metrics: Path
@@ -150,6 +153,33 @@ class Dropout:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class TrainPrior:
+    """Shards to a displacement prior: its form, its sampling, then its training."""
+
+    num_components: PositiveInt  # of the codes of image embeddings
+    width: PositiveInt
+    depth: PositiveInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    num_frequencies: PositiveInt
+    sigma_time: NonNegativeFloat
+    sigma_view: NonNegativeFloat
+    num_inference_steps: PositiveInt
+    num_pairs: PositiveInt
+    codec_embeds: Annotated[int, Field(ge=2)]
+    batch_size: PositiveInt
+    max_steps: PositiveInt
+    learning_rate: PositiveFloat
+    warmup_steps: Count
+    weight_decay: NonNegativeFloat
+    max_grad_norm: PositiveFloat
+    source_noise: NonNegativeFloat
+    log_every: PositiveInt
+    validate_every: PositiveInt
+    checkpoint_every: PositiveInt
+    num_val_pairs: Count
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Train:
     """Shards to an adapter: the form of the adapter, then the training."""
 
@@ -157,8 +187,8 @@ class Train:
     ip_adapter: str | None
     bypass_norm: Literal["unit", "base"]
     view_encoding: Literal["spherical", "matrix"]
+    prior: bool
     displacement_tokens: Count
-    image_prompt_from: Annotated[float, Field(ge=0, lt=1)]  # of the diffusion timesteps
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat
@@ -168,10 +198,8 @@ class Train:
     trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens"]], Field(min_length=1)]
     batch_size: PositiveInt
     max_steps: PositiveInt
-    token_steps: Count  # of max_steps
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
-    token_learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
     warmup_steps: Count
     weight_decay: NonNegativeFloat
@@ -215,6 +243,7 @@ class Params:
     build_pairs: BuildPairs
     encode_frames: EncodeFrames
     write_shards: WriteShards
+    train_prior: TrainPrior
     train: Train
     evaluate: Evaluate
 
@@ -261,3 +290,8 @@ def _describe(error: ValidationError) -> str:
         line = f"{key}: expected {expected}, got {json.dumps(first['input'], default=str)}"
     more = len(faults) - 1
     return line + (f" (and {more} more)" if more else "")
+
+
+def pick(settings_class: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `values` that are fields of a settings dataclass."""
+    return {f.name: values[f.name] for f in fields(settings_class) if f.name in values}

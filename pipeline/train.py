@@ -5,7 +5,7 @@ from dataclasses import asdict
 import torch
 from PIL import Image
 
-from fourdistill.config import Params
+from fourdistill.config import Params, pick
 from fourdistill.data.loader import list_splits, make_loader
 from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -13,9 +13,10 @@ from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base
+from fourdistill.models.prior import DisplacementPrior
 from fourdistill.stage import run_stage
 from fourdistill.training.loop import train
-from fourdistill.training.settings import DropoutRates, TrainingSettings, apply_preset, pick
+from fourdistill.training.settings import DropoutRates, TrainingSettings, apply_preset
 
 NUM_SAMPLES = 6
 
@@ -28,7 +29,8 @@ def main(params: Params) -> None:
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
     form = AdapterSettings(lambda_=params.lambda_, **pick(AdapterSettings, values))
-    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed))
+    prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
+    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     train(
         paths.shards,
         base,

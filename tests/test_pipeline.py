@@ -70,7 +70,7 @@ def test_scripts_are_thin():
         assert len(script.read_text().splitlines()) <= 80, f"{script.name}: move the work into the package"
 
 
-def test_nothing_but_the_six_stages_leads_to_the_results():
+def test_nothing_but_the_stages_leads_to_the_results():
     """`dvc repro` follows outputs of other dvc.yaml files: rendering and training the base must stay out of it."""
     with Repo(str(ROOT)) as repo:
         graph = repo.index.graph

@@ -109,6 +109,7 @@ class FourDistillPipeline(DiffusionPipeline):
             output_type: pil, np, pt or latent.
         """
         # 1. Check the inputs and lay them out as lists of one length.
+        shown = image is not None or image_embeds is not None
         image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
         inputs = broadcast(
             image_embeds=image_embeds, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
@@ -120,6 +121,10 @@ class FourDistillPipeline(DiffusionPipeline):
         prompts = ["" if p is None else p for p in inputs["prompt"]]
         prompt_embeds = PromptEncoder(self.tokenizer, self.text_encoder)(prompts)  # (B, L, D)
         conditions = self.prepare_conditions(inputs)
+        if isinstance(generator, list) and len(generator) == 1:
+            generator = generator[0]
+        if shown:
+            conditions = self.adapter.displace(conditions, generator)
 
         # 3. Prepare timesteps.
         self.scheduler.set_timesteps(num_inference_steps, device=device)
@@ -208,10 +213,9 @@ class FourDistillPipeline(DiffusionPipeline):
                 mask = torch.cat([torch.zeros_like(seen), seen])
                 control = torch.cat([torch.zeros_like(control), control], dim=1)
         keys, values = self.adapter.image_prompt.keys_values(self.adapter.image_tokens(conditions))
-        scales = (image_scale * self.adapter.image_scale(timesteps)).tolist()
         return [
-            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, scale)
-            for i, scale in enumerate(scales)
+            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, image_scale)
+            for i in range(num_steps)
         ]
 
     def prepare_latents(
@@ -220,8 +224,6 @@ class FourDistillPipeline(DiffusionPipeline):
         """Noise (B, C, h, w) at the scheduler's first level."""
         size = self.unet.config["sample_size"]
         shape = (batch_size, self.unet.config["in_channels"], size, size)
-        if isinstance(generator, list) and len(generator) == 1:
-            generator = generator[0]
         noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         return noise * self.scheduler.init_noise_sigma
 

@@ -3,15 +3,13 @@
 An adapter is a folder with `config.json` (an `AdapterConfig`) and `adapter.safetensors`.
 """
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from fourdistill.errors import InputError
@@ -26,16 +24,18 @@ from fourdistill.models.adapter_config import (
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import BaseModel
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import DisplacementTokens, ImagePrompt
 from fourdistill.models.mapper import VIEW_ENCODINGS, TimeMapper, ViewMapper
+from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.text import combine, encode_single_tokens
 
-CONFIG_NAME, WEIGHTS_NAME = "config.json", "adapter.safetensors"
+WEIGHTS_NAME = "adapter.safetensors"
 TRAINABLE = ("mappers", "image_prompt", "displacement_tokens")  # the groups of parameters
 
 
 class Adapter(nn.Module):
-    """Time Mapper, View Mapper and image prompt: conditions and timesteps => `Conditioning` for the frozen U-Net."""
+    """Mappers, image prompt and maybe a prior: conditions and timesteps => `Conditioning` for the frozen U-Net."""
 
     def __init__(self, config: AdapterConfig, generator: torch.Generator | None = None):
         super().__init__()
@@ -61,6 +61,7 @@ class Adapter(nn.Module):
             *self._displacement_tokens(generator),
         )
         self.initialize_weights(generator)
+        self.prior = None if config.prior is None else DisplacementPrior(config.prior, generator).requires_grad_(False)
 
     def _displacement_tokens(self, generator: torch.Generator | None) -> list[DisplacementTokens | None]:
         """The modules of time and view, or two None where the settings ask for no displacement tokens."""
@@ -94,12 +95,21 @@ class Adapter(nn.Module):
                 nn.init.zeros_(tokens.to_shift.weight)
 
     @classmethod
-    def from_base(cls, base: BaseModel, settings: AdapterSettings, generator: torch.Generator) -> "Adapter":
-        """A new adapter for a base, its image prompt starting from the base's IP-Adapter."""
+    def from_base(
+        cls,
+        base: BaseModel,
+        settings: AdapterSettings,
+        generator: torch.Generator,
+        prior: DisplacementPrior | None = None,
+    ) -> "Adapter":
+        """A new adapter for a base, its image prompt starting from the base's IP-Adapter; a prior stays as it is."""
         if base.ip_adapter is None:
             raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to start the image prompt from")
         projector = base.ip_adapter.projector
-        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), projector_sizes(projector), settings), generator)
+        sizes, form = projector_sizes(projector), None if prior is None else prior.config
+        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), sizes, settings, form), generator)
+        if adapter.prior is not None and prior is not None:
+            adapter.prior.load_state_dict(prior.state_dict())
         prompt = adapter.image_prompt
         prompt.projector.load_state_dict(projector.state_dict())
         for mine, theirs in ((prompt.to_k_ip, base.ip_adapter.to_k_ip), (prompt.to_v_ip, base.ip_adapter.to_v_ip)):
@@ -166,14 +176,24 @@ class Adapter(nn.Module):
             conditions.has_view,
         )
 
-    def image_scale(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """How much the image prompt counts at timesteps (B,): 1 or, late in the sampling, 0, (B,).
+    @torch.no_grad()
+    def displace(
+        self, conditions: Conditions, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Conditions:
+        """Conditions whose image embeddings are what the prior expects to see after the displacement.
 
-        At high noise it says what is where. Later the picture itself says so, and image tokens that can only be the
-        mean over all possible answers would smear it: the base draws the details alone.
+        Images without any displacement stay as they are, and so do all without a prior. `generator`: one for the
+        batch, or one per sample, as in diffusers.
         """
-        first = self.config.settings.image_prompt_from * self.config.base_facts.num_train_timesteps
-        return (timesteps >= first).to(self.dtype)
+        if self.prior is None:
+            return conditions
+        embeds = conditions.image_embeds  # (B, S, D)
+        shape = (len(embeds), self.prior.config.num_components)
+        noise = randn_tensor(shape, generator=generator, device=embeds.device, dtype=embeds.dtype)  # (B, K)
+        moved = conditions.has_time | conditions.has_view  # (B,)
+        codes = replace(conditions, image_embeds=self.prior.codec.encode(embeds))
+        displaced = self.prior.codec.decode(self.prior.sample_codes(codes, noise))  # (B, S, D)
+        return replace(conditions, image_embeds=torch.where(moved[:, None, None], displaced, embeds))
 
     def forward(
         self,
@@ -186,20 +206,11 @@ class Adapter(nn.Module):
         """prompt_embeds (B, L, D), conditions of B samples, timesteps (B,) => what the U-Net is conditioned on."""
         control, mask = self.control_tokens(text_encoder, conditions, timesteps, lambda_)
         keys, values = self.image_prompt.keys_values(self.image_tokens(conditions))
-        return Conditioning(prompt_embeds, control, mask, keys, values, self.image_scale(timesteps))
+        return Conditioning(prompt_embeds, control, mask, keys, values)
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).unlink(missing_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        temporary = folder / f".{WEIGHTS_NAME}.tmp"
-        save_file(weights, temporary)
-        temporary.replace(folder / WEIGHTS_NAME)
-        config = asdict(replace(self.config, training=training or {}))
-        temporary = folder / f".{CONFIG_NAME}.tmp"
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(folder / CONFIG_NAME)
+        save_model(folder, self, WEIGHTS_NAME, asdict(replace(self.config, training=training or {})))
 
     @classmethod
     def load(cls, folder: str | Path, base: BaseModel) -> "Adapter":
@@ -208,9 +219,5 @@ class Adapter(nn.Module):
         config = read_config(folder / CONFIG_NAME)
         check_base(folder / CONFIG_NAME, config, base)
         adapter = cls(config)
-        try:
-            adapter.load_state_dict(load_file(folder / WEIGHTS_NAME))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{folder / WEIGHTS_NAME}: expected the weights of {CONFIG_NAME}: {reason}") from error
+        load_weights(adapter, folder / WEIGHTS_NAME)
         return adapter.eval().requires_grad_(False)

@@ -12,9 +12,10 @@ from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base import BaseModel
 from fourdistill.models.mapper import VIEW_ENCODINGS
+from fourdistill.models.prior import PriorConfig
 from fourdistill.models.text import BYPASS_NORMS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,7 @@ class AdapterSettings:
     lambda_: float = 0.2  # of equation (1)
     bypass_norm: str = "unit"  # unit | base
     view_encoding: str = "spherical"  # spherical | matrix
-    displacement_tokens: int = 4  # tokens per displacement fed to the image projector; 0: none
-    image_prompt_from: float = 0.0  # share of the diffusion timesteps below which the image prompt is silent
+    displacement_tokens: int = 0  # tokens per displacement fed to the image projector; 0: none
     num_frequencies: int = 64
     hidden_width: int = 128
     sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
@@ -37,8 +37,6 @@ class AdapterSettings:
         for name, allowed in (("bypass_norm", BYPASS_NORMS), ("view_encoding", tuple(VIEW_ENCODINGS))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"adapter: {name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if not 0 <= self.image_prompt_from < 1:
-            raise InputError(f"adapter: image_prompt_from: expected a share in [0, 1), got {self.image_prompt_from!r}")
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,13 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """All of `config.json`: the base's name and facts, the projector's sizes, the settings, how it was trained."""
+    """All of `config.json`: base and its facts, sizes of the projector, settings, form of the prior, the training."""
 
     base: str
     base_facts: BaseFacts
     projector: dict[str, int]  # arguments of IPAdapterPlusImageProjection
     settings: AdapterSettings
+    prior: PriorConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -107,6 +106,7 @@ def read_config(path: Path) -> AdapterConfig:
             raise InputError(f"{path}: format_version: expected {FORMAT_VERSION}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
         raw["settings"] = AdapterSettings(**raw["settings"])
+        raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
     except OSError as error:
         raise InputError(f"{path}: expected an adapter's configuration: {error.strerror}") from error

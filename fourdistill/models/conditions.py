@@ -24,6 +24,10 @@ class Conditions:
         """The same conditions for some of the samples."""
         return Conditions(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def to(self, device: torch.device) -> "Conditions":
+        """The same conditions on a device."""
+        return Conditions(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
     @staticmethod
     def cat(parts: Iterable["Conditions"]) -> "Conditions":
         """Several batches as one."""

@@ -9,7 +9,6 @@ base): another run in the same place starts afresh.
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from fourdistill.errors import InputError
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.base import BaseModel
 
 FINGERPRINT_NAME, LIVE_NAME = "fingerprint.json", "live"
 
@@ -90,19 +87,12 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def fingerprint(shards: Path, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint must agree with: settings, data (the tars' checksums are in their index), base and adapter."""
+def shards_hash(shards: Path) -> str:
+    """SHA-256 of the index of shards, which holds the checksums of the tars."""
     index = shards / "index.json"
     if not index.is_file():
         raise InputError(f"{index}: expected the index of the shards to train on")
-    return {
-        "settings": settings,
-        "adapter": asdict(adapter.config),
-        "shards": hashlib.sha256(index.read_bytes()).hexdigest(),
-        "initial_weights": weights_hash(adapter),
-        "unet": weights_hash(base.unet),
-        "text_encoder": weights_hash(base.text_encoder),
-    }
+    return hashlib.sha256(index.read_bytes()).hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -1,52 +1,43 @@
 """Condition gaps: does the model listen to image, time and view? Measured per noise level, from the first step on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from fourdistill.data.loader import Batch
-from fourdistill.models.conditions import Conditions
+from fourdistill.models.adapter import Adapter
 from fourdistill.training.batches import make_conditions
+from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 from fourdistill.training.step import Denoiser
-
-GAP_CONDITIONS = ("image", "time", "view")
-
-
-def shuffle_condition(conditions: Conditions, name: str, generator: torch.Generator) -> tuple[Conditions, torch.Tensor]:
-    """Give every sample that has condition `name` that of another such sample; also returns who has it, (B,) bool."""
-    field = {"image": "image_embeds", "time": "delta_time", "view": "view"}[name]
-    has = torch.ones_like(conditions.has_time) if name == "image" else getattr(conditions, f"has_{name}")
-    indices = has.nonzero()[:, 0]
-    order = indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
-    values = getattr(conditions, field).clone()
-    values[order] = values[order.roll(1)]  # a cycle through a random order: nobody keeps its own
-    return replace(conditions, **{field: values}), has & (len(indices) > 1)
 
 
 @torch.no_grad()
 def measure_gaps(
-    denoiser: Denoiser, batches: list[Batch], view_encoding: str, timesteps: Sequence[int], seed: int
+    denoiser: Denoiser, adapter: Adapter, batches: list[Batch], timesteps: Sequence[int], seed: int
 ) -> dict[str, float]:
     """Validation losses and gaps, `gap.<condition>.t<timestep>` = loss with the condition shuffled / right - 1.
 
     `batches` are validation batches on the denoiser's device. Zero is a condition that the model ignores. A gap
     counts only samples that have the condition, and is left out when fewer than two samples of a batch have it.
-    The same noise and the same shuffles are drawn from `seed` each time. `val.loss` is the mean over the noise levels.
+    The same noise, also that of the adapter's prior, and the same shuffles are drawn from `seed` each time. `val.loss`
+    is the mean over the noise levels.
     """
     totals: dict[str, list[float]] = {}
     for timestep in timesteps:
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
-            latents, conditions = batch.target_latents, make_conditions(batch, view_encoding)
+            latents = batch.target_latents
+            conditions = make_conditions(batch, adapter.config.settings.view_encoding)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
-            right = denoiser.losses(latents, noise, t, conditions, batch.caption)  # (B,)
+            given = adapter.displace(conditions, torch.Generator().manual_seed(seed))
+            right = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
             add(totals, f"val.loss.t{timestep}", right.sum(), len(right))
             for name in GAP_CONDITIONS:
                 shuffled, has = shuffle_condition(conditions, name, generator)
                 if has.any():
-                    wrong = denoiser.losses(latents, noise, t, shuffled, batch.caption)  # (B,)
+                    given = adapter.displace(shuffled, torch.Generator().manual_seed(seed))
+                    wrong = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
                     add(totals, f"gap.{name}.t{timestep}", wrong[has].sum(), right[has].sum())
     metrics = {name: first / second - (name.startswith("gap.")) for name, (first, second) in totals.items()}
     metrics["val.loss"] = sum(metrics[f"val.loss.t{t}"] for t in timesteps) / len(timesteps)

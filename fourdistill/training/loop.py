@@ -12,21 +12,20 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from PIL import Image
-from torch.optim.lr_scheduler import LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from fourdistill.data.loader import Batch, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_null_image
-from fourdistill.models.precision import default_device, resolve_precision
-from fourdistill.training.batches import draw_drops, drop_conditions, drop_images, make_conditions, move
-from fourdistill.training.checkpoint import Checkpoints, fingerprint
+from fourdistill.training.batches import make_conditions, move
+from fourdistill.training.checkpoint import Checkpoints, shards_hash, weights_hash
+from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
 from fourdistill.training.gaps import measure_gaps
-from fourdistill.training.image_tokens import image_token_losses
 from fourdistill.training.loss import sample_timesteps
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.step import Denoiser
+from fourdistill.training.tracking import start_accelerator
 
 DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
 
@@ -51,7 +50,12 @@ def train(
     accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
     base.to(accelerator.device)
     optimizer = make_optimizer(adapter, settings)
-    lr_scheduler = make_lr_scheduler(optimizer, settings)
+    lr_scheduler = get_scheduler(
+        settings.lr_scheduler,
+        optimizer,
+        num_warmup_steps=settings.warmup_steps,
+        num_training_steps=settings.max_steps,
+    )
     prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
     step = checkpoints.resume(accelerator)
     run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
@@ -61,7 +65,7 @@ def train(
 
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     adapter.train()
-    progress = tqdm(total=settings.max_steps, initial=step, desc="train", unit="step", smoothing=0.05)
+    progress = tqdm(total=settings.max_steps, initial=step, desc="train", unit="step", mininterval=2)
     for batch in run.train_batches(shards, step):
         loss = run.loss(batch, step)
         accelerator.backward(loss)
@@ -103,8 +107,6 @@ class Run:
         self.denoiser = Denoiser.of(base, prepared)
         self.draw_samples = draw_samples
         self.null_image = encode_null_image(base.image_encoder)
-        self.projector = token_teacher(base, accelerator) if settings.token_steps else None
-        self.view_encoding = adapter.config.settings.view_encoding
         last = self.denoiser.num_train_timesteps - 1
         if max(settings.gap_timesteps) > last:
             raise InputError(f"train: gap_timesteps: expected at most {last}, the base's last timestep")
@@ -131,7 +133,6 @@ class Run:
             seed=settings.seed,
             shuffle=True,
             num_workers=settings.num_workers,
-            target_embeds=step < settings.token_steps,
         )
         for batch in islice(loader, step, settings.max_steps):
             yield move(batch, self.accelerator.device)
@@ -142,12 +143,9 @@ class Run:
         seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
         generator = torch.Generator().manual_seed(seed)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch, self.view_encoding)
-        conditions, captions = drop_conditions(conditions, batch.caption, self.null_image, drops)
-        if step < settings.token_steps and self.projector is not None and batch.target_embeds is not None:
-            target_embeds = drop_images(batch.target_embeds, self.null_image, drops)
-            with self.accelerator.autocast():
-                return image_token_losses(self.adapter, self.projector, conditions, target_embeds).mean()
+        conditions = make_conditions(batch, self.adapter.config.settings.view_encoding)
+        conditions = self.adapter.displace(drop_displacements(conditions, drops), generator)
+        conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         timesteps = sample_timesteps(
             len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
@@ -156,14 +154,13 @@ class Run:
             return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
 
     def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
-        """Log the mean training loss and the speed every `log_every` steps, and where the first phase ends."""
+        """Log the mean training loss and the speed every `log_every` steps."""
         self.window.append(loss.detach())
-        if step % self.settings.log_every and step != self.settings.token_steps:
+        if step % self.settings.log_every:
             return
-        name = "train.token_loss" if step <= self.settings.token_steps else "train.loss"
         seconds = time.perf_counter() - self.window_start
         samples = len(self.window) * self.settings.batch_size * self.accelerator.num_processes
-        values = {name: torch.stack(self.window).mean().item(), "train.lr": lr}
+        values = {"train.loss": torch.stack(self.window).mean().item(), "train.lr": lr}
         self.accelerator.log({**values, "train.samples_per_s": samples / seconds}, step=step)
         self.window, self.window_start = [], time.perf_counter()
 
@@ -175,7 +172,7 @@ class Run:
         self.adapter.eval()
         settings = self.settings
         self.validation = measure_gaps(
-            self.denoiser, self.validation_batches, self.view_encoding, settings.gap_timesteps, settings.seed
+            self.denoiser, self.adapter, self.validation_batches, settings.gap_timesteps, settings.seed
         )
         self.adapter.train()
         self.accelerator.log(self.validation, step=step)
@@ -197,52 +194,15 @@ class Run:
         self.window_start += time.perf_counter() - started
 
 
-def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) -> Accelerator:
-    """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
-    precision = resolve_precision(mixed_precision, default_device())
-    accelerator = Accelerator(log_with="dvclive", mixed_precision=precision)
-    if accelerator.num_processes > 1:
-        raise InputError("train: expected one process: several would train on the same pairs")
-    live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
-    accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
-    return accelerator
-
-
-def token_teacher(base: BaseModel, accelerator: Accelerator) -> torch.nn.Module:
-    """The base's own image projector, which says what the image tokens of a target are."""
-    if base.ip_adapter is None:
-        raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to fit image tokens to")
-    return base.ip_adapter.projector.to(accelerator.device)
-
-
-def make_lr_scheduler(optimizer: torch.optim.Optimizer, settings: TrainingSettings) -> LRScheduler:
-    """The schedule of diffusers' that the settings name, once for each phase: v* first learns in the second one."""
-
-    def over(steps: int, peak: float | None = None) -> LRScheduler:
-        warmup = settings.warmup_steps
-        scheduler = get_scheduler(settings.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
-        if peak is not None:  # in place of each group's own rate
-            factors = zip(scheduler.lr_lambdas, scheduler.base_lrs, strict=True)
-            scheduler.lr_lambdas = [lambda step, of=of, lr=lr: of(step) * peak / lr for of, lr in factors]
-        return scheduler
-
-    first, second = settings.token_steps, settings.max_steps - settings.token_steps
-    if not first:
-        return over(second)
-    if not second:
-        return over(first, settings.token_learning_rate)
-    return SequentialLR(optimizer, [over(first, settings.token_learning_rate), over(second)], milestones=[first])
-
-
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW on the groups that are trained; the others are frozen."""
-    rates = dict.fromkeys(("image_prompt", "displacement_tokens"), settings.image_prompt_learning_rate)
     groups = []
     for name, parameters in adapter.parameter_groups().items():
         for parameter in parameters:
             parameter.requires_grad_(name in settings.trainable)
         if name in settings.trainable and parameters:
-            groups.append({"params": parameters, "lr": rates.get(name, settings.learning_rate)})
+            lr = settings.learning_rate if name == "mappers" else settings.image_prompt_learning_rate
+            groups.append({"params": parameters, "lr": lr})
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
 
@@ -251,3 +211,15 @@ def format_gaps(gaps: dict[str, float]) -> str:
     names = dict.fromkeys(name.split(".")[1] for name in gaps)
     levels = {name: [f"{v:.4f}" for key, v in gaps.items() if key.split(".")[1] == name] for name in names}
     return "  ".join(f"{name} {'/'.join(values)}" for name, values in levels.items())
+
+
+def fingerprint(shards: Path, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint must agree with: settings, data, base and adapter."""
+    return {
+        "settings": settings,
+        "adapter": asdict(adapter.config),
+        "shards": shards_hash(shards),
+        "initial_weights": weights_hash(adapter),
+        "unet": weights_hash(base.unet),
+        "text_encoder": weights_hash(base.text_encoder),
+    }

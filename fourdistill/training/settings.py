@@ -1,6 +1,6 @@
 """What a training run is told: plain values, and presets over them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from fourdistill.errors import InputError
@@ -25,11 +25,9 @@ class TrainingSettings:
     seed: int = 0
     batch_size: int = 32
     max_steps: int = 1000
-    token_steps: int = 0  # the first of max_steps fit image tokens, without the U-Net
-    trainable: tuple[str, ...] = TRAINABLE  # groups of parameters, see `Adapter.parameter_groups`
+    trainable: tuple[str, ...] = ("mappers",)  # groups of parameters, see `Adapter.parameter_groups`
     learning_rate: float = 1e-3  # of the mappers
     image_prompt_learning_rate: float = 3e-4  # of the image prompt and its displacement tokens
-    token_learning_rate: float = 1e-3  # of the same two in the first phase
     lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
     warmup_steps: int = 50
     weight_decay: float = 0.01
@@ -49,23 +47,18 @@ class TrainingSettings:
         unknown = sorted(set(self.trainable) - set(TRAINABLE))
         if unknown or not self.trainable:
             raise InputError(f"train: trainable: expected some of {', '.join(TRAINABLE)}, got {list(self.trainable)}")
-        if self.token_steps > self.max_steps:
-            raise InputError(f"train: token_steps: expected at most max_steps {self.max_steps}, got {self.token_steps}")
-        if self.token_steps and "image_prompt" not in self.trainable:
-            raise InputError("train: token_steps: expected 0 where trainable has no image_prompt")
 
 
 # A preset's values go over those of the params section. `seed` is the original's setting: mappers only, an image prompt
-# that knows no displacement and acts at all timesteps, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform
-# timesteps, constant learning rate.
+# that knows no displacement, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps, constant
+# learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {
         "trainable": ("mappers",),
         "bypass_norm": "base",
         "displacement_tokens": 0,
-        "image_prompt_from": 0.0,
-        "token_steps": 0,
+        "prior": False,
         "dropout": DropoutRates(0, 0, 0, 0, 0),
         "timestep_bias": 0.0,
         "lr_scheduler": "constant",
@@ -79,8 +72,3 @@ def apply_preset(preset: str, values: dict[str, Any]) -> dict[str, Any]:
     if preset not in PRESETS:
         raise InputError(f"train: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     return values | PRESETS[preset]
-
-
-def pick(settings_class: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The entries of `values` that are fields of a settings dataclass."""
-    return {f.name: values[f.name] for f in fields(settings_class) if f.name in values}

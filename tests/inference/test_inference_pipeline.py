@@ -11,17 +11,25 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
+from fourdistill.models.codec import fit_codec
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
 
 
-@pytest.fixture(scope="module", params=["spherical"])
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "prior"])
 def adapter_folder(request, tiny_base, tmp_path_factory):
-    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"), request.param)
+    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"), with_prior=request.param)
 
 
-def make_adapter(tiny_base, folder, view_encoding="spherical"):
+def make_adapter(tiny_base, folder, view_encoding="spherical", *, with_prior=False):
     base = load_base(str(tiny_base))
-    settings = AdapterSettings(view_encoding=view_encoding)
-    adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
+    settings = AdapterSettings(view_encoding=view_encoding, displacement_tokens=4)
+    prior = None
+    if with_prior:
+        embeds = torch.randn(40, 17, 32, generator=torch.Generator().manual_seed(0))
+        form = PriorConfig(17, 32, num_components=6, width=16, depth=1, num_inference_steps=2)
+        prior = DisplacementPrior(form, torch.Generator().manual_seed(0))
+        prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
+    adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0), prior)
     with torch.no_grad():
         for tokens in (adapter.image_prompt.time_tokens, adapter.image_prompt.view_tokens):
             assert tokens is not None

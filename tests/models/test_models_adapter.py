@@ -26,7 +26,8 @@ def base(tiny_base):
 
 @pytest.fixture
 def adapter(base):
-    return Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    settings = AdapterSettings(displacement_tokens=4)
+    return Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
 
 
 def make_conditions(has_time, has_view, seed=0):

@@ -3,11 +3,12 @@ import dataclasses
 import pytest
 import torch
 
+from fourdistill.config import pick
 from fourdistill.errors import InputError
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.batches import draw_drops, drop_conditions
-from fourdistill.training.gaps import shuffle_condition
-from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset, pick
+from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
+from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.shuffle import shuffle_condition
 
 NULL_IMAGE = torch.full((1, 3, 2), 7.0)
 
@@ -25,7 +26,8 @@ def make_conditions(batch, has_time=None, has_view=None):
 
 def dropped(rates, batch=4000):
     drops = draw_drops(batch, rates, torch.Generator().manual_seed(1))
-    kept, captions = drop_conditions(make_conditions(batch), ["a"] * batch, NULL_IMAGE, drops)
+    kept = drop_images(drop_displacements(make_conditions(batch), drops), NULL_IMAGE, drops)
+    captions = drop_captions(["a"] * batch, drops)
     return torch.stack(
         [
             torch.tensor([caption == "" for caption in captions]),
@@ -54,9 +56,9 @@ def test_all_drops_everything_together():
 def test_dropping_never_adds_a_condition():
     conditions = make_conditions(3, [True, False, False], [False, True, False])
     none = draw_drops(3, DropoutRates(0, 0, 0, 0, 0), torch.Generator())
-    kept, captions = drop_conditions(conditions, ["a", "", "b"], NULL_IMAGE, none)
+    kept = drop_images(drop_displacements(conditions, none), NULL_IMAGE, none)
     assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
-    assert captions == ["a", "", "b"]
+    assert drop_captions(["a", "", "b"], none) == ["a", "", "b"]
     assert torch.equal(kept.image_embeds, conditions.image_embeds)
 
 

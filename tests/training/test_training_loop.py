@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 import json
 import math
 from pathlib import Path
@@ -11,15 +10,13 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
-from fourdistill.data.loader import make_loader
 from fourdistill.errors import InputError
-from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter import TRAINABLE, Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training import loop
-from fourdistill.training.batches import make_conditions
-from fourdistill.training.image_tokens import image_token_losses
-from fourdistill.training.loop import make_lr_scheduler, make_optimizer, train
+from fourdistill.training.loop import make_optimizer, train
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -169,8 +166,8 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     counts = {"train": 64, "val": 32}
     shards = write_toy_shards(tmp_path / "shards", gap_decides, counts, time_only)
     settings = dataclasses.replace(
-        SETTINGS, batch_size=16, max_steps=150, learning_rate=3e-3, image_prompt_learning_rate=3e-3, num_val_pairs=32,
-        validate_every=1000, checkpoint_every=1000,
+        SETTINGS, trainable=TRAINABLE, batch_size=16, max_steps=150, learning_rate=3e-3,
+        image_prompt_learning_rate=3e-3, num_val_pairs=32, validate_every=1000, checkpoint_every=1000,
     )  # fmt: skip
     _, validation = run(shards, base, tmp_path, settings)
     start = (tmp_path / "live/plots/metrics/gap.time.t900.tsv").read_text().splitlines()[1].split("\t")[1]
@@ -179,76 +176,19 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
 
 
-TOKENS_FIRST = dataclasses.replace(SETTINGS, token_steps=4)
-
-
-def test_image_tokens_are_fitted_before_the_unet_is_asked(base, tmp_path):
-    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64}, time_only)
+def test_each_group_has_its_learning_rate(base):
     settings = dataclasses.replace(
-        SETTINGS, batch_size=16, max_steps=150, token_steps=150, learning_rate=3e-3, token_learning_rate=3e-3,
-        checkpoint_every=1000,
+        SETTINGS, trainable=TRAINABLE, learning_rate=1e-3, image_prompt_learning_rate=2e-4
     )  # fmt: skip
-    fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
-    trained, _ = run(shards, base, tmp_path, settings)
-    batch = next(iter(make_loader(shards, "train", 64, seed=0, shuffle=False, target_embeds=True)))
-    assert batch.target_embeds is not None
-    before, after = (
-        image_token_losses(adapter, base.ip_adapter.projector, make_conditions(batch, "spherical"), batch.target_embeds)
-        .mean()
-        .item()
-        for adapter in (fresh, trained)
-    )
-    assert after < 0.6 * before
-    assert_same_weights(trained.time_mapper, fresh.time_mapper)  # v* has no part in it
+    adapter = Adapter.from_base(base, AdapterSettings(displacement_tokens=2), torch.Generator().manual_seed(0))
+    assert [group["lr"] for group in make_optimizer(adapter, settings).param_groups] == [1e-3, 2e-4, 2e-4]
 
 
-def test_the_two_phases_are_logged_apart(noise_shards, base, tmp_path):
-    run(noise_shards, base, tmp_path, dataclasses.replace(TOKENS_FIRST, token_steps=3))
-    for name, steps in {"train.token_loss": ["2", "3"], "train.loss": ["4", "6"]}.items():
-        rows = (tmp_path / "live" / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()[1:]
-        assert [row.split("\t")[0] for row in rows] == steps
-
-
-@pytest.mark.parametrize("killed_at", [3, 5])
-def test_a_run_killed_in_either_phase_goes_on(noise_shards, base, tmp_path, monkeypatch, killed_at):
-    straight, _ = run(noise_shards, base, tmp_path / "straight", TOKENS_FIRST)
-    with monkeypatch.context() as patch:
-        kill_after(patch, killed_at)
-        with pytest.raises(Killed):
-            run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
-    resumed, _ = run(noise_shards, base, tmp_path / "killed", TOKENS_FIRST)
-    assert_same_weights(straight, resumed)
-
-
-def test_each_phase_has_its_learning_rates_and_the_schedule_to_itself(base):
-    settings = dataclasses.replace(
-        SETTINGS, max_steps=20, token_steps=12, warmup_steps=2, learning_rate=1e-3, image_prompt_learning_rate=2e-4,
-        token_learning_rate=4e-3,
-    )  # fmt: skip
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
-    optimizer = make_optimizer(adapter, settings)
-    schedule, rates = make_lr_scheduler(optimizer, settings), []
-    for _ in range(20):
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        schedule.step()
-    mappers, image_prompt, displacement_tokens = zip(*rates, strict=True)
-    assert image_prompt == displacement_tokens
-    for group, peak in ((mappers, 1e-3), (image_prompt, 2e-4)):
-        for phase, top in ((group[:12], 4e-3), (group[12:], peak)):
-            assert phase[:3] == pytest.approx([0, top / 2, top])
-            assert all(later < earlier for earlier, later in itertools.pairwise(phase[2:]))
-            assert phase[-1] < 0.1 * top
-
-
-def test_token_steps_need_an_image_prompt_to_train_and_room():
-    with pytest.raises(InputError, match="token_steps: expected at most max_steps 6, got 7"):
-        dataclasses.replace(SETTINGS, token_steps=7)
-    with pytest.raises(InputError, match="token_steps: expected 0 where trainable has no image_prompt"):
-        dataclasses.replace(TOKENS_FIRST, trainable=("mappers",))
-
-
-def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):
-    adapter, validation = run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, mixed_precision="bf16"))
-    assert {value.dtype for value in adapter.parameters()} == {torch.float32}
-    assert math.isfinite(validation["val.loss"])
+def test_a_prior_moves_the_image_and_is_not_trained_here(noise_shards, base, tmp_path):
+    prior = DisplacementPrior(PriorConfig(17, 32, num_components=4, width=16, depth=1), torch.Generator())
+    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0), prior)
+    folders = {"adapter_folder": tmp_path / "a", "live_folder": tmp_path / "l", "checkpoint_folder": tmp_path / "c"}
+    train(noise_shards, base, adapter, SETTINGS, **folders)
+    loaded = Adapter.load(tmp_path / "a", base)
+    assert loaded.config.prior == prior.config and loaded.prior is not None
+    assert_same_weights(loaded.prior, prior)

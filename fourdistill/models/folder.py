@@ -1,0 +1,35 @@
+"""A model as a folder: `config.json`, which makes it complete, and its weights as safetensors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fourdistill.errors import InputError
+
+CONFIG_NAME = "config.json"
+
+
+def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[str, Any]) -> None:
+    """Write a module's weights, then its configuration; a killed write leaves no folder that reads as complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    temporary = folder / f".{weights_name}.tmp"
+    save_file(weights, temporary)
+    temporary.replace(folder / weights_name)
+    temporary = folder / f".{CONFIG_NAME}.tmp"
+    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / CONFIG_NAME)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Put the weights of a file into a module; raises `InputError` where they are broken or not its own."""
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: expected the weights of {CONFIG_NAME}: {reason}") from error

@@ -1,0 +1,27 @@
+"""Stage `train_prior`: learn from the pairs what an image shows after a displacement, as image embeddings."""
+
+from dataclasses import asdict
+
+from fourdistill.config import Params, pick
+from fourdistill.models.prior import PriorConfig
+from fourdistill.stage import run_stage
+from fourdistill.training.prior import PriorSettings, train_prior
+
+
+def main(params: Params) -> None:
+    """Train the displacement prior on the shards; a killed run goes on when started again."""
+    paths, values = params.paths, asdict(params.train_prior)
+    form = pick(PriorConfig, values) | {"view_encoding": params.train.view_encoding}
+    del form["num_components"]  # the data may allow fewer
+    train_prior(
+        paths.shards,
+        PriorSettings(seed=params.seed, **pick(PriorSettings, values)),
+        form,
+        prior_folder=paths.prior,
+        live_folder=paths.live_prior,
+        checkpoint_folder=paths.prior.with_name(f".{paths.prior.name}.checkpoint"),
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
