@@ -3,8 +3,9 @@
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
 
 The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
-context. The step is what `train` does: draws, condition dropout, v* of all layers, image prompt, decoupled attention,
-loss, backward, clipping, AdamW. Rounds alternate between the two; medians are compared.
+context. The step is what `train` does: draws, condition dropout, samples of a prior (of the default size; untrained,
+which is as fast), v* of all layers, image prompt, decoupled attention, loss, backward, clipping, AdamW. Rounds
+alternate between the two; medians are compared.
 """
 
 import copy
@@ -22,6 +23,7 @@ from fourdistill.data.loader import Batch
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training.loop import Run, make_optimizer
 from fourdistill.training.settings import TrainingSettings
 
@@ -89,10 +91,12 @@ def bare_unet(base: BaseModel, batch: Batch) -> Callable[[], None]:
 def training_step(base: BaseModel, batch: Batch) -> Callable[[], None]:
     """One step of the training loop, optimiser included."""
     settings = TrainingSettings(batch_size=len(batch.caption))
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    prior = DisplacementPrior(PriorConfig(*batch.source_embeds.shape[1:], num_components=384), generator)
+    adapter = Adapter.from_base(base, AdapterSettings(), generator, prior)
     optimizer = make_optimizer(adapter, settings)
     run_ = Run(Accelerator(), base, adapter, adapter, settings, None)
-    parameters = list(adapter.parameters())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     steps = iter(range(10**9))
 
     def run() -> None:
