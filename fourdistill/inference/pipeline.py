@@ -123,21 +123,20 @@ class FourDistillPipeline(DiffusionPipeline):
         conditions = self.prepare_conditions(inputs)
         if isinstance(generator, list) and len(generator) == 1:
             generator = generator[0]
-        if shown:
-            conditions = self.adapter.displace(conditions, generator)
 
-        # 3. Prepare timesteps.
+        # 3. Prepare timesteps and latents; only then does the prior draw its noise, so that a seed begins with the
+        #    same latents here as in diffusers' own pipelines.
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps  # (S,)
+        latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
+        if shown:
+            conditions = self.adapter.displace(conditions, generator)
 
         # 4. Prepare the conditioning of all steps: v* of every timestep and layer in one pass.
         guided = guidance_scale > 1
         conditioning = self.prepare_conditioning(prompt_embeds, conditions, timesteps, lambda_, image_scale, guided)
 
-        # 5. Prepare latents.
-        latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
-
-        # 6. Denoise, both branches of guidance in one call.
+        # 5. Denoise, both branches of guidance in one call.
         extra = self.prepare_extra_step_kwargs(generator)
         with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
             for t, conditioning_t in zip(timesteps, conditioning, strict=True):
@@ -150,7 +149,7 @@ class FourDistillPipeline(DiffusionPipeline):
                 latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
                 progress_bar.update()
 
-        # 7. Decode.
+        # 6. Decode.
         images = self.decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images)
