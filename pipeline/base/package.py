@@ -17,7 +17,7 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionModelWithProjection,
 )
-from work import MINI, WORK
+from work import MINI, WORK, load_section
 
 CLIP = WORK / "clip" / "model"
 LIMIT_BYTES = 40 * 2**20
@@ -82,7 +82,7 @@ def main() -> None:
     )
     projector = load_projector(vision.config.hidden_size, text.config.hidden_size)
     unet = load_unet(projector.latents.shape[1])
-    parts: Any = {"scheduler": make_scheduler(), "safety_checker": None}
+    parts: Any = {"scheduler": make_scheduler(load_section("unet")), "safety_checker": None}
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(WORK / "vae" / "model"),
         text_encoder=text_encoder,

@@ -5,6 +5,8 @@ it is. The picture that prompts is the picture that is generated, as in IP-Adapt
 nothing of displacements.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,18 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from frames import Frames
 from train_projector import OUT as PROJECTOR
 from train_projector import load_projector
-from trainer import fit
+from trainer import LossFn, fit
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from work import WORK, digest, load_section
 
+ENCODED = WORK / "encoded"
 
-def make_scheduler() -> DDIMScheduler:
-    """Cosine noise, v-prediction: what made a small model listen to its conditions (see the model card)."""
+
+def make_scheduler(params: dict) -> DDIMScheduler:
+    """The noise schedule, and what the U-Net predicts (`compare.py` measures what each choice does)."""
     return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
+        beta_schedule=params["beta_schedule"],
+        prediction_type=params["prediction_type"],
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
@@ -76,6 +80,27 @@ def encode_captions(captions: list[str]) -> torch.Tensor:
     return encoder(input_ids=input_ids).last_hidden_state
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Every frame's latents and conditions, mapped from disk."""
+
+    frames: Frames
+    latents: np.ndarray  # (N, C, h, w) float16
+    image_embeds: np.ndarray  # (N, T, D) float16
+    null_image: torch.Tensor  # (T, D): what an empty picture gives
+    text: torch.Tensor  # (captions + 1, L, D); the last is the empty caption
+
+    @classmethod
+    def load(cls) -> "Examples":
+        """Open what the stage `encode` wrote, and encode the captions."""
+        frames = Frames.load()
+        latents, image_embeds = (
+            np.load(ENCODED / f"{name}.npy", mmap_mode="r") for name in ("latents", "image_embeds")
+        )
+        null_image = torch.from_numpy(np.load(ENCODED / "null_image_embeds.npy")).float()
+        return cls(frames, latents, image_embeds, null_image, encode_captions(frames.captions))
+
+
 def draw_timesteps(
     params: dict, step: int, num_train_timesteps: int, count: int, generator: torch.Generator
 ) -> torch.Tensor:
@@ -91,33 +116,23 @@ def draw_timesteps(
     return (share * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
 
 
-def main() -> None:
-    """Train and save the U-Net's weights, image prompt included, to the work folder."""
-    params, seed = load_section("unet"), load_section("seed")
-    frames = Frames.load()
-    train = np.flatnonzero(~frames.is_val)
-    latents = np.load(WORK / "encoded" / "latents.npy", mmap_mode="r")
-    image_embeds = np.load(WORK / "encoded" / "image_embeds.npy", mmap_mode="r")
-    null_image = torch.from_numpy(np.load(WORK / "encoded" / "null_image_embeds.npy")).float()
-    text = encode_captions(frames.captions)
-    scheduler: Any = make_scheduler()
-    torch.manual_seed(seed)  # initial weights
-    projector = load_projector(image_embeds.shape[-1], text.shape[-1])
-    unet: Any = build(params, latents.shape[1], text.shape[-1])
-    add_image_attention(unet, projector.latents.shape[1])
+def make_loss(params: dict, examples: Examples, projector: torch.nn.Module) -> LossFn:
+    """The loss of one step: frames drawn, conditions dropped, noise predicted as the scheduler names it."""
+    scheduler: Any = make_scheduler(params)
+    train = np.flatnonzero(~examples.frames.is_val)
     drop = params["drop"]
 
     def compute_loss(model, step, generator):
         rng = np.random.default_rng(generator.initial_seed())
         indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
-        x = torch.from_numpy(latents[indices]).float()  # (B, C, h, w)
-        image = torch.from_numpy(image_embeds[indices]).float()  # (B, T, D)
-        caption = frames.caption[indices].copy()
+        x = torch.from_numpy(examples.latents[indices]).float()  # (B, C, h, w)
+        image = torch.from_numpy(examples.image_embeds[indices]).float()  # (B, T, D)
+        caption = examples.frames.caption[indices].copy()
         u = rng.random(len(indices))
         no_text = u < drop["text"] + drop["both"]
         no_image = (u >= drop["text"]) & (u < drop["text"] + drop["both"] + drop["image"])
-        caption[no_text] = len(frames.captions)
-        image[torch.from_numpy(no_image)] = null_image
+        caption[no_text] = len(examples.frames.captions)
+        image[torch.from_numpy(no_image)] = examples.null_image
         with torch.no_grad():
             image_tokens = projector(image)  # (B, T, width)
         # Guidance shows the U-Net an empty picture, a pipeline without the adapter none at all: it must know both.
@@ -127,8 +142,9 @@ def main() -> None:
         noise = torch.randn(x.shape, generator=generator)
         timesteps = draw_timesteps(params, step, scheduler.config.num_train_timesteps, len(x), generator)
         noisy = scheduler.add_noise(x, noise, timesteps)
-        target = scheduler.get_velocity(x, noise, timesteps)
-        prediction = model(noisy, timesteps, (text[caption], [image_tokens[:, None]])).sample
+        is_v = params["prediction_type"] == "v_prediction"
+        target = scheduler.get_velocity(x, noise, timesteps) if is_v else noise
+        prediction = model(noisy, timesteps, (examples.text[caption], [image_tokens[:, None]])).sample
         error = (prediction.float() - target).square().mean((1, 2, 3))  # (B,)
         shown = {}
         for name, rows in {"both": ~no_text & ~no_image, "text": no_image & ~no_text}.items():
@@ -136,16 +152,30 @@ def main() -> None:
                 shown[f"loss_{name}"] = error[torch.from_numpy(rows)].mean().item()
         return error.mean(), shown
 
-    trained: Any = fit(
+    return compute_loss
+
+
+def train(params: dict, examples: Examples, folder: Path, seed: int) -> Any:
+    """A U-Net with image prompt, trained for `params["steps"]` steps; checkpoints and logs go to `folder`."""
+    torch.manual_seed(seed)  # initial weights
+    projector = load_projector(examples.image_embeds.shape[-1], examples.text.shape[-1])
+    unet: Any = build(params, examples.latents.shape[1], examples.text.shape[-1])
+    add_image_attention(unet, projector.latents.shape[1])
+    return fit(
         unet,
-        compute_loss,
-        WORK / "unet",
+        make_loss(params, examples, projector),
+        folder,
         steps=params["steps"],
         learning_rate=params["learning_rate"],
         seed=seed,
         ema_decay=params["ema_decay"],
-        belongs_to=[params, digest(PROJECTOR, *sorted((WORK / "encoded").glob("*.npy")))],
+        belongs_to=[params, digest(PROJECTOR, *sorted(ENCODED.glob("*.npy")))],
     )
+
+
+def main() -> None:
+    """Train and save the U-Net's weights, image prompt included, to the work folder."""
+    trained = train(load_section("unet"), Examples.load(), WORK / "unet", load_section("seed"))
     trained.save_pretrained(WORK / "unet" / "model")
 
 
