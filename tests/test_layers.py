@@ -13,7 +13,7 @@ ARROWS = {
     "data": {"geometry"},
     "training": {"models", "data.loader"},
     "inference": {"models", "geometry"},
-    "evaluation": {"inference", "data", "geometry"},  # geometry: sweeps place cameras about the scene
+    "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
     "config": set(),
     "stage": {"config"},
 }

@@ -1,0 +1,69 @@
+"""The spaces in which pictures are compared: pixels, VAE latents, and the image encoder's CLIP features.
+
+Distances are Euclidean in each. None is right by itself: pixels and latents see where things are, CLIP sees what
+they are; a figure that holds in all three does not hang on one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models import AutoencoderKL
+from PIL import Image
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+from fourdistill.models.base import encode_latents
+from fourdistill.models.precision import autocast
+
+SPACES = ("pixels", "latents", "clip")
+
+
+class FeatureSpaces:
+    """Pictures => their features in every space, by the parts of a base."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModelWithProjection,
+        feature_extractor: CLIPImageProcessor,
+        size: int,
+        batch_size: int = 32,
+    ):
+        self.vae, self.image_encoder, self.feature_extractor = vae, image_encoder, feature_extractor
+        self.size, self.batch_size = size, batch_size
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """A picture at the base's size, (size, size) pixels RGB."""
+        image = image.convert("RGB")
+        size = (self.size, self.size)
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+    def __call__(self, images: Iterable[Image.Image], total: int, description: str) -> dict[str, np.ndarray]:
+        """`total` pictures, read as they are needed => per space (N, D) float32; CLIP features have length 1."""
+        found: dict[str, list[np.ndarray]] = {space: [] for space in SPACES}
+        batch: list[Image.Image] = []
+        for number, image in enumerate(tqdm(images, total=total, desc=description, unit="image"), start=1):
+            batch.append(self.fit(image))
+            if len(batch) == self.batch_size or number == total:
+                for space, features in self.encode(batch).items():
+                    found[space].append(features)
+                batch = []
+        return {space: np.concatenate(parts) for space, parts in found.items()}
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+        """One batch of pictures of the base's size => per space (B, D) float32."""
+        encoder: Any = self.image_encoder
+        pixel_values = self.feature_extractor(images=list(images), return_tensors="pt").pixel_values  # (B, 3, h, w)
+        with autocast("auto", encoder.device):
+            latents = encode_latents(self.vae, list(images))  # (B, C, h, w)
+            clip = encoder(pixel_values.to(encoder.device, encoder.dtype)).image_embeds  # (B, P)
+        pixels = np.stack([np.asarray(image) for image in images]).astype(np.float32) / 255  # (B, H, W, 3)
+        return {
+            "pixels": pixels.reshape(len(images), -1),
+            "latents": latents.flatten(1).float().cpu().numpy(),
+            "clip": F.normalize(clip.float(), dim=-1).cpu().numpy(),
+        }
