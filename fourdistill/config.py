@@ -228,8 +228,10 @@ class Evaluate:
     large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
     num_bootstrap: PositiveInt
     num_sheet_rows: PositiveInt
-    num_sweeps: PositiveInt  # scenes with a time sweep and a camera sweep
+    feature_space: Literal["pixels", "latents", "clip"]  # in which control is reported without a prefix
+    num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
     num_sweep_steps: Annotated[int, Field(ge=2)]
+    num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures
 
 
 @dataclass(frozen=True, config=_STRICT)

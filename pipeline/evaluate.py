@@ -3,30 +3,26 @@
 from dataclasses import asdict
 
 from fourdistill.config import Params
-from fourdistill.evaluation.evaluate import EvaluationSettings, evaluate
-from fourdistill.evaluation.scores import format_table
+from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
+from fourdistill.evaluation.scores import format_control, format_quality
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """Evaluate paths.adapter on test pairs: paths.metrics, plots/displacement.csv, reports/evaluation/."""
+    """Evaluate paths.adapter on test pairs and grids: paths.metrics, paths.plots, reports/evaluation/."""
     paths, pairs = params.paths, params.build_pairs
+    seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     metrics = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
-        paths.frames_table,
-        paths.frames,
-        paths.pairs_table,
+        Inputs(paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
+        Outputs(paths.metrics, paths.plots, paths.reports / "evaluation"),
         EvaluationSettings(**asdict(params.evaluate)),
-        metrics_path=paths.metrics,
-        plot_path=paths.plots / "displacement.csv",
-        report_folder=paths.reports / "evaluation",
         seed=params.seed,
-        max_gap=pairs.max_gap,
-        max_gap_s=pairs.max_gap_s if pairs.normalizer == "seconds" else None,
     )
-    print(format_table(metrics))
+    print(format_quality(metrics))
+    print(format_control(metrics))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the model is told to do in an evaluation, and which held-out pairs make a fair sample of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import degrees
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from fourdistill.data.tables import KINDS, PAIRS, read_table
 from fourdistill.errors import InputError
 
+STANDING_STILL = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # a relative pose: rows of [I | 0]
 NUM_SIZE_STEPS = 4  # sizes 0, 1/4, 1/2, 3/4, 1: cameras that stand 45 degrees apart fall on them, not between two
 
 
@@ -51,6 +52,20 @@ class Command:
     def size(self) -> float:
         """How far the command leads, in [0, 1]: the larger of |time| and |azimuth| over 180 degrees."""
         return max(abs(self.time or 0.0), abs(self.spherical[0]) / 180 if self.spherical else 0.0)
+
+    def moved_like(self, other: "Command") -> "Command":
+        """The same source and target with another command's displacement, of the same kind."""
+        return replace(self, time=other.time, spherical=other.spherical, relative_pose=other.relative_pose)
+
+    def still(self) -> "Command":
+        """The same source and target with a displacement of zero, of the same kind."""
+        posed = self.spherical is not None
+        return replace(
+            self,
+            time=None if self.time is None else 0.0,
+            spherical=(0.0, 0.0, 0.0) if posed else None,
+            relative_pose=STANDING_STILL if posed else None,
+        )
 
     def label(self) -> str:
         """The commanded displacement in a few words, for a picture."""

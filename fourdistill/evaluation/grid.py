@@ -1,7 +1,10 @@
-"""Sweeps over the camera x time grid of a scene: one condition, displacements commanded one after the other."""
+"""Sweeps over the camera x time grid of a scene: one condition, displacements commanded one after the other.
+
+A time sweep keeps the camera, a camera sweep the instant; a joint sweep changes both with every step.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +25,64 @@ class Sweep:
     """Commands from one source frame, in the order in which they are shown."""
 
     name: str
-    """`<scene>_time` or `<scene>_camera`."""
+    """`<scene>_time`, `<scene>_camera` or `<scene>_joint`."""
     commands: list[Command]
+
+    @property
+    def scene(self) -> str:
+        """The scene that it runs over."""
+        return self.commands[0].source.scene
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far apart in time two frames of a pair may be, and what measures it; see `build_sweeps`."""
+
+    max_gap: int | None
+    max_gap_s: float | None
+
+    def time(self, source: Row, target: Row) -> float | None:
+        """The normalised gap that leads from source to target; None where it is beyond the limits."""
+        gap = source["frame_index"] - target["frame_index"]
+        if self.max_gap_s is None:
+            time = source["time"] - target["time"]
+        else:
+            time = (source["timestamp_s"] - target["timestamp_s"]) / self.max_gap_s
+        return time if abs(time) <= 1 and (self.max_gap is None or abs(gap) <= self.max_gap) else None
 
 
 def build_sweeps(
-    frames_table: Path, num_scenes: int, num_steps: int, *, max_gap: int | None, max_gap_s: float | None
+    frames_table: Path,
+    num_scenes: int,
+    num_steps: int,
+    *,
+    max_gap: int | None,
+    max_gap_s: float | None,
+    rng: np.random.Generator,
 ) -> list[Sweep]:
-    """A time sweep and, where poses are known, a camera sweep for each of `num_scenes` scenes with held-out frames.
+    """A time sweep and, where poses are known, a camera and a joint sweep for each of `num_scenes` scenes.
 
-    Scenes that are held out as a whole come first. `max_gap` (frames) and `max_gap_s` (seconds, the divisor of the
-    normalised gap; None: the difference of `time`) keep time sweeps within what the pairs were drawn from.
+    Only scenes with held-out frames count, and every target is held out as far as the scene allows; scenes that are
+    held out as a whole come first. `max_gap` (frames) and `max_gap_s` (seconds, the divisor of the normalised gap;
+    None: the difference of `time`) keep times within what the pairs were drawn from.
     """
+    limits = Limits(max_gap, max_gap_s)
     scenes: dict[str, dict[str, Camera]] = {}
     for row in read_table(frames_table, FRAMES).to_pylist():
         scenes.setdefault(row["scene"], {}).setdefault(row["camera"], []).append(row)
     held_out = {name: share for name, cameras in scenes.items() if (share := _share_held_out(cameras))}
     sweeps = []
     for name in sorted(held_out, key=lambda name: (-held_out[name], name))[:num_scenes]:
-        sweeps.append(Sweep(f"{name}_time", _sweep_time(scenes[name], num_steps, max_gap, max_gap_s)))
-        if commands := _sweep_cameras(scenes[name], num_steps):
-            sweeps.append(Sweep(f"{name}_camera", commands))
+        cameras = scenes[name]
+        candidates = {
+            "time": _sweep_time(cameras, num_steps, limits),
+            "camera": _sweep_cameras(cameras, num_steps),
+            "joint": _sweep_both(cameras, num_steps, limits, rng),
+        }
+        for kind, commands in candidates.items():
+            if commands:
+                marked = [replace(command, new_scene=held_out[name] == 1) for command in commands]
+                sweeps.append(Sweep(f"{name}_{kind}", marked))
     return sweeps
 
 
@@ -55,20 +95,12 @@ def _num_held_out(rows: Sequence[Row]) -> int:
     return sum(row["split"] == "test" for row in rows)
 
 
-def _sweep_time(
-    cameras: dict[str, Camera], num_steps: int, max_gap: int | None, max_gap_s: float | None
-) -> list[Command]:
+def _sweep_time(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> list[Command]:
     """From the middle of the most held-out camera's video to instants spread evenly over it."""
     rows = max(cameras.values(), key=_num_held_out)
     source = rows[len(rows) // 2]
-    commands = []
-    for target in rows:
-        gap = source["frame_index"] - target["frame_index"]
-        seconds = source["timestamp_s"] - target["timestamp_s"]
-        time = source["time"] - target["time"] if max_gap_s is None else seconds / max_gap_s
-        if abs(time) <= 1 and (max_gap is None or abs(gap) <= max_gap):
-            commands.append(_command("time", source, target, time=time))
-    return _spread(commands, num_steps)
+    times = [(limits.time(source, target), target) for target in rows]
+    return _spread([_command("time", source, target, time=t) for t, target in times if t is not None], num_steps)
 
 
 def _sweep_cameras(cameras: dict[str, Camera], num_steps: int) -> list[Command]:
@@ -84,6 +116,26 @@ def _sweep_cameras(cameras: dict[str, Camera], num_steps: int) -> list[Command]:
     source = rows[len(rows) // 2]
     commands = [_command("view", source, target, frame=frame) for target in rows]
     return _spread(sorted(commands, key=lambda command: command.spherical or ()), num_steps)
+
+
+def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng: np.random.Generator) -> list[Command]:
+    """From one random frame to random held-out frames of other cameras at other instants; empty without poses."""
+    rows = [row for camera in cameras.values() for row in camera if row["c2w"] is not None]
+    frame = fit_scene_frame(np.unique([_pose(row) for row in rows], axis=0)) if len(rows) > 1 else None
+    if frame is None:
+        return []
+    # The most held-out camera is where held-out targets are: look at it from elsewhere, if there is an elsewhere.
+    most = max(cameras, key=lambda name: _num_held_out(cameras[name]))
+    sources = [row for row in rows if row["camera"] != most] or rows
+    source = sources[rng.integers(len(sources))]
+    held_out = [row for row in rows if row["split"] == "test"]
+    commands = []
+    for target in (held_out[i] for i in rng.permutation(len(held_out))):
+        time = limits.time(source, target)
+        other = target["camera"] != source["camera"] and target["frame_index"] != source["frame_index"]
+        if other and time is not None and len(commands) < num_steps:
+            commands.append(_command("joint", source, target, time=time, frame=frame))
+    return sorted(commands, key=lambda command: command.size())
 
 
 def _command(

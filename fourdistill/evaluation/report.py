@@ -32,6 +32,17 @@ def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[T
             save_png(folder / f"pairs_{kind}.png", contact_sheet(rows, COLUMNS, labels))
 
 
+def write_sweeps(folder: Path, sweeps: Sequence[Sweep], triplets: Sequence[Triplet], num_scenes: int) -> None:
+    """The sweeps of the first `num_scenes` scenes; `triplets` follow the commands of all sweeps."""
+    shown = list(dict.fromkeys(sweep.scene for sweep in sweeps))[:num_scenes]
+    start = 0
+    for sweep in sweeps:
+        stop = start + len(sweep.commands)
+        if sweep.scene in shown:
+            write_sweep(folder, sweep, triplets[start:stop])
+        start = stop
+
+
 def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None:
     """`<sweep>.png`: generated above truth, one column a command; `<sweep>.gif`: condition | generated | truth."""
     labels = [command.label() for command in sweep.commands]

@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -67,3 +68,15 @@ def test_a_table_without_test_pairs_is_an_input_error(grid_scenes, tmp_path):
     pq.write_table(table.filter([split == "train" for split in table["split"].to_pylist()]), path)
     with pytest.raises(InputError, match=r"pairs\.parquet: split: expected test pairs"):
         choose_pairs(path, 4, seed=0)
+
+
+def test_a_still_command_asks_for_nothing_but_keeps_its_kind():
+    still = command("joint", 0.5, 90.0).still()
+    assert (still.time, still.spherical, still.kind) == (0.0, (0.0, 0.0, 0.0), "joint")
+    assert still.relative_pose == pytest.approx(np.eye(4)[:3].ravel())
+    assert command("time", 0.5, None).still().spherical is None
+
+
+def test_a_command_takes_over_a_displacement_and_keeps_its_frames():
+    moved = command("joint", 0.1, 10.0).moved_like(command("joint", 0.5, 90.0))
+    assert (moved.time, moved.spherical) == (0.5, (90.0, 0.0, 0.0)) and moved.source == KEY

@@ -1,19 +1,22 @@
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from fourdistill.data.features import encode_frames
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
-from fourdistill.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
-from fourdistill.evaluation.generate import FrameReader, command_arguments, generate, reconstruct
+from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate, score_quality
+from fourdistill.evaluation.generate import FrameReader, Painter, command_arguments
 from fourdistill.evaluation.image_metrics import MAX_PSNR
-from fourdistill.evaluation.scores import COPY, GAIN, MODEL, VAE
+from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models import base as base_model
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
@@ -23,12 +26,14 @@ SETTINGS = EvaluationSettings(
     num_inference_steps=2,
     guidance_scale=1.0,
     batch_size=4,
+    feature_space="pixels",
     large_gap=0.25,
     large_azimuth_deg=100,
     num_bootstrap=50,
     num_sheet_rows=2,
-    num_sweeps=1,
+    num_sweep_scenes=1,
     num_sweep_steps=3,
+    num_shown_scenes=1,
 )
 
 
@@ -43,25 +48,37 @@ def pipe(tiny_base):
     return make_pipe(tiny_base)
 
 
+@pytest.fixture(scope="module")
+def features(tiny_base, grid_scenes, tmp_path_factory):
+    """What `encode_frames` writes for the grid's frames."""
+    folder = tmp_path_factory.mktemp("features") / "features"
+    encode = partial(base_model.encode_frames, load_base(str(tiny_base)))
+    encode_frames(grid_scenes.frames_table, grid_scenes.frames, folder, encode, batch_size=16)
+    return folder
+
+
 @pytest.fixture
-def run(pipe, grid_scenes, tmp_path):
+def run(pipe, grid_scenes, features, tmp_path):
     """Run an evaluation into tmp_path."""
 
     def run(settings=SETTINGS, frames=grid_scenes.frames):
-        evaluate(
-            pipe,
-            grid_scenes.frames_table,
-            frames,
-            grid_scenes.pairs_table,
-            settings,
-            metrics_path=tmp_path / "metrics.json",
-            plot_path=tmp_path / "plots" / "displacement.csv",
-            report_folder=tmp_path / "reports" / "evaluation",
-            seed=0,
-        )
+        inputs = Inputs(grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
+        outputs = Outputs(tmp_path / "metrics.json", tmp_path / "plots", tmp_path / "reports" / "evaluation")
+        evaluate(pipe, inputs, outputs, settings, seed=0)
         return json.loads((tmp_path / "metrics.json").read_text())
 
     return run
+
+
+@pytest.fixture
+def paint(pipe, grid_scenes):
+    """A painter of one step a picture."""
+    return make_painter(pipe, grid_scenes)
+
+
+def make_painter(pipe, grid_scenes, batch_size=4):
+    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
+    return Painter(pipe, read, num_inference_steps=1, guidance_scale=1.0, batch_size=batch_size, seed=0)
 
 
 def test_everything_is_written(run, tmp_path, grid_scenes):
@@ -74,7 +91,7 @@ def test_everything_is_written(run, tmp_path, grid_scenes):
 
     folder = tmp_path / "reports" / "evaluation"
     pictures = {"pairs_time.png", "pairs_view.png", "pairs_joint.png"}
-    sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera") for ending in ("png", "gif")}
+    sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera", "joint") for ending in ("png", "gif")}
     assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv"}
     with Image.open(folder / "walk_time.gif") as gif:
         assert getattr(gif, "n_frames", 1) == 4  # three steps, there and back
@@ -85,6 +102,26 @@ def test_everything_is_written(run, tmp_path, grid_scenes):
     assert np.mean([float(row["psnr"]) for row in rows]) == pytest.approx(metrics["psnr"], abs=1e-3)
     points = list(csv.DictReader((tmp_path / "plots" / "displacement.csv").open()))
     assert len(points) == 9 and [float(p["size"]) for p in points] == sorted(float(p["size"]) for p in points)
+
+
+def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
+    metrics = run()
+    names = ("time.mae_frames", "time.mae_s", "time.spearman", "view.azimuth_error_deg", "view.elevation_error_deg",
+             "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")  # fmt: skip
+    baselines = [f"baseline.{name}." for name in ("copy", "zero", "shuffled", "lambda_0", "nearest_train")]
+    for system in ("", *baselines, "ceiling.vae."):
+        for space in ("", "latents.", "clip."):  # pixels are the declared space
+            for name in names:
+                figure = system + space + name
+                assert metrics[f"{figure}.ci_low"] <= metrics[f"{figure}.ci_high"], figure
+    # The middle of nine frames to the first, middle and last: a copy is off by 4, 0, 4 frames and never moves.
+    copy = {name: metrics[f"baseline.copy.{name}"] for name in names}
+    assert (
+        copy["time.spearman"] == copy["leakage.time_frames"] == copy["leakage.azimuth_deg"] == copy["joint.top1"] == 0
+    )
+    points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
+    assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
+    assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
 
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):
@@ -101,11 +138,10 @@ def test_a_killed_evaluation_leaves_no_half_written_report(run, tmp_path, grid_s
     assert {path.name for path in (tmp_path / "reports").iterdir()} == {"evaluation"}
 
 
-def test_known_answers(pipe, grid_scenes):
-    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
-    evaluation = Evaluation(pipe, read, SETTINGS)
-    a, b = (read(FrameKey("walk", "cam00", frame)) for frame in (0, 5))
-    systems = evaluation.score([(a, b, b), (a, a, b)])  # a perfect answer, and a copy
+def test_known_answers_of_quality(paint):
+    a, b = (paint.read(FrameKey("walk", "cam00", frame)) for frame in (0, 5))
+    answers = {MODEL: [b, a], COPY: [a, a], VAE: paint.reconstruct([b, b])}  # a perfect answer, and a copy
+    systems = score_quality(answers, [b, b])
     assert systems[MODEL]["psnr"][0] == MAX_PSNR and systems[MODEL]["ssim"][0] == pytest.approx(1)
     assert systems[MODEL]["psnr"][1] == systems[COPY]["psnr"][1] == systems[COPY]["psnr"][0]
     assert systems[GAIN]["psnr"][1] == 0 and systems[GAIN]["ssim"][0] > 0.1
@@ -113,13 +149,39 @@ def test_known_answers(pipe, grid_scenes):
 
 
 def test_reconstruction_keeps_size_and_order(pipe, grid_scenes):
-    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
-    frames = [read(FrameKey("walk", "cam00", frame)) for frame in range(5)]
-    whole = reconstruct(pipe, frames, batch_size=5)
-    parts = reconstruct(pipe, frames, batch_size=2)
-    assert [image.size for image in whole] == [(32, 32)] * 5
-    for x, y in zip(whole, parts, strict=True):
+    whole, parts = make_painter(pipe, grid_scenes, 5), make_painter(pipe, grid_scenes, 2)
+    frames = [whole.read(FrameKey("walk", "cam00", frame)) for frame in range(5)]
+    for x, y in zip(whole.reconstruct(frames), parts.reconstruct(frames), strict=True):
+        assert x.size == (32, 32)
         assert np.abs(np.asarray(x).astype(int) - np.asarray(y)).max() <= 1
+
+
+def test_what_was_painted_is_not_painted_again(paint, grid_scenes):
+    commands = choose_pairs(grid_scenes.pairs_table, 4, seed=0)
+    first = paint(commands, "first")
+    again = paint(commands[::-1], "again")
+    assert all(x is y for x, y in zip(first, again[::-1], strict=True))
+    assert paint(commands, "other", lambda_=0.0)[0] is not first[0]
+
+
+def test_displacements_are_shuffled_within_their_kind(grid_scenes):
+    commands = choose_pairs(grid_scenes.pairs_table, 30, seed=0)
+    moved = shuffled(commands, np.random.default_rng(0))
+    for kind in ("time", "view", "joint"):
+        before, after = ([c for c in group if c.kind == kind] for group in (commands, moved))
+        assert sorted(str((c.time, c.spherical)) for c in before) == sorted(str((c.time, c.spherical)) for c in after)
+    assert [c.source for c in moved] == [c.source for c in commands]
+    assert all(a.pair_id == b.pair_id for a, b in zip(commands, moved, strict=True))
+    same = [(a.time, a.relative_pose) == (b.time, b.relative_pose) for a, b in zip(commands, moved, strict=True)]
+    assert sum(same) < len(same) / 2
+
+
+def test_the_nearest_training_frame_is_of_a_training_scene(grid_scenes, features):
+    commands = choose_pairs(grid_scenes.pairs_table, 6, seed=0)
+    keys = nearest_train(commands, grid_scenes.frames_table, features, np.random.default_rng(0))
+    assert {key.scene for key in keys} == {"kick"} and len(keys) == 6
+    known = [replace(command, target=key) for command, key in zip(commands, keys, strict=True)]
+    assert nearest_train(known, grid_scenes.frames_table, features, np.random.default_rng(0)) == keys
 
 
 def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe, grid_scenes):
@@ -132,10 +194,7 @@ def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe,
         if command.spherical:
             assert spherical["azimuth"][i] == command.spherical[0]
 
-    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
-    kwargs = {"num_inference_steps": 1, "guidance_scale": 1.0, "batch_size": 6, "description": "test"}
-    images = generate(make_pipe(tiny_base, "matrix"), commands, read, list(range(6)), **kwargs)
-    assert len(images) == 6
+    assert len(make_painter(make_pipe(tiny_base, "matrix"), grid_scenes)(commands, "test")) == 6
 
 
 def test_a_frame_that_the_table_lacks_is_named(grid_scenes):

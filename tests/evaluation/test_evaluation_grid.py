@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
 
@@ -6,7 +7,8 @@ from fourdistill.evaluation.grid import build_sweeps
 
 def sweeps_of(tmp_path, rows, num_scenes=1, num_steps=100, max_gap=None, max_gap_s=None):
     table = write_frames(tmp_path / "frames.parquet", rows)
-    sweeps = build_sweeps(table, num_scenes, num_steps, max_gap=max_gap, max_gap_s=max_gap_s)
+    rng = np.random.default_rng(0)
+    sweeps = build_sweeps(table, num_scenes, num_steps, max_gap=max_gap, max_gap_s=max_gap_s, rng=rng)
     return {sweep.name: sweep.commands for sweep in sweeps}
 
 
@@ -57,7 +59,21 @@ def test_without_poses_there_is_no_camera_sweep(tmp_path):
 def test_scenes_held_out_as_a_whole_come_first(tmp_path):
     partly = [row | {"split": "test" if row["camera"] == "cam02" else "train"} for row in frame_rows("kick", "train")]
     rows = partly + frame_rows("run", "train") + frame_rows("walk", "test")
-    assert set(sweeps_of(tmp_path, rows, num_scenes=1)) == {"walk_time", "walk_camera"}
+    assert set(sweeps_of(tmp_path, rows, num_scenes=1)) == {"walk_time", "walk_camera", "walk_joint"}
     both = sweeps_of(tmp_path, rows, num_scenes=5)
-    assert set(both) == {"walk_time", "walk_camera", "kick_time", "kick_camera"}  # run has nothing to show
+    assert set(both) == {
+        f"{scene}_{kind}" for scene in ("walk", "kick") for kind in ("time", "camera", "joint")
+    }  # run has nothing to show
     assert {c.source.camera for c in both["kick_time"]} == {"cam02"}
+
+
+def test_joint_sweeps_change_both_and_end_in_held_out_frames(tmp_path):
+    rows = [row | {"split": "test" if row["camera"] == "cam02" else "train"} for row in frame_rows("kick", "train")]
+    commands = sweeps_of(tmp_path, rows, num_steps=5)["kick_joint"]
+    assert len(commands) == 5 and len({c.source for c in commands}) == 1
+    for command in commands:
+        assert command.kind == "joint" and command.target.camera == "cam02" != command.source.camera
+        assert command.target.frame != command.source.frame
+        assert command.time == pytest.approx((command.source.frame - command.target.frame) / (NUM_FRAMES - 1))
+        assert command.spherical and command.relative_pose and not command.new_scene
+    assert all(c.new_scene for c in sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_joint"])
