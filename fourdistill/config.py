@@ -232,6 +232,9 @@ class Evaluate:
     num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
     num_sweep_steps: Annotated[int, Field(ge=2)]
     num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures
+    num_edits: PositiveInt  # pairs carried out with another scene's caption, at ...
+    edit_lambdas: tuple[NonNegativeFloat, ...]  # ... these lambdas beside the adapter's own, and ...
+    edit_image_scales: tuple[NonNegativeFloat, ...]  # ... these image scales beside 1
 
 
 @dataclass(frozen=True, config=_STRICT)

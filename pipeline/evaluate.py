@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
-from fourdistill.evaluation.scores import format_control, format_quality
+from fourdistill.evaluation.tables import CONTROL, SEQUENCES, format_quality, format_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
@@ -16,13 +16,12 @@ def main(params: Params) -> None:
     seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     metrics = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
-        Inputs(paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
+        Inputs(paths.base, paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
         Outputs(paths.metrics, paths.plots, paths.reports / "evaluation"),
         EvaluationSettings(**asdict(params.evaluate)),
         seed=params.seed,
     )
-    print(format_quality(metrics))
-    print(format_control(metrics))
+    print(format_quality(metrics), format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ def write_pairs(
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Rows of one set of keys as CSV, whole or not at all."""
+    """Rows of one set of keys as CSV, whole or not at all; an empty file where there are none."""
     with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0].keys() if rows else (), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -7,28 +7,24 @@ the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
+from PIL import Image
 
 from fourdistill.data.tables import KINDS
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.control import Outcomes, control_values, sweep_correlation
-from fourdistill.evaluation.systems import COPY, LAMBDA_0, MODEL, NEAREST, SHUFFLED, VAE, ZERO
+from fourdistill.evaluation.editability import EditScores
+from fourdistill.evaluation.sequences import SequenceDistance, similarity, warp_error
 
 Scores = Mapping[str, np.ndarray]
 """Metric => one value per pair, (N,)."""
 Metrics = dict[str, float]
 
 MEDIANS = {"time.mae_frames": "time.median_frames", "time.mae_s": "time.median_s"}
-LABELS = {
-    MODEL: "generated",
-    COPY: "copy the condition",
-    ZERO: "displacement zero",
-    SHUFFLED: "displacement shuffled",
-    LAMBDA_0: "lambda 0",
-    NEAREST: "nearest training frame",
-    VAE: "truth through the VAE",
-}
+DIGITS = 5
 
 
 class Summary:
@@ -41,9 +37,14 @@ class Summary:
     def add(self, name: str, values: np.ndarray, statistic: Callable = np.mean) -> None:
         """One figure from its values (K,); nothing where there are none."""
         if len(values):
-            low, high = bootstrap_interval(values, self._num_bootstrap, np.random.default_rng(self._seed), statistic)
-            self.metrics[name] = round(float(statistic(values)), 4)
-            self.metrics[f"{name}.ci_low"], self.metrics[f"{name}.ci_high"] = round(low, 4), round(high, 4)
+            interval = partial(bootstrap_interval, values, statistic=statistic)
+            self.put(name, float(statistic(values)), interval)
+
+    def put(self, name: str, value: float, interval: Callable[[int, np.random.Generator], tuple[float, float]]) -> None:
+        """One figure, and what gives its interval from a number of resamplings and a generator."""
+        low, high = interval(self._num_bootstrap, np.random.default_rng(self._seed))
+        for suffix, number in {"": value, ".ci_low": low, ".ci_high": high}.items():
+            self.metrics[name + suffix] = round(number, DIGITS)
 
 
 def summarise_quality(
@@ -89,49 +90,39 @@ def commanded_frames(commands: Sequence[Command]) -> np.ndarray:
     return np.array([float(command.source.frame - command.target.frame) for command in commands])
 
 
-def format_quality(metrics: Mapping[str, float]) -> str:
-    """Image quality as a table for a terminal: a row a score and system, a column a group of pairs."""
-    groups = {"all": "{}", "small": "{}.small", "large": "{}.large"} | {kind: kind + ".{}" for kind in KINDS}
-    groups |= {"known": "known_scene.{}", "new": "new_scene.{}"}
-    rows = [["pairs", *(f"{metrics[pattern.format('num_pairs')]:.0f}" for pattern in groups.values())]]
-    for metric, digits in (("psnr", 2), ("ssim", 3)):
-        for prefix, label in LABELS.items():
-            cells = [_cell(metrics, prefix + pattern.format(metric), digits) for pattern in groups.values()]
-            if set(cells) != {"-"}:
-                rows.append([f"{metric.upper()}, {label}", *cells])
-    return format_rows(["", *groups], rows)
+def summarise_sequences(
+    prefix: str,
+    sweeps: Sequence[Sequence[Command]],
+    generated: Sequence[Image.Image],
+    truth: Sequence[Image.Image],
+    clip: np.ndarray,
+    clip_truth: np.ndarray,
+    summary: Summary,
+) -> None:
+    """`sequence.<kind>.*` of one system over its time and camera sweeps; see `sequences`.
+
+    Pictures and their CLIP features (M, P) follow the commands of all sweeps. The distance takes sweeps of full length
+    only, and at least two of them.
+    """
+    bounds = np.cumsum([0, *map(len, sweeps)])
+    spans = [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
+    for kind in ("time", "view"):
+        members = [span for span, sweep in zip(spans, sweeps, strict=True) if sweep[0].kind == kind and len(sweep) > 1]
+        warped = np.array([warp_error(generated[span], truth[span]) for span in members])
+        name = f"{prefix}sequence.{kind}"
+        summary.add(f"{name}.warp_error", warped[np.isfinite(warped)])
+        summary.add(f"{name}.similarity", np.array([similarity(clip[span]) for span in members]))
+        longest = max((span.stop - span.start for span in members), default=0)
+        full = [span for span in members if span.stop - span.start == longest]
+        if len(full) > 1:
+            distance = SequenceDistance(*(np.stack([f[span] for span in full]) for f in (clip, clip_truth)))
+            summary.put(f"{name}.distance", distance.value(), distance.interval)
 
 
-def format_control(metrics: Mapping[str, float]) -> str:
-    """Control as a table for a terminal: a row a system, a column a metric, in the declared feature space."""
-    columns = {
-        "time: frames": ("time.mae_frames", 2),
-        "spearman": ("time.spearman", 2),
-        "azimuth°": ("view.azimuth_error_deg", 1),
-        "joint top-1": ("joint.top1", 3),
-        "leak: frames": ("leakage.time_frames", 2),
-        "leak: azimuth°": ("leakage.azimuth_deg", 1),
-    }
-    rows = [
-        [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
-        for prefix, label in LABELS.items()
-    ]
-    return format_rows(["", *columns], [row for row in rows if set(row[1:]) != {"-"}])
-
-
-def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text cells in columns as wide as their widest, the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in [header, *rows]
-    )
-
-
-def _cell(metrics: Mapping[str, float], name: str, digits: int) -> str:
-    return f"{metrics[name]:.{digits}f}" if name in metrics else "-"
+def summarise_edits(scores: EditScores, summary: Summary) -> None:
+    """`editability.clip_t` and `.clip_i` at the default setting."""
+    summary.add("editability.clip_t", scores.clip_t)
+    summary.add("editability.clip_i", scores.clip_i)
 
 
 def bootstrap_interval(

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fourdistill.data.features import encode_frames
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
+from fourdistill.evaluation.editability import CaptionEncoder, choose_edits, score_edits
 from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate, score_quality
+from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.generate import FrameReader, Painter, command_arguments
 from fourdistill.evaluation.image_metrics import MAX_PSNR
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
@@ -34,6 +37,9 @@ SETTINGS = EvaluationSettings(
     num_sweep_scenes=1,
     num_sweep_steps=3,
     num_shown_scenes=1,
+    num_edits=2,
+    edit_lambdas=(0.0, 1.0),
+    edit_image_scales=(0.5,),
 )
 
 
@@ -58,11 +64,11 @@ def features(tiny_base, grid_scenes, tmp_path_factory):
 
 
 @pytest.fixture
-def run(pipe, grid_scenes, features, tmp_path):
+def run(pipe, tiny_base, grid_scenes, features, tmp_path):
     """Run an evaluation into tmp_path."""
 
     def run(settings=SETTINGS, frames=grid_scenes.frames):
-        inputs = Inputs(grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
+        inputs = Inputs(str(tiny_base), grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
         outputs = Outputs(tmp_path / "metrics.json", tmp_path / "plots", tmp_path / "reports" / "evaluation")
         evaluate(pipe, inputs, outputs, settings, seed=0)
         return json.loads((tmp_path / "metrics.json").read_text())
@@ -122,6 +128,44 @@ def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
     points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+
+
+def test_sequences_are_scored_beside_the_truth(run):
+    metrics = run()
+    for kind in ("time", "view"):
+        # A copy stands still; with one sweep of a kind there are no two sequences to compare.
+        assert metrics[f"baseline.copy.sequence.{kind}.similarity"] == pytest.approx(1, abs=1e-4)
+        assert metrics[f"ceiling.vae.sequence.{kind}.similarity"] < 1
+        assert metrics[f"sequence.{kind}.warp_error"] > 0
+        assert f"sequence.{kind}.distance" not in metrics
+
+
+def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
+    run, tmp_path, tiny_base, grid_scenes, pipe, paint
+):
+    assert "editability.clip_t" not in run()
+    assert (tmp_path / "plots" / "editability.csv").read_text() == "\n"
+    assert CaptionEncoder.from_base(pipe, str(tiny_base)) is None
+
+    width, dim = pipe.text_encoder.config.hidden_size, pipe.image_encoder.config.projection_dim
+    (tmp_path / "clip_projection").mkdir()
+    projection = torch.randn(dim, width, generator=torch.Generator().manual_seed(0))
+    save_file({"text_projection.weight": projection}, tmp_path / "clip_projection" / "model.safetensors")
+    encode = CaptionEncoder.from_base(pipe, str(tmp_path))
+    assert encode
+    captions = encode(["a man in a walk", "a man in a kick"])
+    np.testing.assert_allclose(np.linalg.norm(captions, axis=1), 1, rtol=1e-5)
+
+    commands = choose_pairs(grid_scenes.pairs_table, 6, seed=0)
+    assert choose_edits(commands, 3, np.random.default_rng(0)) == []  # one scene, one caption
+    commands = [replace(c, caption="a man in a kick") if i % 2 else c for i, c in enumerate(commands)]
+    edits = choose_edits(commands, 3, np.random.default_rng(0))
+    by_id = {c.pair_id: c for c in commands}
+    assert len(edits) == 3 and all(edit.caption != by_id[edit.pair_id].caption for edit in edits)
+    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, paint.size)
+    scores = score_edits(paint, spaces, encode, edits, lambdas=[0.2, 5.0], image_scales=[1.0, 0.5])
+    assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (5.0, 1.0), (0.2, 0.5)]
+    assert all(s.clip_t.shape == s.clip_i.shape == (3,) and abs(s.clip_i).max() <= 1.001 for s in scores)
 
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.image_metrics import MAX_PSNR, psnr, ssim, to_tensor
-from fourdistill.evaluation.scores import Summary, bootstrap_interval, format_quality, summarise_quality
+from fourdistill.evaluation.scores import Summary, bootstrap_interval, summarise_quality
 from fourdistill.evaluation.systems import COPY, MODEL
+from fourdistill.evaluation.tables import format_quality
 
 KEY = FrameKey("walk", "cam00", 0)
 

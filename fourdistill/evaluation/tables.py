@@ -1,0 +1,69 @@
+"""The figures of an evaluation as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from fourdistill.data.tables import KINDS
+from fourdistill.evaluation.systems import COPY, LAMBDA_0, MODEL, NEAREST, SHUFFLED, VAE, ZERO
+
+LABELS = {
+    MODEL: "generated",
+    COPY: "copy the condition",
+    ZERO: "displacement zero",
+    SHUFFLED: "displacement shuffled",
+    LAMBDA_0: "lambda 0",
+    NEAREST: "nearest training frame",
+    VAE: "truth through the VAE",
+}
+CONTROL = {
+    "time: frames": ("time.mae_frames", 2),
+    "spearman": ("time.spearman", 2),
+    "azimuth°": ("view.azimuth_error_deg", 1),
+    "joint top-1": ("joint.top1", 3),
+    "leak: frames": ("leakage.time_frames", 2),
+    "leak: azimuth°": ("leakage.azimuth_deg", 1),
+}
+SEQUENCES = {
+    "time: warp error": ("sequence.time.warp_error", 4),
+    "similarity": ("sequence.time.similarity", 3),
+    "distance": ("sequence.time.distance", 3),
+    "view: warp error": ("sequence.view.warp_error", 4),
+    "similarity ": ("sequence.view.similarity", 3),
+    "distance ": ("sequence.view.distance", 3),
+}
+
+
+def format_quality(metrics: Mapping[str, float]) -> str:
+    """Image quality as a table for a terminal: a row a score and system, a column a group of pairs."""
+    groups = {"all": "{}", "small": "{}.small", "large": "{}.large"} | {kind: kind + ".{}" for kind in KINDS}
+    groups |= {"known": "known_scene.{}", "new": "new_scene.{}"}
+    rows = [["pairs", *(f"{metrics[pattern.format('num_pairs')]:.0f}" for pattern in groups.values())]]
+    for metric, digits in (("psnr", 2), ("ssim", 3)):
+        for prefix, label in LABELS.items():
+            cells = [_cell(metrics, prefix + pattern.format(metric), digits) for pattern in groups.values()]
+            if set(cells) != {"-"}:
+                rows.append([f"{metric.upper()}, {label}", *cells])
+    return format_rows(["", *groups], rows)
+
+
+def format_systems(metrics: Mapping[str, float], columns: Mapping[str, tuple[str, int]]) -> str:
+    """A row a system, a column a metric: heading => its name and how many digits it is given."""
+    rows = [
+        [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
+        for prefix, label in LABELS.items()
+    ]
+    return format_rows(["", *columns], [row for row in rows if set(row[1:]) != {"-"}])
+
+
+def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text cells in columns as wide as their widest, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in [header, *rows]
+    )
+
+
+def _cell(metrics: Mapping[str, float], name: str, digits: int) -> str:
+    return f"{metrics[name]:.{digits}f}" if name in metrics else "-"
