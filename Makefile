@@ -31,7 +31,7 @@ repro: $(INSTALLED) ## Run the whole pipeline, from raw video to metrics and pic
 	@echo
 	@echo "adapter:  models/adapter/"
 	@echo "metrics:  metrics.json"
-	@echo "pictures: reports/"
+	@echo "report:   reports/index.html"
 
 test: $(INSTALLED) ## Run all tests (two at a time, each on one core)
 	python -m pytest -n 2 --dist loadfile

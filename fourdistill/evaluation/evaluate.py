@@ -16,6 +16,7 @@ from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
 from fourdistill.evaluation.generate import FrameReader, Painter
 from fourdistill.evaluation.grid import Sweep, build_sweeps
 from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.page import write_page
 from fourdistill.evaluation.report import write_csv, write_pairs, write_sheets, write_sweeps
 from fourdistill.evaluation.retrieval import read_grids
 from fourdistill.evaluation.scores import (
@@ -85,6 +86,8 @@ class Outputs:
     """A folder for `displacement.csv`, `control.csv` and `editability.csv`."""
     report: Path
     """A folder of pictures and tables, replaced whole."""
+    page: Path
+    """One HTML file with all of it inside."""
 
 
 def evaluate(
@@ -131,6 +134,12 @@ def evaluate(
     write_csv(outputs.plots / "displacement.csv", displacement_points(pairs, quality))
     write_csv(outputs.plots / "control.csv", control_points(swept.commands, control))
     write_csv(outputs.plots / "editability.csv", edit_points(edits))
+    facts = (
+        f"{num_pairs} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} scenes; "
+        f"{settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, seed {seed}; control in the "
+        f"space of {settings.feature_space}; intervals are 95 % by bootstrap."
+    )
+    write_page(outputs.page, summary.metrics, outputs.report, outputs.plots, facts)
     with new_file(outputs.metrics) as partial:
         partial.write_text(json.dumps(summary.metrics, indent=2) + "\n", encoding="utf-8")
     return summary.metrics

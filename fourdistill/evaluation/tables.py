@@ -14,7 +14,18 @@ LABELS = {
     NEAREST: "nearest training frame",
     VAE: "truth through the VAE",
 }
-CONTROL = {
+Columns = Mapping[str, tuple[str, int]]
+"""Heading => the name of the metric, and how many digits it is given."""
+
+QUALITY: Columns = {
+    "PSNR, dB": ("psnr", 2),
+    "small": ("psnr.small", 2),
+    "large": ("psnr.large", 2),
+    "new scenes": ("new_scene.psnr", 2),
+    "SSIM": ("ssim", 3),
+    "large ": ("ssim.large", 3),
+}
+CONTROL: Columns = {
     "time: frames": ("time.mae_frames", 2),
     "spearman": ("time.spearman", 2),
     "azimuth°": ("view.azimuth_error_deg", 1),
@@ -22,7 +33,7 @@ CONTROL = {
     "leak: frames": ("leakage.time_frames", 2),
     "leak: azimuth°": ("leakage.azimuth_deg", 1),
 }
-SEQUENCES = {
+SEQUENCES: Columns = {
     "time: warp error": ("sequence.time.warp_error", 4),
     "similarity": ("sequence.time.similarity", 3),
     "distance": ("sequence.time.distance", 3),
@@ -45,8 +56,8 @@ def format_quality(metrics: Mapping[str, float]) -> str:
     return format_rows(["", *groups], rows)
 
 
-def format_systems(metrics: Mapping[str, float], columns: Mapping[str, tuple[str, int]]) -> str:
-    """A row a system, a column a metric: heading => its name and how many digits it is given."""
+def format_systems(metrics: Mapping[str, float], columns: Columns) -> str:
+    """A row a system, a column a metric."""
     rows = [
         [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
         for prefix, label in LABELS.items()

@@ -18,6 +18,7 @@ from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.generate import FrameReader, Painter, command_arguments
 from fourdistill.evaluation.image_metrics import MAX_PSNR
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
+from fourdistill.evaluation.tables import LABELS
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models import base as base_model
 from fourdistill.models.adapter import Adapter
@@ -69,7 +70,9 @@ def run(pipe, tiny_base, grid_scenes, features, tmp_path):
 
     def run(settings=SETTINGS, frames=grid_scenes.frames):
         inputs = Inputs(str(tiny_base), grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
-        outputs = Outputs(tmp_path / "metrics.json", tmp_path / "plots", tmp_path / "reports" / "evaluation")
+        outputs = Outputs(
+            tmp_path / "metrics.json", tmp_path / "plots", tmp_path / "reports" / "evaluation", tmp_path / "index.html"
+        )
         evaluate(pipe, inputs, outputs, settings, seed=0)
         return json.loads((tmp_path / "metrics.json").read_text())
 
@@ -128,6 +131,17 @@ def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
     points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+
+
+def test_the_page_holds_everything_and_fetches_nothing(run, tmp_path):
+    metrics = run()
+    page = (tmp_path / "index.html").read_text()
+    assert f"{metrics['time.mae_frames']:.2f}<small>{metrics['time.mae_frames.ci_low']:.2f}" in page
+    for label in LABELS.values():
+        assert label in page
+    assert page.count("data:image/gif;base64,") == 3 and page.count("data:image/png;base64,") == 6
+    assert page.count("<circle") == 6 + 6  # time and joint commands, view and joint commands
+    assert "http" not in page and "<script" not in page
 
 
 def test_sequences_are_scored_beside_the_truth(run):

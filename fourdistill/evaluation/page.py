@@ -1,0 +1,123 @@
+"""The report as one self-contained page: tables with intervals, plots, sheets and animations, all inside."""
+
+import csv
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from fourdistill.data.files import new_file
+from fourdistill.evaluation.tables import CONTROL, LABELS, QUALITY, SEQUENCES, Columns
+
+WIDTH, HEIGHT = 270, 240  # of a plot, as in the template
+NOTES = {
+    "Control": "Each picture of a sweep is looked up among all true frames of its scene: how far from the commanded "
+    "place it was found. Errors: less is better; rank correlation and top-1: more.",
+    "Image quality": "Against the true frame, over held-out pairs; large displacements are those that copying fails.",
+    "Sequences": "Time and camera sweeps as sequences. Similarity is to be compared with that of the truth.",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure and its 95 % interval, as text."""
+
+    value: str
+    low: str
+    high: str
+
+
+def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: Path, facts: str) -> None:
+    """Write the page from the metrics, the folder of pictures and the folder of plots' points (CSV)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    titles = {"Control": CONTROL, "Image quality": QUALITY, "Sequences": SEQUENCES}
+    points = read_points(plots / "control.csv")
+    in_time = [point for point in points if point["kind"] != "view"]
+    in_view = [point for point in points if point["kind"] != "time"]
+    page = environment.get_template("page.html.j2").render(
+        title="4Distillation: evaluation",
+        facts=facts,
+        tables=[table(metrics, title, columns) for title, columns in titles.items()],
+        plots=[
+            scatter(in_time, "commanded_frames", "obtained_frames", "Time, frames", diagonal=True),
+            scatter(in_view, "commanded_azimuth_deg", "obtained_azimuth_deg", "Azimuth, degrees", diagonal=True),
+            scatter(read_points(plots / "editability.csv"), "clip_t", "clip_i", "Editability (x), fidelity (y)"),
+        ],
+        sweeps=[embed(file) for file in sorted(pictures.glob("*.gif"))],
+        sheets=[embed(file) for file in sorted(pictures.glob("*.png"))],
+    )
+    with new_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def table(metrics: Mapping[str, float], title: str, columns: Columns) -> dict:
+    """One table for the template; systems without a figure have no row."""
+
+    def cell(name: str, digits: int) -> Cell | None:
+        if name not in metrics:
+            return None
+        return Cell(*(f"{metrics[name + suffix]:.{digits}f}" for suffix in ("", ".ci_low", ".ci_high")))
+
+    rows = [
+        {"label": label, "cells": [cell(prefix + name, digits) for name, digits in columns.values()]}
+        for prefix, label in LABELS.items()
+    ]
+    return {
+        "title": title,
+        "note": NOTES[title],
+        "columns": list(columns),
+        "rows": [r for r in rows if any(r["cells"])],
+    }
+
+
+def read_points(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of points."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def scatter(points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, diagonal: bool = False) -> dict:
+    """A scatter plot for the template; with a diagonal both axes have one range."""
+    xs, ys = ([float(point[name]) for point in points] for name in (x, y))
+    x_range, y_range = axis(xs + ys if diagonal else xs), axis(xs + ys if diagonal else ys)
+
+    def place(value_x: float, value_y: float) -> tuple[float, float]:
+        (x_low, x_high), (y_low, y_high) = x_range, y_range
+        return (
+            round((value_x - x_low) / (x_high - x_low) * WIDTH, 1),
+            round(HEIGHT - (value_y - y_low) / (y_high - y_low) * HEIGHT, 1),
+        )
+
+    shown = [
+        {**dict(zip("xy", place(*xy), strict=True)), "label": ", ".join(f"{k} {v}" for k, v in point.items())}
+        for point, xy in zip(points, zip(xs, ys, strict=True), strict=True)
+    ]
+    corners = [(0, HEIGHT), (WIDTH, 0)]
+    texts = {"x_low": x_range[0], "x_high": x_range[1], "y_low": y_range[0], "y_high": y_range[1]}
+    return {
+        "title": title,
+        "points": shown,
+        "diagonal": "M {} {} L {} {}".format(*corners[0], *corners[1]) if diagonal else "",
+        "x_label": x.replace("_", " "),
+        "y_label": y.replace("_", " "),
+        **{name: f"{value:.3g}" for name, value in texts.items()},
+    }
+
+
+def axis(values: Sequence[float]) -> tuple[float, float]:
+    """A range that holds all values and is not empty."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def embed(path: Path) -> dict[str, str]:
+    """A picture as a data address."""
+    kind = path.suffix.removeprefix(".")
+    return {"name": path.stem, "data": f"data:image/{kind};base64,{b64encode(path.read_bytes()).decode()}"}
