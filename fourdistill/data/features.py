@@ -58,12 +58,12 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A frame as an RGB picture; raises `InputError` naming a file that cannot be read."""
+    """A picture from a file as RGB; raises `InputError` naming a file that cannot be read."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise InputError(f"{path}: expected a readable JPEG frame: {error}") from error
+        raise InputError(f"{path}: expected a readable picture: {error}") from error
 
 
 def _write_features(path: Path, features: dict[str, np.ndarray], frame_index: np.ndarray) -> None:

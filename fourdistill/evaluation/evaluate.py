@@ -10,26 +10,18 @@ from PIL import Image
 
 from fourdistill.data.files import new_file, new_folder
 from fourdistill.evaluation.commands import Command, choose_pairs
-from fourdistill.evaluation.control import Outcomes, outcomes
+from fourdistill.evaluation.control import Outcomes
 from fourdistill.evaluation.editability import CaptionEncoder, EditScores, choose_edits, score_edits
-from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
-from fourdistill.evaluation.generate import FrameReader, Painter
-from fourdistill.evaluation.grid import Sweep, build_sweeps
-from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.folder import write_generated
+from fourdistill.evaluation.frames import FrameReader
+from fourdistill.evaluation.generate import Painter
+from fourdistill.evaluation.grid import build_sweeps
 from fourdistill.evaluation.page import write_page
 from fourdistill.evaluation.report import write_csv, write_pairs, write_sheets, write_sweeps
-from fourdistill.evaluation.retrieval import read_grids
-from fourdistill.evaluation.scores import (
-    Metrics,
-    Scores,
-    Summary,
-    commanded_frames,
-    summarise_control,
-    summarise_edits,
-    summarise_quality,
-    summarise_sequences,
-)
-from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, Pictures, nearest_train, paint_systems
+from fourdistill.evaluation.scores import Metrics, Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
+from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
@@ -60,6 +52,10 @@ class EvaluationSettings:
     """... these lambdas beside the adapter's own, and ..."""
     edit_image_scales: Sequence[float]
     """... these image scales beside 1."""
+
+    def scoring(self) -> ScoreSettings:
+        """The part that concerns the scores alone."""
+        return ScoreSettings(self.feature_space, self.large_gap, self.large_azimuth_deg, self.num_bootstrap)
 
 
 @dataclass(frozen=True)
@@ -98,99 +94,62 @@ def evaluate(
     Raises `InputError` where a table or frame is missing, or there is no test pair.
     """
     rng = np.random.default_rng(seed)
-    pairs = choose_pairs(inputs.pairs_table, settings.num_pairs, seed)
     sweeps = build_sweeps(
         inputs.frames_table, settings.num_sweep_scenes, settings.num_sweep_steps,
         max_gap=inputs.max_gap, max_gap_s=inputs.max_gap_s, rng=rng,
     )  # fmt: skip
-    groups = [pairs, *(sweep.commands for sweep in sweeps)]
-    commands = [command for group in groups for command in group]
+    task = Task(choose_pairs(inputs.pairs_table, settings.num_pairs, seed), sweeps)
+    size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
+    read = FrameReader(inputs.frames_table, inputs.frames, size)
     paint = Painter(
-        pipe, FrameReader(inputs.frames_table, inputs.frames), num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale, batch_size=settings.batch_size, seed=seed,
+        pipe, read, num_inference_steps=settings.num_inference_steps, guidance_scale=settings.guidance_scale,
+        batch_size=settings.batch_size, seed=seed,
     )  # fmt: skip
-    pictures = paint_systems(paint, groups, nearest_train(commands, inputs.frames_table, inputs.features, rng), rng)
-    truth = [paint.read(command.target) for command in commands]
-    num_pairs = len(pairs)
+    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
+    nearest = nearest_train(task.commands, inputs.frames_table, inputs.features, rng)
+    pictures = paint_systems(paint, spaces, [task.pairs, *(sweep.commands for sweep in sweeps)], nearest, rng)
 
-    summary = Summary(settings.num_bootstrap, seed)
-    large = np.array([command.is_large(settings.large_gap, settings.large_azimuth_deg) for command in pairs])
-    quality = score_quality({name: images[:num_pairs] for name, images in pictures.items()}, truth[:num_pairs])
-    summarise_quality(quality, pairs, large, summary)
-    swept = SweptPictures(sweeps, {name: images[num_pairs:] for name, images in pictures.items()}, truth[num_pairs:])
-    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, paint.size, settings.batch_size)
-    control = score_sweeps(swept, spaces, paint, inputs.frames_table, settings.feature_space, summary)
-    edits = score_editability(pairs, paint, spaces, inputs.base, settings, rng)
+    score = Scorer(read, spaces, inputs.frames_table, settings.scoring(), seed)
+    scored = score(task, pictures)
+    edits = score_editability(task.pairs, paint, spaces, inputs.base, settings, rng)
     if edits:
-        summarise_edits(edits[0], summary)
+        summarise_edits(edits[0], scored.summary)
+    metrics = scored.summary.metrics
 
-    seeds = [paint.noise_seed(command.source) for command in commands]
-    triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
-    with new_folder(outputs.report, suffixes={".png", ".gif", ".csv"}) as folder:
-        columns = {prefix + name: values for prefix, scores in quality.items() for name, values in scores.items()}
-        write_pairs(folder / "pairs.csv", pairs, seeds, large, columns)
-        write_sheets(folder, pairs, triplets[:num_pairs], settings.num_sheet_rows)
-        write_sweeps(folder, sweeps, triplets[num_pairs:], settings.num_shown_scenes)
-    write_csv(outputs.plots / "displacement.csv", displacement_points(pairs, quality))
-    write_csv(outputs.plots / "control.csv", control_points(swept.commands, control))
+    seeds = [paint.noise_seed(command.source) for command in task.commands]
+    write_report(outputs.report, task, pictures, [read(c.target) for c in task.commands], seeds, scored, settings)
+    write_csv(outputs.plots / "displacement.csv", displacement_points(task.pairs, scored.quality))
+    write_csv(outputs.plots / "control.csv", control_points(task.swept, scored.control))
     write_csv(outputs.plots / "editability.csv", edit_points(edits))
     facts = (
-        f"{num_pairs} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} scenes; "
-        f"{settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, seed {seed}; control in the "
-        f"space of {settings.feature_space}; intervals are 95 % by bootstrap."
+        f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
+        f"scenes; {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, seed {seed}; control in "
+        f"the space of {settings.feature_space}; intervals are 95 % by bootstrap."
     )
-    write_page(outputs.page, summary.metrics, outputs.report, outputs.plots, facts)
+    write_page(outputs.page, metrics, outputs.report, outputs.plots, facts)
     with new_file(outputs.metrics) as partial:
-        partial.write_text(json.dumps(summary.metrics, indent=2) + "\n", encoding="utf-8")
-    return summary.metrics
+        partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
 
 
-@dataclass(frozen=True)
-class SweptPictures:
-    """What every system made of the sweeps' commands, one sweep after the other, and the truth."""
-
-    sweeps: list[Sweep]
-    pictures: Pictures
-    truth: list[Image.Image]
-
-    @property
-    def commands(self) -> list[Command]:
-        """Of all sweeps, one after the other."""
-        return [command for sweep in self.sweeps for command in sweep.commands]
-
-
-def score_quality(pictures: Pictures, truth: Sequence[Image.Image]) -> dict[str, Scores]:
-    """PSNR and SSIM of every system, and the model's gain over copying, per pair."""
-    target = to_tensor(truth)
-    systems: dict[str, Scores] = {}
-    for prefix, images in pictures.items():
-        pixels = to_tensor(images)
-        systems[prefix] = {"psnr": psnr(pixels, target), "ssim": ssim(pixels, target)}
-    systems[GAIN] = {name: values - systems[COPY][name] for name, values in systems[MODEL].items()}
-    return systems
-
-
-def score_sweeps(
-    swept: SweptPictures, spaces: FeatureSpaces, paint: Painter, frames_table: Path, declared: str, summary: Summary
-) -> Outcomes:
-    """Control and sequence quality of every system; returns the model's outcomes in the declared feature space."""
-    commands, sweeps = swept.commands, [sweep.commands for sweep in swept.sweeps]
-    grids = read_grids(frames_table, sorted({command.target.scene for command in commands}))
-    known = {
-        scene: spaces((paint.read(key) for key in grid.keys), len(grid.keys), f"features, grid of {scene}")
-        for scene, grid in grids.items()
-    }
-    clip_truth = np.stack([known[c.target.scene]["clip"][grids[c.target.scene].index(c.target)] for c in commands])
-    declared_outcomes: dict[str, Outcomes] = {}
-    for prefix, images in swept.pictures.items():
-        features = spaces(images, len(images), f"features, {prefix.rstrip('.') or 'model'}")
-        for space in SPACES:
-            result = outcomes(commands, features[space], grids, {scene: known[scene][space] for scene in known})
-            summarise_control(prefix if space == declared else f"{prefix}{space}.", sweeps, result, summary)
-            if space == declared:
-                declared_outcomes[prefix] = result
-        summarise_sequences(prefix, sweeps, images, swept.truth, features["clip"], clip_truth, summary)
-    return declared_outcomes[MODEL]
+def write_report(
+    path: Path,
+    task: Task,
+    pictures: Pictures,
+    truth: Sequence[Image.Image],
+    seeds: Sequence[int],
+    scored: Scored,
+    settings: EvaluationSettings,
+) -> None:
+    """The folder of sheets and sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaced whole."""
+    count = len(task.pairs)
+    triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
+    with new_folder(path, suffixes={".png", ".gif", ".csv"}) as folder:
+        columns = {prefix + name: values for prefix, of in scored.quality.items() for name, values in of.items()}
+        write_pairs(folder / "pairs.csv", task.pairs, seeds[:count], scored.large, columns)
+        write_sheets(folder, task.pairs, triplets[:count], settings.num_sheet_rows)
+        write_sweeps(folder, task.sweeps, triplets[count:], settings.num_shown_scenes)
+        write_generated(folder / "generated", task, pictures[MODEL], seeds)
 
 
 def score_editability(

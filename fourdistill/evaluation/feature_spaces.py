@@ -5,16 +5,18 @@ they are; a figure that holds in all three does not hang on one.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.models import AutoencoderKL
 from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
+from fourdistill.evaluation.frames import fit
 from fourdistill.models.base import encode_latents
 from fourdistill.models.precision import autocast
 
@@ -32,21 +34,16 @@ class FeatureSpaces:
         size: int,
         batch_size: int = 32,
     ):
+        """`size` is that of the base's pictures in pixels; all pictures are brought to it."""
         self.vae, self.image_encoder, self.feature_extractor = vae, image_encoder, feature_extractor
         self.size, self.batch_size = size, batch_size
-
-    def fit(self, image: Image.Image) -> Image.Image:
-        """A picture at the base's size, (size, size) pixels RGB."""
-        image = image.convert("RGB")
-        size = (self.size, self.size)
-        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
     def __call__(self, images: Iterable[Image.Image], total: int, description: str) -> dict[str, np.ndarray]:
         """`total` pictures, read as they are needed => per space (N, D) float32; CLIP features have length 1."""
         found: dict[str, list[np.ndarray]] = {space: [] for space in SPACES}
         batch: list[Image.Image] = []
         for number, image in enumerate(tqdm(images, total=total, desc=description, unit="image"), start=1):
-            batch.append(self.fit(image))
+            batch.append(fit(image, self.size))
             if len(batch) == self.batch_size or number == total:
                 for space, features in self.encode(batch).items():
                     found[space].append(features)
@@ -67,3 +64,14 @@ class FeatureSpaces:
             "latents": latents.flatten(1).float().cpu().numpy(),
             "clip": F.normalize(clip.float(), dim=-1).cpu().numpy(),
         }
+
+    @torch.no_grad()
+    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Pictures through the VAE and back: no model that draws through it can come closer to them."""
+        processor = VaeImageProcessor(vae_scale_factor=2 ** (len(self.vae.config["block_out_channels"]) - 1))
+        reconstructed: list[Image.Image] = []
+        for start in range(0, len(images), self.batch_size):
+            latents = encode_latents(self.vae, list(images[start : start + self.batch_size]))  # (B, C, h, w), scaled
+            pixels = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]  # (B, 3, H, W)
+            reconstructed += cast(list, processor.postprocess(pixels, output_type="pil"))
+        return reconstructed

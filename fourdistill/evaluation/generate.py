@@ -1,36 +1,16 @@
 """Carry out commands with a pipeline, a batch at a time, and never the same one twice."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.features import open_image
-from fourdistill.data.tables import FRAMES, read_table
-from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.frames import FrameReader
 from fourdistill.inference.pipeline import FourDistillPipeline
-
-
-class FrameReader:
-    """Pictures of the frames table by their key."""
-
-    def __init__(self, frames_table: Path, frames_dir: Path):
-        rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"]).to_pylist()
-        self._paths = {FrameKey(row["scene"], row["camera"], row["frame_index"]): row["path"] for row in rows}
-        self._frames_table, self._frames_dir = frames_table, frames_dir
-
-    def __call__(self, key: FrameKey) -> Image.Image:
-        """One frame, RGB; raises `InputError` where the table does not have it or the file cannot be read."""
-        if key not in self._paths:
-            raise InputError(
-                f"{self._frames_table}: expected frame {key.frame} of {key.scene}/{key.camera}, found none"
-            )
-        return open_image(self._frames_dir / self._paths[key])
 
 
 class Painter:
@@ -43,7 +23,7 @@ class Painter:
     def __init__(
         self,
         pipe: FourDistillPipeline,
-        read_frame: FrameReader,
+        read: FrameReader,
         *,
         num_inference_steps: int,
         guidance_scale: float,
@@ -51,8 +31,7 @@ class Painter:
         seed: int,
     ):
         pipe.set_progress_bar_config(disable=True)
-        self.pipe, self._read_frame, self.batch_size, self.seed = pipe, read_frame, batch_size, seed
-        self.size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
+        self.pipe, self.read, self.batch_size, self.seed = pipe, read, batch_size, seed
         self._sampling = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         self._painted: dict[tuple, Image.Image] = {}
 
@@ -90,24 +69,6 @@ class Painter:
     def noise_seed(self, source: FrameKey) -> int:
         """The seed of the noise that every picture from this source starts from."""
         return crc32(f"{self.seed}/{source.scene}/{source.camera}/{source.frame}".encode())
-
-    def read(self, key: FrameKey) -> Image.Image:
-        """A true frame at the size of the base's pictures."""
-        frame, size = self._read_frame(key), (self.size, self.size)
-        return frame if frame.size == size else frame.resize(size, Image.Resampling.LANCZOS)
-
-    @torch.no_grad()
-    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Pictures through the base's VAE and back: no model that draws through it can come closer to them."""
-        pipe = self.pipe
-        reconstructed: list[Image.Image] = []
-        for start in range(0, len(images), self.batch_size):
-            batch = list(images[start : start + self.batch_size])
-            pixels = pipe.image_processor.preprocess(batch)  # (B, 3, H, W) in [-1, 1]
-            latents = pipe.vae.encode(pixels.to(pipe.device, pipe.vae.dtype)).latent_dist.mode()  # (B, C, h, w)
-            decoded = pipe.vae.decode(latents).sample  # (B, 3, H, W)
-            reconstructed += cast(list, pipe.image_processor.postprocess(decoded, output_type="pil"))
-        return reconstructed
 
 
 def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[str, Any]:

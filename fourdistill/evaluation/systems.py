@@ -21,6 +21,7 @@ from fourdistill.data.features import LATENTS, FeatureReader
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.generate import Painter
 
 MODEL, COPY, VAE, GAIN = "", "baseline.copy.", "ceiling.vae.", "gain.copy."
@@ -37,7 +38,11 @@ Pictures = dict[str, list[Image.Image]]
 
 
 def paint_systems(
-    paint: Painter, groups: Sequence[Sequence[Command]], nearest: Sequence[FrameKey], rng: np.random.Generator
+    paint: Painter,
+    spaces: FeatureSpaces,
+    groups: Sequence[Sequence[Command]],
+    nearest: Sequence[FrameKey],
+    rng: np.random.Generator,
 ) -> Pictures:
     """All pictures of every system for the commands of all groups, one group after the other.
 
@@ -51,7 +56,7 @@ def paint_systems(
         SHUFFLED: paint([command for group in groups for command in shuffled(group, rng)], "displacement shuffled"),
         COPY: [paint.read(command.source) for command in commands],
         NEAREST: [paint.read(key) for key in nearest],
-        VAE: paint.reconstruct([paint.read(command.target) for command in commands]),
+        VAE: spaces.reconstruct([paint.read(command.target) for command in commands]),
     }
 
 

@@ -8,15 +8,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_scenes import SIZE
 
 from fourdistill.data.features import encode_frames
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
 from fourdistill.evaluation.editability import CaptionEncoder, choose_edits, score_edits
-from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate, score_quality
+from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.generate import FrameReader, Painter, command_arguments
+from fourdistill.evaluation.folder import score_folder
+from fourdistill.evaluation.frames import FrameReader
+from fourdistill.evaluation.generate import Painter, command_arguments
 from fourdistill.evaluation.image_metrics import MAX_PSNR
+from fourdistill.evaluation.scoring import Scorer, score_quality
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
 from fourdistill.evaluation.tables import LABELS
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -85,9 +89,13 @@ def paint(pipe, grid_scenes):
     return make_painter(pipe, grid_scenes)
 
 
-def make_painter(pipe, grid_scenes, batch_size=4):
-    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
-    return Painter(pipe, read, num_inference_steps=1, guidance_scale=1.0, batch_size=batch_size, seed=0)
+def make_painter(pipe, grid_scenes):
+    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
+    return Painter(pipe, read, num_inference_steps=1, guidance_scale=1.0, batch_size=4, seed=0)
+
+
+def make_spaces(pipe, batch_size=4):
+    return FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, batch_size)
 
 
 def test_everything_is_written(run, tmp_path, grid_scenes):
@@ -101,7 +109,7 @@ def test_everything_is_written(run, tmp_path, grid_scenes):
     folder = tmp_path / "reports" / "evaluation"
     pictures = {"pairs_time.png", "pairs_view.png", "pairs_joint.png"}
     sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera", "joint") for ending in ("png", "gif")}
-    assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv"}
+    assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv", "generated"}
     with Image.open(folder / "walk_time.gif") as gif:
         assert getattr(gif, "n_frames", 1) == 4  # three steps, there and back
 
@@ -131,6 +139,15 @@ def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
     points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+
+
+def test_what_was_generated_scores_the_same_from_its_folder(run, tmp_path, pipe, grid_scenes):
+    metrics = run()
+    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
+    score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, SETTINGS.scoring(), seed=0)
+    again = score_folder(tmp_path / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score)
+    assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
+    assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
 
 
 def test_the_page_holds_everything_and_fetches_nothing(run, tmp_path):
@@ -176,8 +193,7 @@ def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
     edits = choose_edits(commands, 3, np.random.default_rng(0))
     by_id = {c.pair_id: c for c in commands}
     assert len(edits) == 3 and all(edit.caption != by_id[edit.pair_id].caption for edit in edits)
-    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, paint.size)
-    scores = score_edits(paint, spaces, encode, edits, lambdas=[0.2, 5.0], image_scales=[1.0, 0.5])
+    scores = score_edits(paint, make_spaces(pipe), encode, edits, lambdas=[0.2, 5.0], image_scales=[1.0, 0.5])
     assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (5.0, 1.0), (0.2, 0.5)]
     assert all(s.clip_t.shape == s.clip_i.shape == (3,) and abs(s.clip_i).max() <= 1.001 for s in scores)
 
@@ -190,15 +206,15 @@ def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):
 def test_a_killed_evaluation_leaves_no_half_written_report(run, tmp_path, grid_scenes):
     run()
     before = (tmp_path / "metrics.json").read_bytes()
-    with pytest.raises(InputError, match=r"\.jpg: expected a readable JPEG frame"):
+    with pytest.raises(InputError, match=r"\.jpg: expected a readable picture"):
         run(frames=tmp_path / "nowhere")
     assert (tmp_path / "metrics.json").read_bytes() == before
     assert {path.name for path in (tmp_path / "reports").iterdir()} == {"evaluation"}
 
 
-def test_known_answers_of_quality(paint):
+def test_known_answers_of_quality(pipe, paint):
     a, b = (paint.read(FrameKey("walk", "cam00", frame)) for frame in (0, 5))
-    answers = {MODEL: [b, a], COPY: [a, a], VAE: paint.reconstruct([b, b])}  # a perfect answer, and a copy
+    answers = {MODEL: [b, a], COPY: [a, a], VAE: make_spaces(pipe).reconstruct([b, b])}  # a perfect answer, and a copy
     systems = score_quality(answers, [b, b])
     assert systems[MODEL]["psnr"][0] == MAX_PSNR and systems[MODEL]["ssim"][0] == pytest.approx(1)
     assert systems[MODEL]["psnr"][1] == systems[COPY]["psnr"][1] == systems[COPY]["psnr"][0]
@@ -206,11 +222,11 @@ def test_known_answers_of_quality(paint):
     assert (systems[VAE]["psnr"] < MAX_PSNR).all()
 
 
-def test_reconstruction_keeps_size_and_order(pipe, grid_scenes):
-    whole, parts = make_painter(pipe, grid_scenes, 5), make_painter(pipe, grid_scenes, 2)
-    frames = [whole.read(FrameKey("walk", "cam00", frame)) for frame in range(5)]
-    for x, y in zip(whole.reconstruct(frames), parts.reconstruct(frames), strict=True):
-        assert x.size == (32, 32)
+def test_reconstruction_keeps_size_and_order(pipe, paint):
+    frames = [paint.read(FrameKey("walk", "cam00", frame)) for frame in range(5)]
+    whole, parts = (make_spaces(pipe, batch_size).reconstruct(frames) for batch_size in (5, 2))
+    for x, y in zip(whole, parts, strict=True):
+        assert x.size == (SIZE, SIZE)
         assert np.abs(np.asarray(x).astype(int) - np.asarray(y)).max() <= 1
 
 
@@ -256,6 +272,6 @@ def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe,
 
 
 def test_a_frame_that_the_table_lacks_is_named(grid_scenes):
-    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames)
+    read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     with pytest.raises(InputError, match=r"frames\.parquet: expected frame 77 of walk/cam00"):
         read(FrameKey("walk", "cam00", 77))

@@ -1,0 +1,161 @@
+"""A folder of generated pictures with the commands behind them, by this system or any other: written, read, scored.
+
+    <folder>/commands.csv   one row a picture
+    <folder>/0000.png ...   the pictures, PNG or JPEG, of any size
+
+`commands.csv` has the columns `file`, `scene`, `source_camera`, `source_frame` (the condition), `target_camera`,
+`target_frame` (what a perfect system would have returned) and `sweep`: rows with the same sweep belong together, in
+order, and control is measured on them; rows without are single pairs, whose image quality is measured. Cameras and
+frames are those of a frames table. Further columns are for the reader's information and are not read.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fourdistill.data.features import open_image
+from fourdistill.data.tables import FRAMES, read_table
+from fourdistill.errors import InputError
+from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.grid import Sweep
+from fourdistill.evaluation.report import write_csv
+from fourdistill.evaluation.retrieval import read_grids
+from fourdistill.evaluation.scores import Metrics
+from fourdistill.evaluation.scoring import Scorer, Task
+from fourdistill.evaluation.systems import COPY, MODEL, VAE
+from fourdistill.geometry.displacement import spherical_delta
+
+COMMANDS = "commands.csv"
+COLUMNS = ("file", "scene", "source_camera", "source_frame", "target_camera", "target_frame", "sweep")
+
+
+def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], seeds: Sequence[int]) -> None:
+    """Pictures of a task and their `commands.csv`, with the displacement and the seed of each beside."""
+    folder.mkdir()
+    names = [""] * len(task.pairs) + [sweep.name for sweep in task.sweeps for _ in sweep.commands]
+    rows = []
+    for number, (command, image, sweep, seed) in enumerate(zip(task.commands, images, names, seeds, strict=True)):
+        file = f"{number:04d}.png"
+        image.save(folder / file, format="PNG")
+        source, target = command.source, command.target
+        fixed = (file, source.scene, source.camera, source.frame, target.camera, target.frame, sweep)
+        azimuth, elevation, radius = command.spherical or (None, None, None)
+        told = {"kind": command.kind, "time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation}
+        more = {"radius": radius, "prompt": command.caption, "seed": seed}
+        rows.append(dict(zip(COLUMNS, fixed, strict=True)) | told | more)
+    write_csv(folder / COMMANDS, rows)
+
+
+def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Metrics:
+    """The figures of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
+
+    Raises `InputError` where the folder, a row or a picture is not as this module describes.
+    """
+    task, files = read_folder(folder, frames_table)
+    if not task.sweeps:
+        raise InputError(f"{folder / COMMANDS}: sweep: expected a name in some rows, found none")
+    images = [open_image(folder / file) for file in files]
+    pictures = {
+        MODEL: [score.read.fit(image) for image in images],
+        COPY: [score.read(command.source) for command in task.commands],
+        VAE: score.spaces.reconstruct([score.read(command.target) for command in task.commands]),
+    }
+    return score(task, pictures).summary.metrics
+
+
+def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
+    """The task of a folder, and the file names of its pictures in the task's order."""
+    path = folder / COMMANDS
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected a table of commands in CSV: {error}") from error
+    for name in COLUMNS:
+        if name not in columns:
+            raise InputError(f"{path}: {name}: expected this column, found {', '.join(columns) or 'none'}")
+    for number, row in enumerate(rows, start=2):
+        row["where"] = f"{path}: line {number}"
+        check_file(row["file"], folder, row["where"])
+    pairs = [row for row in rows if not row["sweep"]]
+    sweeps: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row["sweep"]:
+            sweeps.setdefault(row["sweep"], []).append(row)
+    read = CommandReader(frames_table)
+    task = Task(
+        [read(row, kind_of(row) or "time") for row in pairs],
+        [Sweep(name, [read(row, sweep_kind(members)) for row in members]) for name, members in sweeps.items()],
+    )
+    return task, [row["file"] for row in [*pairs, *(row for members in sweeps.values() for row in members)]]
+
+
+def kind_of(row: dict[str, str]) -> str | None:
+    """What a row commands: time, view or joint; None where the target is the source."""
+    same_camera = row["source_camera"] == row["target_camera"]
+    same_instant = row["source_frame"] == row["target_frame"]
+    return (None if same_instant else "time") if same_camera else "view" if same_instant else "joint"
+
+
+def sweep_kind(rows: Sequence[dict[str, str]]) -> str:
+    """The one kind of a sweep; a row that stays where it is goes with the others."""
+    kinds = {kind for row in rows if (kind := kind_of(row))}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{rows[0]['where']}: sweep: expected all rows of {rows[0]['sweep']} to change time, view or both alike, "
+            f"found {', '.join(sorted(kinds))}"
+        )
+    return kinds.pop() if kinds else "time"
+
+
+def check_file(name: str, folder: Path, where: str) -> None:
+    """Raise `InputError` unless `name` is the plain name of a file in the folder: a table is not trusted with paths."""
+    if not name or Path(name).name != name or "\\" in name:
+        raise InputError(f"{where}: file: expected the plain name of a picture in {folder}, found {name!r}")
+    if not (folder / name).is_file():
+        raise InputError(f"{where}: file: expected {folder / name}, there is no such file")
+
+
+class CommandReader:
+    """Rows as commands, their displacements as the frames table has them."""
+
+    def __init__(self, frames_table: Path):
+        self._grids = read_grids(frames_table)
+        table = read_table(frames_table, FRAMES, ["scene", "split"]).to_pylist()
+        self._known = {row["scene"] for row in table if row["split"] == "train"}
+
+    def __call__(self, row: dict[str, str], kind: str) -> Command:
+        """One row as a command of this kind; raises `InputError` naming the row and what is not in the table."""
+        scene, where = row["scene"], row["where"]
+        if scene not in self._grids:
+            raise InputError(f"{where}: scene: expected one of the frames table, found {scene!r}")
+        grid = self._grids[scene]
+        keys = [FrameKey(scene, row[f"{side}_camera"], frame_number(row, side)) for side in ("source", "target")]
+        try:
+            source, target = (grid.index(key) for key in keys)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        delta = spherical_delta(grid.spherical[source], grid.spherical[target])
+        angles = (float(np.degrees(delta[0])), float(np.degrees(delta[1])), float(delta[2]))
+        return Command(
+            kind=kind,
+            source=keys[0],
+            target=keys[1],
+            time=None if kind == "view" else float(grid.time[source] - grid.time[target]),
+            spherical=None if kind == "time" or np.isnan(delta).any() else angles,
+            relative_pose=None,
+            caption=None,
+            new_scene=scene not in self._known,
+        )
+
+
+def frame_number(row: dict[str, str], side: str) -> int:
+    """A row's frame index."""
+    text = row[f"{side}_frame"] or ""
+    if not text.isdecimal():
+        raise InputError(f"{row['where']}: {side}_frame: expected a frame index, found {text!r}")
+    return int(text)

@@ -1,0 +1,122 @@
+"""Score pictures, whoever made them: image quality of single pairs, control and sequence quality of sweeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fourdistill.evaluation.commands import Command
+from fourdistill.evaluation.control import Outcomes, outcomes
+from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
+from fourdistill.evaluation.frames import FrameReader
+from fourdistill.evaluation.grid import Sweep
+from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.retrieval import read_grids
+from fourdistill.evaluation.scores import (
+    Scores,
+    Summary,
+    summarise_control,
+    summarise_quality,
+    summarise_sequences,
+)
+from fourdistill.evaluation.systems import COPY, GAIN, MODEL, Pictures
+
+
+@dataclass(frozen=True)
+class Task:
+    """What was commanded: single pairs first, then sweeps, one after the other."""
+
+    pairs: list[Command]
+    sweeps: list[Sweep]
+
+    @property
+    def commands(self) -> list[Command]:
+        """Of the pairs and of all sweeps: the order of pictures."""
+        return [*self.pairs, *self.swept]
+
+    @property
+    def swept(self) -> list[Command]:
+        """Of all sweeps."""
+        return [command for sweep in self.sweeps for command in sweep.commands]
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How scores are grouped and resampled; see the section `evaluate` of `params.yaml`."""
+
+    feature_space: str
+    large_gap: float
+    large_azimuth_deg: float
+    num_bootstrap: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The figures, and the single values behind those that are plotted."""
+
+    summary: Summary
+    quality: dict[str, Scores]
+    """System => PSNR and SSIM of every pair."""
+    large: np.ndarray
+    """Which pairs lead far (num_pairs,) bool."""
+    control: Outcomes
+    """Of the model's sweeps in the declared feature space."""
+
+
+class Scorer:
+    """Scores the pictures of several systems for one task against the true frames."""
+
+    def __init__(
+        self, read: FrameReader, spaces: FeatureSpaces, frames_table: Path, settings: ScoreSettings, seed: int
+    ):
+        self.read, self.spaces, self.frames_table, self.settings = read, spaces, frames_table, settings
+        self.seed = seed
+
+    def __call__(self, task: Task, pictures: Pictures) -> Scored:
+        """`pictures` of every system follow `task.commands`; `MODEL` and `COPY` are among them."""
+        summary = Summary(self.settings.num_bootstrap, self.seed)
+        count = len(task.pairs)
+        limits = self.settings.large_gap, self.settings.large_azimuth_deg
+        large = np.array([command.is_large(*limits) for command in task.pairs], bool)
+        quality: dict[str, Scores] = {}
+        if task.pairs:
+            truth = [self.read(command.target) for command in task.pairs]
+            quality = score_quality({name: images[:count] for name, images in pictures.items()}, truth)
+            summarise_quality(quality, task.pairs, large, summary)
+        control = self.score_sweeps(task, {name: images[count:] for name, images in pictures.items()}, summary)
+        return Scored(summary, quality, large, control)
+
+    def score_sweeps(self, task: Task, pictures: Pictures, summary: Summary) -> Outcomes:
+        """Control and sequence quality of every system; returns the model's outcomes in the declared space."""
+        commands, sweeps = task.swept, [sweep.commands for sweep in task.sweeps]
+        grids = read_grids(self.frames_table, sorted({command.target.scene for command in commands}))
+        known = {
+            scene: self.spaces((self.read(key) for key in grid.keys), len(grid.keys), f"features, grid of {scene}")
+            for scene, grid in grids.items()
+        }
+        truth = [self.read(command.target) for command in commands]
+        cells = [(command.target.scene, grids[command.target.scene].index(command.target)) for command in commands]
+        clip_truth = np.stack([known[scene]["clip"][cell] for scene, cell in cells])
+        found: dict[tuple[str, str], Outcomes] = {}
+        for prefix, images in pictures.items():
+            features = self.spaces(images, len(images), f"features, {prefix.rstrip('.') or 'model'}")
+            for space in SPACES:
+                truth_features = {scene: of_scene[space] for scene, of_scene in known.items()}
+                found[prefix, space] = outcomes(commands, features[space], grids, truth_features)
+                name = prefix if space == self.settings.feature_space else f"{prefix}{space}."
+                summarise_control(name, sweeps, found[prefix, space], summary)
+            summarise_sequences(prefix, sweeps, images, truth, features["clip"], clip_truth, summary)
+        return found[MODEL, self.settings.feature_space]
+
+
+def score_quality(pictures: Pictures, truth: Sequence[Image.Image]) -> dict[str, Scores]:
+    """PSNR and SSIM of every system, and the model's gain over copying, per pair."""
+    target = to_tensor(truth)
+    systems: dict[str, Scores] = {}
+    for prefix, images in pictures.items():
+        pixels = to_tensor(images)
+        systems[prefix] = {"psnr": psnr(pixels, target), "ssim": ssim(pixels, target)}
+    systems[GAIN] = {name: values - systems[COPY][name] for name, values in systems[MODEL].items()}
+    return systems
