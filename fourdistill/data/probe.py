@@ -42,7 +42,8 @@ def probe_video(path: Path) -> VideoInfo:
             index, aspect = stream.index, stream.sample_aspect_ratio or Fraction(1)
             timestamps, frame = _read_packets(container, stream)
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"not a readable video: {' '.join(str(error).split())}") from error
+        reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
+        raise VideoError(f"not a readable video: {' '.join(reason.split())}") from error
     # Anamorphic video: the width that makes pixels square, even because chroma comes in pairs of columns.
     width, height = frame.width if aspect == 1 else 2 * round(frame.width * aspect / 2), frame.height
     if round(frame.rotation) % 180 == _SIDEWAYS:

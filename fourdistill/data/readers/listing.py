@@ -28,7 +28,7 @@ def list_scene_folders(folder: Path, is_scene: bool) -> list[Path]:
         return [folder]
     scenes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not scenes:
-        raise InputError(f"{folder}: expected a scene or folders of scenes, found neither")
+        raise InputError(f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither")
     return scenes
 
 
