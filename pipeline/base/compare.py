@@ -76,7 +76,7 @@ def main() -> None:
     examples = Examples.load()
     table = {}
     for name, changes in settings["variants"].items():
-        params = {**chosen, **changes, "steps": settings["steps"]}
+        params = {**chosen, **settings["common"], **changes}
         started = time.perf_counter()
         unet = train(params, examples, OUT / name, seed).eval()
         table[name] = {
