@@ -51,7 +51,8 @@ def evaluate(
         spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
         read = FrameReader(grid, frames or grid.parent / "frames", size)
         settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap)
-        metrics = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed))
+        scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed))
+        metrics = scored.summary.metrics
         if out:
             with new_file(out) as partial:
                 partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -63,6 +64,7 @@ def evaluate(
         return
     tables = [format_quality(metrics)] if "num_pairs" in metrics else []
     typer.echo("\n\n".join([*tables, format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES)]))
+    typer.echo("\n" + "\n".join(scored.remarks()))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,16 @@ def main(params: Params) -> None:
     """Evaluate paths.adapter on test pairs and grids: paths.metrics, paths.plots, reports/evaluation/, index.html."""
     paths, pairs = params.paths, params.build_pairs
     seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
-    metrics = evaluate(
+    scored = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
         Inputs(paths.base, paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
         Outputs(paths.metrics, paths.plots, paths.reports / "evaluation", paths.reports / "index.html"),
         EvaluationSettings(**asdict(params.evaluate)),
         seed=params.seed,
     )
-    print(format_quality(metrics), format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES), sep="\n\n")
+    metrics = scored.summary.metrics
+    tables = [format_quality(metrics), format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES)]
+    print(*tables, "\n".join(scored.remarks()), sep="\n\n")
 
 
 if __name__ == "__main__":

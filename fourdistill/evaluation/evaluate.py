@@ -19,7 +19,7 @@ from fourdistill.evaluation.generate import Painter
 from fourdistill.evaluation.grid import build_sweeps
 from fourdistill.evaluation.page import write_page
 from fourdistill.evaluation.report import write_csv, write_pairs, write_sheets, write_sweeps
-from fourdistill.evaluation.scores import Metrics, Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.scores import Scores, commanded_frames, summarise_edits
 from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
 from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -88,8 +88,8 @@ class Outputs:
 
 def evaluate(
     pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settings: EvaluationSettings, seed: int
-) -> Metrics:
-    """Score held-out pairs and sweeps and show them; returns the metrics, named as in `scores`.
+) -> Scored:
+    """Score held-out pairs and sweeps and show them; returns the scores, figures named as in `scores`.
 
     Raises `InputError` where a table or frame is missing, or there is no test pair.
     """
@@ -124,12 +124,13 @@ def evaluate(
     facts = (
         f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
         f"scenes; {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, seed {seed}; control in "
-        f"the space of {settings.feature_space}; intervals are 95 % by bootstrap."
+        f"the space of {settings.feature_space}; intervals are 95 % by bootstrap. "
+        + " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in scored.remarks())
     )
     write_page(outputs.page, metrics, outputs.report, outputs.plots, facts)
     with new_file(outputs.metrics) as partial:
         partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    return metrics
+    return scored
 
 
 def write_report(

@@ -23,8 +23,7 @@ from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.report import write_csv
 from fourdistill.evaluation.retrieval import read_grids
-from fourdistill.evaluation.scores import Metrics
-from fourdistill.evaluation.scoring import Scorer, Task
+from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems import COPY, MODEL, VAE
 from fourdistill.geometry.displacement import spherical_delta
 
@@ -49,8 +48,8 @@ def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], see
     write_csv(folder / COMMANDS, rows)
 
 
-def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Metrics:
-    """The figures of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
+def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Scored:
+    """The scores of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
 
     Raises `InputError` where the folder, a row or a picture is not as this module describes.
     """
@@ -63,7 +62,7 @@ def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Metrics:
         COPY: [score.read(command.source) for command in task.commands],
         VAE: score.spaces.reconstruct([score.read(command.target) for command in task.commands]),
     }
-    return score(task, pictures).summary.metrics
+    return score(task, pictures)
 
 
 def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:

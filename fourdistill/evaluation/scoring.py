@@ -13,6 +13,7 @@ from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.perceptual import BACKBONES, NotComputed, fid, kid, lpips
 from fourdistill.evaluation.retrieval import read_grids
 from fourdistill.evaluation.scores import (
     Scores,
@@ -63,6 +64,14 @@ class Scored:
     """Which pairs lead far (num_pairs,) bool."""
     control: Outcomes
     """Of the model's sweeps in the declared feature space."""
+    not_computed: list[NotComputed]
+    """Metrics whose pretrained network is not to be had here, or that need more pictures."""
+
+    def remarks(self) -> list[str]:
+        """What a reader of the figures must know, a line each."""
+        return [f"{missing.metric} was not computed: {missing.reason}" for missing in self.not_computed] + [
+            f"{name} by {BACKBONES[name]}" for name in BACKBONES if name in self.summary.metrics
+        ]
 
 
 class Scorer:
@@ -81,12 +90,15 @@ class Scorer:
         limits = self.settings.large_gap, self.settings.large_azimuth_deg
         large = np.array([command.is_large(*limits) for command in task.pairs], bool)
         quality: dict[str, Scores] = {}
+        missing: list[NotComputed] = []
         if task.pairs:
             truth = [self.read(command.target) for command in task.pairs]
-            quality = score_quality({name: images[:count] for name, images in pictures.items()}, truth)
+            of_pairs = {name: images[:count] for name, images in pictures.items()}
+            quality = score_quality(of_pairs, truth)
+            missing = score_perception(of_pairs, truth, quality, summary, self.seed)
             summarise_quality(quality, task.pairs, large, summary)
         control = self.score_sweeps(task, {name: images[count:] for name, images in pictures.items()}, summary)
-        return Scored(summary, quality, large, control)
+        return Scored(summary, quality, large, control, missing)
 
     def score_sweeps(self, task: Task, pictures: Pictures, summary: Summary) -> Outcomes:
         """Control and sequence quality of every system; returns the model's outcomes in the declared space."""
@@ -120,3 +132,29 @@ def score_quality(pictures: Pictures, truth: Sequence[Image.Image]) -> dict[str,
         systems[prefix] = {"psnr": psnr(pixels, target), "ssim": ssim(pixels, target)}
     systems[GAIN] = {name: values - systems[COPY][name] for name, values in systems[MODEL].items()}
     return systems
+
+
+def score_perception(
+    pictures: Pictures, truth: Sequence[Image.Image], quality: dict[str, Scores], summary: Summary, seed: int
+) -> list[NotComputed]:
+    """LPIPS of every pair into `quality`, KID and FID of every system into `summary`; what could not be computed."""
+    target = to_tensor(truth)
+    missing: dict[str, NotComputed] = {}
+    for prefix, images in pictures.items():
+        pixels = to_tensor(images)
+        likeness = lpips(pixels, target)
+        if isinstance(likeness, NotComputed):
+            missing["lpips"] = likeness
+        else:
+            quality[prefix] = {**quality[prefix], "lpips": likeness}
+        kernel = kid(pixels, target, subset_size=max(2, len(truth) // 2), seed=seed)
+        if isinstance(kernel, NotComputed):
+            missing["kid"] = kernel
+        else:
+            summary.metrics[f"{prefix}kid"], summary.metrics[f"{prefix}kid.std"] = kernel
+        frechet = fid(pixels, target)
+        if isinstance(frechet, NotComputed):
+            missing["fid"] = frechet
+        else:
+            summary.metrics[f"{prefix}fid"] = frechet
+    return list(missing.values())

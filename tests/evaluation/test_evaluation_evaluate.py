@@ -145,7 +145,9 @@ def test_what_was_generated_scores_the_same_from_its_folder(run, tmp_path, pipe,
     metrics = run()
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, SETTINGS.scoring(), seed=0)
-    again = score_folder(tmp_path / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score)
+    again = score_folder(
+        tmp_path / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score
+    ).summary.metrics
     assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
     assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
 
@@ -159,6 +161,7 @@ def test_the_page_holds_everything_and_fetches_nothing(run, tmp_path):
     assert page.count("data:image/gif;base64,") == 3 and page.count("data:image/png;base64,") == 6
     assert page.count("<circle") == 6 + 6  # time and joint commands, view and joint commands
     assert "http" not in page and "<script" not in page
+    assert "Fid was not computed: 9 images; needs more than" in page
 
 
 def test_sequences_are_scored_beside_the_truth(run):
