@@ -166,7 +166,7 @@ def score_editability(
     edits = choose_edits(pairs, settings.num_edits, rng)
     if encode is None or not edits:
         return []
-    default = paint.pipe.adapter.config.lambda_
+    default = paint.pipe.adapter.config.settings.lambda_
     lambdas = [default, *(value for value in settings.edit_lambdas if value != default)]
     scales = [1.0, *(value for value in settings.edit_image_scales if value != 1)]
     return score_edits(paint, spaces, encode, edits, lambdas, scales)

@@ -14,7 +14,7 @@ from fourdistill.data.features import encode_frames
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
 from fourdistill.evaluation.editability import CaptionEncoder, choose_edits, score_edits
-from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
+from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate, score_editability
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.frames import FrameReader
@@ -199,6 +199,11 @@ def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
     scores = score_edits(paint, make_spaces(pipe), encode, edits, lambdas=[0.2, 5.0], image_scales=[1.0, 0.5])
     assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (5.0, 1.0), (0.2, 0.5)]
     assert all(s.clip_t.shape == s.clip_i.shape == (3,) and abs(s.clip_i).max() <= 1.001 for s in scores)
+
+    # A stage's settings: the adapter's own lambda comes first, and no setting twice.
+    settings = replace(SETTINGS, edit_lambdas=(0.2, 1.0), edit_image_scales=(1.0, 0.5))
+    scores = score_editability(commands, paint, make_spaces(pipe), str(tmp_path), settings, np.random.default_rng(0))
+    assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (1.0, 1.0), (0.2, 0.5)]
 
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):
