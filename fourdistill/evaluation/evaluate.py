@@ -200,7 +200,7 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
 
 
 def edit_points(edits: Sequence[EditScores]) -> list[dict[str, float]]:
-    """Fidelity against editability: one row a setting; the default first, nothing but a heading where none was made."""
+    """Fidelity against editability: one row a setting, the default first."""
     names = ("lambda", "image_scale", "clip_t", "clip_i")
-    rows = [(e.lambda_, e.image_scale, round(e.clip_t.mean(), 4), round(e.clip_i.mean(), 4)) for e in edits]
-    return [dict(zip(names, map(float, row), strict=True)) for row in rows]
+    rows = [(e.lambda_, e.image_scale, e.clip_t.mean(), e.clip_i.mean()) for e in edits]
+    return [{name: round(float(value), 4) for name, value in zip(names, row, strict=True)} for row in rows]
