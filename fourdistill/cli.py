@@ -12,7 +12,7 @@ from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.scoring import Scorer, ScoreSettings
-from fourdistill.evaluation.tables import CONTROL, SEQUENCES, format_quality, format_systems
+from fourdistill.evaluation.tables import format_figures
 from fourdistill.models.base import load_base
 from fourdistill.models.precision import default_device
 
@@ -34,6 +34,9 @@ def evaluate(
     large_gap: Annotated[float, typer.Option(help="Share of the scene from which a pair is large in time.")] = 0.25,
     large_azimuth_deg: Annotated[float, typer.Option(help="Azimuth from which a pair is large in view.")] = 60.0,
     num_bootstrap: Annotated[int, typer.Option(min=1, help="Resamplings behind each interval.")] = 1000,
+    structure_from_motion: Annotated[
+        bool, typer.Option("--structure-from-motion", help="Pose the orbits with COLMAP: for scenes with texture.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamplings.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -50,7 +53,7 @@ def evaluate(
         size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
         spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
         read = FrameReader(grid, frames or grid.parent / "frames", size)
-        settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap)
+        settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
         scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed))
         metrics = scored.summary.metrics
         if out:
@@ -62,9 +65,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
         return
-    tables = [format_quality(metrics)] if "num_pairs" in metrics else []
-    typer.echo("\n\n".join([*tables, format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES)]))
-    typer.echo("\n" + "\n".join(scored.remarks()))
+    typer.echo("\n\n".join([format_figures(metrics), *scored.remarks()]))
 
 
 if __name__ == "__main__":

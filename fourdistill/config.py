@@ -235,6 +235,7 @@ class Evaluate:
     num_edits: PositiveInt  # pairs carried out with another scene's caption, at ...
     edit_lambdas: tuple[NonNegativeFloat, ...]  # ... these lambdas beside the adapter's own, and ...
     edit_image_scales: tuple[NonNegativeFloat, ...]  # ... these image scales beside 1
+    structure_from_motion: bool  # pose the orbits with COLMAP: for scenes with texture; extra `colmap`
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
-from fourdistill.evaluation.tables import CONTROL, SEQUENCES, format_quality, format_systems
+from fourdistill.evaluation.tables import format_figures
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
@@ -21,9 +21,7 @@ def main(params: Params) -> None:
         EvaluationSettings(**asdict(params.evaluate)),
         seed=params.seed,
     )
-    metrics = scored.summary.metrics
-    tables = [format_quality(metrics), format_systems(metrics, CONTROL), format_systems(metrics, SEQUENCES)]
-    print(*tables, "\n".join(scored.remarks()), sep="\n\n")
+    print(format_figures(scored.summary.metrics), "\n".join(scored.remarks()), sep="\n\n")
 
 
 if __name__ == "__main__":

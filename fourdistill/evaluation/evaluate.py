@@ -52,10 +52,14 @@ class EvaluationSettings:
     """... these lambdas beside the adapter's own, and ..."""
     edit_image_scales: Sequence[float]
     """... these image scales beside 1."""
+    structure_from_motion: bool
+    """Whether the orbits are posed by COLMAP, for scenes with texture."""
 
     def scoring(self) -> ScoreSettings:
         """The part that concerns the scores alone."""
-        return ScoreSettings(self.feature_space, self.large_gap, self.large_azimuth_deg, self.num_bootstrap)
+        return ScoreSettings(
+            self.feature_space, self.large_gap, self.large_azimuth_deg, self.num_bootstrap, self.structure_from_motion
+        )
 
 
 @dataclass(frozen=True)

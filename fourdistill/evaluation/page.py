@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from fourdistill.data.files import new_file
-from fourdistill.evaluation.tables import CONTROL, LABELS, QUALITY, SEQUENCES, Columns
+from fourdistill.evaluation.tables import LABELS, SECTIONS, Columns
 
 WIDTH, HEIGHT = 270, 240  # of a plot, as in the template
 NOTES = {
@@ -17,6 +17,7 @@ NOTES = {
     "place it was found. Errors: less is better; rank correlation and top-1: more.",
     "Image quality": "Against the true frame, over held-out pairs; large displacements are those that copying fails.",
     "Sequences": "Time and camera sweeps as sequences. Similarity is to be compared with that of the truth.",
+    "Poses": "Orbits as structure from motion sees them, relative to the first registered picture, scale normalised.",
 }
 
 
@@ -37,14 +38,14 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    titles = {"Control": CONTROL, "Image quality": QUALITY, "Sequences": SEQUENCES}
+    tables = [table(metrics, title, columns) for title, columns in SECTIONS.items()]
     points = read_points(plots / "control.csv")
     in_time = [point for point in points if point["kind"] != "view"]
     in_view = [point for point in points if point["kind"] != "time"]
     page = environment.get_template("page.html.j2").render(
         title="4Distillation: evaluation",
         facts=facts,
-        tables=[table(metrics, title, columns) for title, columns in titles.items()],
+        tables=[each for each in tables if each["rows"]],
         plots=[
             scatter(in_time, "commanded_frames", "obtained_frames", "Time, frames", diagonal=True),
             scatter(in_view, "commanded_azimuth_deg", "obtained_azimuth_deg", "Azimuth, degrees", diagonal=True),

@@ -13,6 +13,7 @@ from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.orbit_poses import OrbitScorer, summarise_orbits
 from fourdistill.evaluation.perceptual import BACKBONES, NotComputed, fid, kid, lpips
 from fourdistill.evaluation.retrieval import read_grids
 from fourdistill.evaluation.scores import (
@@ -22,7 +23,7 @@ from fourdistill.evaluation.scores import (
     summarise_quality,
     summarise_sequences,
 )
-from fourdistill.evaluation.systems import COPY, GAIN, MODEL, Pictures
+from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, Pictures
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class ScoreSettings:
     large_gap: float
     large_azimuth_deg: float
     num_bootstrap: int
+    structure_from_motion: bool = False
+    """Pose the model's orbits, and the truth's through the VAE; needs scenes with texture, and takes a while."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,10 @@ class Scorer:
                 name = prefix if space == self.settings.feature_space else f"{prefix}{space}."
                 summarise_control(name, sweeps, found[prefix, space], summary)
             summarise_sequences(prefix, sweeps, images, truth, features["clip"], clip_truth, summary)
+        if self.settings.structure_from_motion:
+            pose = OrbitScorer(self.frames_table, self.read.size, self.seed)
+            for prefix in (MODEL, VAE):
+                summarise_orbits(prefix, sweeps, pictures[prefix], pose, summary)
         return found[MODEL, self.settings.feature_space]
 
 

@@ -5,8 +5,9 @@
   flow is not occluded. It is small where the sequence moves as the truth does and does not flicker.
 - Similarity: mean cosine of the CLIP features of consecutive pictures. A sequence that stands still has 1: read it
   beside the truth's, which `ceiling.vae` comes close to.
-- Sequence distance: squared maximum mean discrepancy with KID's kernel (Binkowski et al. 2018) between generated and
-  true sequences, each described by the CLIP features of its pictures *in their order*. It is unbiased for any number
+- Sequence distance: squared maximum mean discrepancy with KID's cubic kernel (Binkowski et al. 2018) between generated
+  and true sequences, each described by the CLIP features of its pictures *in their order*; the kernel's inner product
+  is the mean cosine of pictures at the same place. It is unbiased for any number
   of sequences, where a Frechet distance would need more of them than there are dimensions, and it can be negative.
 """
 
@@ -69,7 +70,8 @@ class SequenceDistance:
     def __init__(self, generated: np.ndarray, truth: np.ndarray):
         """Features of M sequences of N pictures, in order, (M, N, P); at least two sequences."""
         x, y = (torch.from_numpy(features.reshape(len(features), -1)).double() for features in (generated, truth))
-        kernels = (poly_kernel(a, b, 3, None, 1.0).numpy() for a, b in ((x, x), (y, y), (x, y)))
+        gamma = 1 / generated.shape[1]  # features are of length 1: the product of two sequences is their mean cosine
+        kernels = (poly_kernel(a, b, 3, gamma, 1.0).numpy() for a, b in ((x, x), (y, y), (x, y)))
         self._within_x, self._within_y, self._between = kernels
         self._count = len(generated)
 

@@ -41,6 +41,27 @@ SEQUENCES: Columns = {
     "similarity ": ("sequence.view.similarity", 3),
     "distance ": ("sequence.view.distance", 3),
 }
+POSES: Columns = {
+    "rotation°": ("pose.rotation_error_deg", 2),
+    "direction°": ("pose.direction_error_deg", 2),
+    "translation": ("pose.translation_error", 3),
+    "failed": ("pose.failure_rate", 2),
+}
+
+
+SECTIONS: Mapping[str, Columns] = {
+    "Control": CONTROL,
+    "Image quality": QUALITY,
+    "Sequences": SEQUENCES,
+    "Poses": POSES,
+}
+
+
+def format_figures(metrics: Mapping[str, float]) -> str:
+    """All tables for a terminal, without those that have no figures."""
+    quality = format_quality(metrics) if "num_pairs" in metrics else ""
+    others = [format_systems(metrics, SECTIONS[name]) for name in SECTIONS if name != "Image quality"]
+    return "\n\n".join(text for text in [quality, *others] if text)
 
 
 def format_quality(metrics: Mapping[str, float]) -> str:
@@ -57,12 +78,13 @@ def format_quality(metrics: Mapping[str, float]) -> str:
 
 
 def format_systems(metrics: Mapping[str, float], columns: Columns) -> str:
-    """A row a system, a column a metric."""
+    """A row a system, a column a metric; empty where no system has any."""
     rows = [
         [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
         for prefix, label in LABELS.items()
     ]
-    return format_rows(["", *columns], [row for row in rows if set(row[1:]) != {"-"}])
+    rows = [row for row in rows if set(row[1:]) != {"-"}]
+    return format_rows(["", *columns], rows) if rows else ""
 
 
 def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

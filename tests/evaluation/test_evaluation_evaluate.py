@@ -45,6 +45,7 @@ SETTINGS = EvaluationSettings(
     num_edits=2,
     edit_lambdas=(0.0, 1.0),
     edit_image_scales=(0.5,),
+    structure_from_motion=False,
 )
 
 

@@ -1,0 +1,95 @@
+"""Camera poses from pictures of a static, textured scene, by COLMAP (Schoenberger & Frahm 2016), extra `colmap`.
+
+One camera takes all pictures: a pinhole without distortion, whose intrinsics are held fixed where they are known and
+estimated where they are not. Every pair of pictures is matched. Of several partial reconstructions the one with the
+most pictures counts, the rest of the pictures are unregistered. Where the scene has too little texture nothing is
+registered; that is a result, not an error.
+"""
+
+import tempfile
+import zlib  # noqa: F401  # before pycolmap: 4.1 to 4.2 corrupt the heap when zlib is loaded after them
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from fourdistill.errors import InputError
+
+MIN_PICTURES = 3  # in a reconstruction; two do not tell a scale that a third could be compared with
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Where N pictures were taken from."""
+
+    c2w: np.ndarray
+    """Camera-to-world (N, 4, 4), OpenCV axes, of any scale and origin; NaN where a picture was not registered."""
+    K: np.ndarray
+    """Intrinsics (3, 3) in pixels; NaN where nothing was registered."""
+    reprojection_error: float
+    """Mean over all points, pixels; NaN where nothing was registered."""
+
+    @property
+    def registered(self) -> np.ndarray:
+        """Which pictures have a pose (N,) bool."""
+        return np.isfinite(self.c2w).all(axis=(1, 2))
+
+
+def reconstruct(images: Sequence[Image.Image], K: ArrayLike | None = None, *, seed: int = 0) -> Reconstruction:
+    """Pose N pictures of one size by structure from motion; `K` (3, 3) in pixels is taken as given and kept.
+
+    Raises `InputError` where pycolmap is not installed, `ValueError` where sizes differ.
+    """
+    if len({image.size for image in images}) > 1:
+        raise ValueError("images: expected one size")
+    found = _run(images, None if K is None else np.asarray(K, np.float64), seed) if len(images) > 1 else None
+    c2w = np.full((len(images), 4, 4), np.nan)
+    if found is None:
+        return Reconstruction(c2w, np.full((3, 3), np.nan), float("nan"))
+    for image in found.images.values():
+        if image.has_pose:
+            w2c = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
+            c2w[int(Path(image.name).stem)] = np.linalg.inv(w2c)
+    camera = next(iter(found.cameras.values()))
+    return Reconstruction(c2w, camera.calibration_matrix(), float(found.compute_mean_reprojection_error()))
+
+
+def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any | None:
+    """The largest `pycolmap.Reconstruction`, or none."""
+    pycolmap = _import()
+    pycolmap.set_random_seed(seed)
+    reader = pycolmap.ImageReaderOptions(camera_model="SIMPLE_PINHOLE")
+    if K is not None:
+        reader.camera_model = "PINHOLE"
+        reader.camera_params = ",".join(str(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+    options = pycolmap.IncrementalPipelineOptions(
+        min_model_size=MIN_PICTURES, ba_refine_focal_length=K is None, random_seed=seed, extract_colors=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        database, pictures, sparse = (Path(folder, name) for name in ("database.db", "pictures", "sparse"))
+        pictures.mkdir()
+        sparse.mkdir()
+        for number, image in enumerate(images):
+            image.convert("RGB").save(pictures / f"{number:05d}.png")
+        pycolmap.extract_features(
+            database, pictures, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
+            extraction_options=pycolmap.FeatureExtractionOptions(use_gpu=False), device=pycolmap.Device.cpu,
+        )  # fmt: skip
+        pycolmap.match_exhaustive(
+            database, matching_options=pycolmap.FeatureMatchingOptions(use_gpu=False), device=pycolmap.Device.cpu
+        )
+        models = pycolmap.incremental_mapping(database, pictures, sparse, options=options)
+    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def _import() -> Any:
+    try:
+        import pycolmap  # pyright: ignore[reportMissingImports]  # the extra `colmap`
+    except ModuleNotFoundError as error:
+        raise InputError("structure from motion: expected pycolmap: pip install 'fourdistill[colmap]'") from error
+    pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # what it could not register is in the result
+    return pycolmap
