@@ -36,7 +36,7 @@ class Reconstruction:
     @property
     def registered(self) -> np.ndarray:
         """Which pictures have a pose (N,) bool."""
-        return np.isfinite(self.c2w).all(axis=(1, 2))
+        return np.asarray(np.isfinite(self.c2w).all(axis=(1, 2)))
 
 
 def reconstruct(images: Sequence[Image.Image], K: ArrayLike | None = None, *, seed: int = 0) -> Reconstruction:
@@ -82,8 +82,8 @@ def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any 
         pycolmap.match_exhaustive(
             database, matching_options=pycolmap.FeatureMatchingOptions(use_gpu=False), device=pycolmap.Device.cpu
         )
-        models = pycolmap.incremental_mapping(database, pictures, sparse, options=options)
-    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+        models: dict[int, Any] = pycolmap.incremental_mapping(database, pictures, sparse, options=options)
+    return max(models.values(), key=lambda model: model.num_reg_images()) if models else None
 
 
 def _import() -> Any:

@@ -48,7 +48,7 @@ class PoseErrors:
 
 def pose_errors(c2w: np.ndarray, truth: np.ndarray) -> PoseErrors:
     """Steps 3 to 5 of the protocol: c2w (N, 4, 4), NaN where not registered, against true poses (N, 4, 4)."""
-    registered = np.isfinite(c2w).all(axis=(1, 2))
+    registered = np.asarray(np.isfinite(c2w).all(axis=(1, 2)))
     if registered.sum() < MIN_PICTURES:
         registered = np.zeros(len(c2w), bool)
     errors = PoseErrors(registered, *(np.full(len(c2w), np.nan) for _ in range(3)))
