@@ -186,6 +186,9 @@ class Train:
     preset: str
     ip_adapter: str | None
     bypass_norm: Literal["unit", "base"]
+    clip_base: bool
+    rescale_base: bool
+    key_value_split: bool
     view_encoding: Literal["spherical", "matrix"]
     prior: bool
     displacement_tokens: Count
@@ -206,6 +209,7 @@ class Train:
     max_grad_norm: PositiveFloat
     timestep_bias: NonNegativeFloat
     dropout: Dropout
+    nested_dropout: Fraction
     log_every: PositiveInt
     validate_every: PositiveInt
     sample_every: PositiveInt

@@ -17,10 +17,12 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from fourdistill.errors import InputError
 from fourdistill.inference.displacement import broadcast, view_displacement
+from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.control import ControlTokens
 from fourdistill.models.mapper import encode_view
 from fourdistill.models.text import PromptEncoder
 
@@ -87,7 +89,13 @@ class FourDistillPipeline(DiffusionPipeline):
         image_embeds: torch.Tensor | None = None,
         lambda_: float | None = None,
         guidance_scale: float = 1.0,
+        text_guidance: float = 1.0,
+        image_guidance: float = 1.0,
+        time_guidance: float = 1.0,
+        view_guidance: float = 1.0,
+        guidance_rescale: float = 0.0,
         image_scale: float = 1.0,
+        truncation: int | None = None,
         num_inference_steps: int = 30,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -103,8 +111,11 @@ class FourDistillPipeline(DiffusionPipeline):
             relative_pose: 3x4 or 4x4 `source_from_target` instead of the three above.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
             lambda_: of equation (1); None takes the adapter's.
-            guidance_scale: above 1, away from the prediction without any condition.
+            guidance_scale: away from the prediction without any condition; 1 is none.
+            text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
+            guidance_rescale: in [0, 1], against oversaturation under strong guidance.
             image_scale: s of the decoupled attention.
+            truncation: keep this many of the mappers' hidden units, for adapters trained with nested dropout.
             generator: one for the batch, or one per image, which makes an image independent of its batch.
             output_type: pil, np, pt or latent.
         """
@@ -129,23 +140,23 @@ class FourDistillPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps  # (S,)
         latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
-        if shown:
-            conditions = self.adapter.displace(conditions, generator)
+        noise = self.adapter.prior_noise(conditions, generator) if shown else None
 
-        # 4. Prepare the conditioning of all steps: v* of every timestep and layer in one pass.
-        guided = guidance_scale > 1
-        conditioning = self.prepare_conditioning(prompt_embeds, conditions, timesteps, lambda_, image_scale, guided)
+        # 4. Prepare the conditioning of all steps and branches: v* of every timestep and layer in one pass.
+        guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
+        branches = guidance.branches()
+        control = self.prepare_control(conditions, timesteps, lambda_, truncation)
+        prompt_embeds, conditions = self.prepare_branches(prompt_embeds, conditions, noise, branches)
+        conditioning = self.prepare_conditioning(prompt_embeds, conditions, control, branches, image_scale)
 
-        # 5. Denoise, both branches of guidance in one call.
+        # 5. Denoise, all branches of guidance in one call.
         extra = self.prepare_extra_step_kwargs(generator)
         with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
-            for t, conditioning_t in zip(timesteps, conditioning, strict=True):
-                model_input = torch.cat([latents, latents]) if guided else latents
-                model_input = self.scheduler.scale_model_input(model_input, t)
+            for t, conditioning_t in zip(timesteps, conditioning.steps(len(timesteps)), strict=True):
+                model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
                 noise_pred = self.unet(model_input, t, encoder_hidden_states=conditioning_t).sample
-                if guided:
-                    unconditional, conditional = noise_pred.chunk(2)
-                    noise_pred = unconditional + guidance_scale * (conditional - unconditional)
+                predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
+                noise_pred = guidance.combine(predictions, guidance_rescale)
                 latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
                 progress_bar.update()
 
@@ -184,38 +195,46 @@ class FourDistillPipeline(DiffusionPipeline):
             has_view=torch.tensor([view is not None for view in views], device=image_embeds.device),
         )
 
+    def prepare_control(
+        self, conditions: Conditions, timesteps: torch.Tensor, lambda_: float | None, truncation: int | None
+    ) -> ControlTokens | None:
+        """v* of all timesteps and layers at once, (S * B, num_layers, n, D), the samples of a timestep together."""
+        num_steps, batch_size = len(timesteps), len(conditions.has_time)
+        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0])  # not needed for v*
+        repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
+        repeated_timesteps = timesteps.repeat_interleave(batch_size)  # (S * B,)
+        keep = None if truncation is None else torch.full_like(repeated_timesteps, truncation)
+        return self.adapter.control_tokens(self.text_encoder, repeated, repeated_timesteps, lambda_, keep)
+
+    def prepare_branches(
+        self,
+        prompt_embeds: torch.Tensor,
+        conditions: Conditions,
+        noise: torch.Tensor | None,
+        branches: Sequence[str],
+    ) -> tuple[torch.Tensor, Conditions]:
+        """Prompts and conditions of all branches of guidance, one branch after the other, images displaced."""
+        empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand_as(prompt_embeds)
+        null_image = encode_null_image(self.image_encoder)
+        prompts, parts = [], []
+        for branch in branches:
+            prompts.append(empty if branch in ("all", "text") else prompt_embeds)
+            part = without(conditions, branch, null_image)
+            parts.append(part if branch in ("all", "image") else self.adapter.displace(part, noise))
+        return torch.cat(prompts), Conditions.cat(parts)
+
     def prepare_conditioning(
         self,
         prompt_embeds: torch.Tensor,
         conditions: Conditions,
-        timesteps: torch.Tensor,
-        lambda_: float | None,
+        control: ControlTokens | None,
+        branches: Sequence[str],
         image_scale: float,
-        guided: bool,
-    ) -> list[Conditioning]:
-        """One `Conditioning` per timestep; with guidance the unconditional half of the batch comes first."""
-        num_steps, batch_size = len(timesteps), len(prompt_embeds)
-        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0])  # not needed for v*
-        repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
-        control, mask = self.adapter.control_tokens(
-            self.text_encoder, repeated, timesteps.repeat_interleave(batch_size), lambda_
-        )  # (S * B, num_layers, n, D), (S * B, n)
-        if control is not None:
-            control = control.unflatten(0, (num_steps, batch_size))  # (S, B, num_layers, n, D)
-            mask = None if mask is None else mask[:batch_size]
-        if guided:
-            empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand(batch_size, -1, -1)
-            prompt_embeds = torch.cat([empty, prompt_embeds])
-            conditions = Conditions.cat([conditions.dropped(encode_null_image(self.image_encoder)), conditions])
-            if control is not None:
-                seen = torch.ones_like(control[0, :, 0, :, 0], dtype=torch.bool) if mask is None else mask  # (B, n)
-                mask = torch.cat([torch.zeros_like(seen), seen])
-                control = torch.cat([torch.zeros_like(control), control], dim=1)
+    ) -> BranchedConditioning:
+        """What the U-Net is conditioned on: the part that no timestep changes, and v* for all of them."""
         keys, values = self.adapter.image_prompt.keys_values(self.adapter.image_tokens(conditions))
-        return [
-            Conditioning(prompt_embeds, None if control is None else control[i], mask, keys, values, image_scale)
-            for i in range(num_steps)
-        ]
+        fixed = Conditioning(prompt_embeds, image_keys=keys, image_values=values, image_scale=image_scale)
+        return BranchedConditioning(fixed, control, branches)
 
     def prepare_latents(
         self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None

@@ -24,6 +24,7 @@ from fourdistill.models.adapter_config import (
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import BaseModel
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.control import ControlTokens, gather_tokens
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import DisplacementTokens, ImagePrompt
 from fourdistill.models.mapper import VIEW_ENCODINGS, TimeMapper, ViewMapper
@@ -50,6 +51,7 @@ class Adapter(nn.Module):
             "hidden_width": settings.hidden_width,
             "width": facts.text_width,
             "token_std": facts.token_std,
+            "rescale_base": settings.rescale_base,
             "generator": generator,
         }
         self.time_mapper = TimeMapper(settings.sigma_time, **shared)
@@ -134,37 +136,39 @@ class Adapter(nn.Module):
         return {name: [p for module in group for p in module.parameters()] for name, group in modules.items()}
 
     def control_tokens(
-        self, text_encoder: nn.Module, conditions: Conditions, timesteps: torch.Tensor, lambda_: float | None = None
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """v* of all layers in one pass of the text encoder: (B, num_layers, n, D), and which are present, (B, n).
+        self,
+        text_encoder: nn.Module,
+        conditions: Conditions,
+        timesteps: torch.Tensor,
+        lambda_: float | None = None,
+        keep: torch.Tensor | None = None,
+    ) -> ControlTokens | None:
+        """v* of all layers in one pass of the text encoder; None when no sample has a displacement.
 
-        A displacement that no sample has takes no token; (None, None) when there is none at all. Only displacements
-        that are present go through the mappers and the text encoder.
+        A displacement that no sample has takes no token. Only displacements that are present go through the mappers
+        and the text encoder. `keep` (B,): see `Mapper`.
         """
-        settings, batch_size = self.config.settings, len(timesteps)
-        rows, bases, bypasses = [], [], []  # which samples; v_base and v_bypass of those, (R, num_layers, D)
-        for mapper, displacement, has in (
-            (self.time_mapper, conditions.delta_time[:, None], conditions.has_time),
-            (self.view_mapper, conditions.view, conditions.has_view),
+        settings = self.config.settings
+        rows: dict[str, torch.Tensor] = {}  # kind => which samples have it, (R,)
+        bases, bypasses = [], []  # of those, (R, num_layers, D) each
+        for kind, mapper, displacement, has in (
+            ("time", self.time_mapper, conditions.delta_time[:, None], conditions.has_time),
+            ("view", self.view_mapper, conditions.view, conditions.has_view),
         ):
-            present = has.nonzero()[:, 0]  # (R,)
+            present = has.nonzero()[:, 0]
             if len(present):
-                v_base, v_bypass = mapper(displacement[present], timesteps[present])
-                rows.append(present)
+                kept = None if keep is None else keep[present]
+                v_base, v_bypass = mapper(displacement[present], timesteps[present], kept)
+                rows[kind] = present
                 bases.append(v_base)
                 bypasses.append(v_bypass)
         if not rows:
-            return None, None
-        clip_base = encode_single_tokens(text_encoder, torch.cat(bases))
+            return None
+        base = torch.cat(bases)  # (sum of R, num_layers, D)
+        base = encode_single_tokens(text_encoder, base) if settings.clip_base else base
         lambda_ = settings.lambda_ if lambda_ is None else lambda_
-        v_star = combine(clip_base, torch.cat(bypasses), lambda_, settings.bypass_norm)  # (sum of R, num_layers, D)
-        parts = v_star.split([len(present) for present in rows])
-        empty = v_star.new_zeros(batch_size, *v_star.shape[1:])  # (B, num_layers, D)
-        tokens = [empty.index_copy(0, present, part) for present, part in zip(rows, parts, strict=True)]
-        mask = torch.zeros(batch_size, len(rows), dtype=torch.bool, device=v_star.device)  # (B, n)
-        for column, present in enumerate(rows):
-            mask[present, column] = True
-        return torch.stack(tokens, dim=2), None if mask.all() else mask
+        v_star = combine(base, torch.cat(bypasses), lambda_, settings.bypass_norm)  # (sum of R, num_layers, D)
+        return gather_tokens(v_star, base if settings.key_value_split else None, rows, len(timesteps))
 
     def image_tokens(self, conditions: Conditions) -> torch.Tensor:
         """The image prompt's tokens `ip_hidden_states` (B, T, cross_attention_dim); they depend on no timestep."""
@@ -176,20 +180,26 @@ class Adapter(nn.Module):
             conditions.has_view,
         )
 
-    @torch.no_grad()
-    def displace(
+    def prior_noise(
         self, conditions: Conditions, generator: torch.Generator | list[torch.Generator] | None = None
-    ) -> Conditions:
-        """Conditions whose image embeddings are what the prior expects to see after the displacement.
-
-        Images without any displacement stay as they are, and so do all without a prior. `generator`: one for the
-        batch, or one per sample, as in diffusers.
-        """
+    ) -> torch.Tensor | None:
+        """What the prior starts from, (B, K), by one generator or one per sample; None without a prior."""
         if self.prior is None:
-            return conditions
+            return None
         embeds = conditions.image_embeds  # (B, S, D)
         shape = (len(embeds), self.prior.config.num_components)
-        noise = randn_tensor(shape, generator=generator, device=embeds.device, dtype=embeds.dtype)  # (B, K)
+        return randn_tensor(shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
+
+    @torch.no_grad()
+    def displace(self, conditions: Conditions, noise: torch.Tensor | None) -> Conditions:
+        """Conditions whose image embeddings are what the prior expects to see after the displacement.
+
+        `noise` (B, K) from `prior_noise`. Images without any displacement stay as they are, and so do all without a
+        prior.
+        """
+        if self.prior is None or noise is None:
+            return conditions
+        embeds = conditions.image_embeds  # (B, S, D)
         moved = conditions.has_time | conditions.has_view  # (B,)
         codes = replace(conditions, image_embeds=self.prior.codec.encode(embeds))
         displaced = self.prior.codec.decode(self.prior.sample_codes(codes, noise))  # (B, S, D)
@@ -202,11 +212,15 @@ class Adapter(nn.Module):
         conditions: Conditions,
         timesteps: torch.Tensor,
         lambda_: float | None = None,
+        keep: torch.Tensor | None = None,
     ) -> Conditioning:
         """prompt_embeds (B, L, D), conditions of B samples, timesteps (B,) => what the U-Net is conditioned on."""
-        control, mask = self.control_tokens(text_encoder, conditions, timesteps, lambda_)
+        control = self.control_tokens(text_encoder, conditions, timesteps, lambda_, keep)
         keys, values = self.image_prompt.keys_values(self.image_tokens(conditions))
-        return Conditioning(prompt_embeds, control, mask, keys, values)
+        if control is None:
+            return Conditioning(prompt_embeds, image_keys=keys, image_values=values)
+        mask = None if control.mask.all() else control.mask
+        return Conditioning(prompt_embeds, control.values, mask, control.keys, keys, values)
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""

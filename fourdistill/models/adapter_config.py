@@ -24,6 +24,9 @@ class AdapterSettings:
 
     lambda_: float = 0.2  # of equation (1)
     bypass_norm: str = "unit"  # unit | base
+    clip_base: bool = True  # whether v_base goes through the text encoder, as equation (1) says
+    rescale_base: bool = False  # give v_base the norm of the text encoder's token embeddings
+    key_value_split: bool = False  # v* for the values of cross-attention, its first term alone for the keys
     view_encoding: str = "spherical"  # spherical | matrix
     displacement_tokens: int = 0  # tokens per displacement fed to the image projector; 0: none
     num_frequencies: int = 64

@@ -20,6 +20,7 @@ class Conditioning:
     text: (B, L, D) prompt tokens, the same for all layers.
     control: (B, num_layers, n, D) displacement tokens v*, or None.
     control_mask: (B, n) bool, False where a condition is absent; None when all are present.
+    control_keys: `control` for the keys, where they differ from the values; None: it is both.
     image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
     image_scale: s of the decoupled attention, a number or (B,).
     """
@@ -27,15 +28,19 @@ class Conditioning:
     text: torch.Tensor
     control: torch.Tensor | None = None
     control_mask: torch.Tensor | None = None
+    control_keys: torch.Tensor | None = None
     image_keys: tuple[torch.Tensor, ...] = ()
     image_values: tuple[torch.Tensor, ...] = ()
     image_scale: float | torch.Tensor = 1.0
 
-    def tokens(self, layer: int) -> torch.Tensor:
-        """The text context of one layer: [prompt ; v*_time ; v*_view], (B, L + n, D)."""
+    def contexts(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The text contexts of one layer for keys and values: [prompt ; v*_time ; v*_view], (B, L + n, D) each."""
         if self.control is None:
-            return self.text
-        return torch.cat([self.text, self.control[:, layer]], dim=1)
+            return self.text, self.text
+        values = torch.cat([self.text, self.control[:, layer]], dim=1)
+        if self.control_keys is None:
+            return values, values
+        return torch.cat([self.text, self.control_keys[:, layer]], dim=1), values
 
     def mask(self) -> torch.Tensor | None:
         """(B, 1, 1, L + n) bool for scaled_dot_product_attention, True where a token is seen."""
@@ -63,10 +68,10 @@ class LayerAttnProcessor:
             encoder_hidden_states = Conditioning(text=encoder_hidden_states)
         conditioning, residual = encoder_hidden_states, hidden_states
 
-        context = conditioning.tokens(self.layer)  # (B, L + n, D)
+        key_context, value_context = conditioning.contexts(self.layer)  # (B, L + n, D) each
         query = split_heads(attn, attn.to_q(hidden_states))  # (B, heads, N, d)
-        key = split_heads(attn, attn.to_k(context))  # (B, heads, L + n, d)
-        value = split_heads(attn, attn.to_v(context))  # (B, heads, L + n, d)
+        key = split_heads(attn, attn.to_k(key_context))  # (B, heads, L + n, d)
+        value = split_heads(attn, attn.to_v(value_context))  # (B, heads, L + n, d)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=conditioning.mask())  # (B, heads, N, d)
 
         if conditioning.image_keys:

@@ -25,6 +25,18 @@ def draw_drops(batch_size: int, rates: DropoutRates, generator: torch.Generator)
     return Drops(*((draws[i] < getattr(rates, field.name)) | everything for i, field in enumerate(fields(Drops))))
 
 
+def draw_keep(batch_size: int, hidden_width: int, rate: float, generator: torch.Generator) -> torch.Tensor | None:
+    """Nested dropout: how many of a mapper's hidden units each sample keeps, (B,); None where the rate is 0.
+
+    With probability `rate` a number from 1 on, evenly drawn, else all of them.
+    """
+    if not rate:
+        return None
+    keep = torch.randint(1, hidden_width + 1, (batch_size,), generator=generator)
+    chosen = torch.rand(batch_size, generator=generator) < rate
+    return torch.where(chosen, keep, hidden_width)
+
+
 def drop_displacements(conditions: Conditions, drops: Drops) -> Conditions:
     """The conditions with the dropped displacements masked, like absent ones."""
     device = conditions.has_time.device

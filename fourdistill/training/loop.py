@@ -20,7 +20,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_null_image
 from fourdistill.training.batches import make_conditions, move
 from fourdistill.training.checkpoint import Checkpoints, shards_hash, weights_hash
-from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
+from fourdistill.training.drops import draw_drops, draw_keep, drop_captions, drop_displacements, drop_images
 from fourdistill.training.gaps import measure_gaps
 from fourdistill.training.loss import sample_timesteps
 from fourdistill.training.settings import TrainingSettings
@@ -144,14 +144,18 @@ class Run:
         generator = torch.Generator().manual_seed(seed)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
         conditions = make_conditions(batch, self.adapter.config.settings.view_encoding)
-        conditions = self.adapter.displace(drop_displacements(conditions, drops), generator)
+        conditions = drop_displacements(conditions, drops)
+        conditions = self.adapter.displace(conditions, self.adapter.prior_noise(conditions, generator))
         conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         timesteps = sample_timesteps(
             len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
         ).to(device)
+        width = self.adapter.config.settings.hidden_width
+        keep = draw_keep(len(noise), width, settings.nested_dropout, generator)
+        keep = None if keep is None else keep.to(device)
         with self.accelerator.autocast():
-            return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions).mean()
+            return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions, keep).mean()
 
     def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
         """Log the mean training loss and the speed every `log_every` steps."""

@@ -34,6 +34,7 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     timestep_bias: float = 0.0  # 0: uniform; b: density of t/T proportional to (t/T)^b, favours high noise
     dropout: DropoutRates = DropoutRates()
+    nested_dropout: float = 0.0  # how often a sample keeps only the first of the mappers' hidden units
     log_every: int = 10  # steps
     validate_every: int = 250
     sample_every: int = 500

@@ -40,13 +40,17 @@ class Denoiser:
         timesteps: torch.Tensor,
         conditions: Conditions,
         captions: list[str],
+        keep: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,)."""
+        """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
+
+        `keep` (B,): of the mappers' nested dropout.
+        """
         # Noise the target frame's latents.
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
         # Condition on the prompt, v* per layer, and frame j's image tokens.
         prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
-        conditioning = self.adapter(self.base.text_encoder, prompt_embeds, conditions, timesteps)
+        conditioning = self.adapter(self.base.text_encoder, prompt_embeds, conditions, timesteps, keep=keep)
         # Predict, and compare with what the base was trained to predict.
         noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
         return ddpm_loss(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))

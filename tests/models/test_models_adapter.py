@@ -119,13 +119,13 @@ def test_absent_displacement_leaves_the_image_tokens_alone(adapter):
 
 def test_control_tokens_are_masked_where_absent(base, adapter):
     timesteps = torch.tensor([10, 990])
-    tokens, mask = adapter.control_tokens(base.text_encoder, make_conditions([True, False], [True, True]), timesteps)
-    assert tokens.shape == (2, 7, 2, 32)
-    assert mask.tolist() == [[True, True], [False, True]]
-    tokens, mask = adapter.control_tokens(base.text_encoder, make_conditions([True, True], [False, False]), timesteps)
-    assert tokens.shape == (2, 7, 1, 32) and mask is None
-    nothing = adapter.control_tokens(base.text_encoder, make_conditions([False] * 2, [False] * 2), timesteps)
-    assert nothing == (None, None)
+    control = adapter.control_tokens(base.text_encoder, make_conditions([True, False], [True, True]), timesteps)
+    assert control.values.shape == (2, 7, 2, 32) and control.keys is None
+    assert control.mask.tolist() == [[True, True], [False, True]]
+    assert control.kinds == ("time", "view")
+    control = adapter.control_tokens(base.text_encoder, make_conditions([True, True], [False, False]), timesteps)
+    assert control.values.shape == (2, 7, 1, 32) and control.mask.all() and control.kinds == ("time",)
+    assert adapter.control_tokens(base.text_encoder, make_conditions([False] * 2, [False] * 2), timesteps) is None
 
 
 def test_control_tokens_follow_equation_1(base, adapter):
@@ -133,7 +133,7 @@ def test_control_tokens_follow_equation_1(base, adapter):
     v_base, v_bypass = adapter.time_mapper(conditions.delta_time[:, None], timesteps)
     clip_base = encode_single_tokens(base.text_encoder, v_base)
     for lambda_ in (0.0, 0.2, 5.0):
-        tokens, _ = adapter.control_tokens(base.text_encoder, conditions, timesteps, lambda_)
+        tokens = adapter.control_tokens(base.text_encoder, conditions, timesteps, lambda_).values
         expected = clip_base + lambda_ * v_bypass / v_bypass.norm(dim=-1, keepdim=True)
         assert torch.allclose(tokens[:, :, 0], expected, atol=1e-5)
 
