@@ -80,6 +80,12 @@ def test_every_condition_changes_the_image(pipe):
         {"time": 0.2, "image_scale": 0.0},
         {"time": 0.2, "lambda_": 5.0},
         {"time": 0.2, "guidance_scale": 3.0},
+        {"time": 0.2, "guidance_scale": 3.0, "guidance_rescale": 0.7},
+        {"time": 0.2, "time_guidance": 3.0},
+        {"time": 0.2, "azimuth": 45, "view_guidance": 3.0},
+        {"time": 0.2, "image_guidance": 2.0},
+        {"prompt": "a man in a red top", "text_guidance": 2.0},
+        {"time": 0.2, "truncation": 8},
     ]
     results = [latents(pipe, **{"image": picture(), "generator": seeds(1), **change}) for change in changes]
     for i, first in enumerate(results):
@@ -123,6 +129,14 @@ def test_guidance_goes_away_from_the_prediction_without_conditions(pipe):
     unconditional = latents(pipe, generator=seeds(1), num_inference_steps=1)
     guided = latents(pipe, generator=seeds(1), guidance_scale=2.5, **kwargs)
     assert torch.allclose(guided, unconditional + 2.5 * (conditional - unconditional), atol=1e-4)
+
+
+def test_guidance_without_time_goes_away_from_the_picture_that_was_not_moved_in_time(pipe):
+    kwargs = {"num_inference_steps": 1, "image": picture(), "azimuth": 20, "prompt": "a man"}
+    full = latents(pipe, generator=seeds(1), time=0.3, **kwargs)
+    still = latents(pipe, generator=seeds(1), **kwargs)
+    guided = latents(pipe, generator=seeds(1), time=0.3, time_guidance=2.5, **kwargs)
+    assert torch.allclose(guided, still + 2.5 * (full - still), atol=1e-4)
 
 
 def test_v_star_of_all_timesteps_is_one_pass_of_the_text_encoder(pipe):

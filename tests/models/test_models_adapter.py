@@ -138,6 +138,23 @@ def test_control_tokens_follow_equation_1(base, adapter):
         assert torch.allclose(tokens[:, :, 0], expected, atol=1e-5)
 
 
+def test_keys_may_be_without_the_bypass_and_the_base_without_the_text_encoder(base):
+    conditions, timesteps = make_conditions([True], [False]), torch.tensor([400])
+    for clip_base in (True, False):
+        settings = AdapterSettings(key_value_split=True, clip_base=clip_base)
+        adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
+        v_base, _ = adapter.time_mapper(conditions.delta_time[:, None], timesteps)
+        expected = encode_single_tokens(base.text_encoder, v_base) if clip_base else v_base
+        control = adapter.control_tokens(base.text_encoder, conditions, timesteps)
+        assert torch.allclose(control.keys[:, :, 0], expected, atol=1e-6)
+        assert torch.allclose((control.values - control.keys).norm(dim=-1), torch.full((1, 7, 1), 0.2), atol=1e-4)
+        text = PromptEncoder(base.tokenizer, base.text_encoder)(["a man"])
+        split = adapter(base.text_encoder, text, conditions, timesteps)
+        keys, values = split.contexts(3)
+        assert torch.equal(keys[:, -1], control.keys[:, 3, 0]) and torch.equal(values[:, -1], control.values[:, 3, 0])
+        assert torch.equal(keys[:, :-1], values[:, :-1])
+
+
 def test_every_trained_parameter_is_in_one_group_and_gets_a_gradient(base, adapter):
     perturb(adapter)
     groups = adapter.parameter_groups()

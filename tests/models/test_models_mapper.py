@@ -75,3 +75,22 @@ def test_equation_1_by_hand():
     clip_base, v_bypass = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, -2.0]])
     assert torch.allclose(combine(clip_base, v_bypass, 0.2, "unit"), torch.tensor([[3.0, 3.8]]))
     assert torch.allclose(combine(clip_base, v_bypass, 0.2, "base"), torch.tensor([[3.0, 3.0]]))  # 4 - 0.2 * 5
+
+
+def test_nested_dropout_keeps_the_first_hidden_units_alone():
+    mapper = TimeMapper(6.0, **SHARED)
+    delta_time, timesteps = torch.tensor([[0.1], [0.1], [0.1]]), torch.tensor([100, 100, 100])
+    everything, _ = mapper(delta_time, timesteps)
+    some, _ = mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))
+    assert torch.allclose(some[0], everything[0])
+    assert not torch.allclose(some[1], everything[1])
+    assert torch.allclose(some[2], mapper.mlp[-1].bias[:24] * 0.02)  # nothing is left but the bias
+    with torch.no_grad():
+        mapper.mlp[-1].weight[:, 5:] = 7.0
+    assert torch.allclose(mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))[0][1], some[1])
+
+
+def test_a_rescaled_base_has_the_norm_of_a_token():
+    mapper = TimeMapper(6.0, **SHARED, rescale_base=True)
+    v_base, _ = mapper(torch.tensor([[0.1], [-0.9]]), torch.tensor([100, 900]))
+    assert torch.allclose(v_base.norm(dim=-1), torch.full((2, 7), 0.02 * 24**0.5))
