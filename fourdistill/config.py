@@ -192,17 +192,19 @@ class Train:
     view_encoding: Literal["spherical", "matrix"]
     prior: bool
     displacement_tokens: Count
+    lora_rank: Count
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat
     sigma_view: NonNegativeFloat
     sigma_timesteps: NonNegativeFloat
     sigma_layer: NonNegativeFloat
-    trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens"]], Field(min_length=1)]
+    trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens", "lora"]], Field(min_length=1)]
     batch_size: PositiveInt
     max_steps: PositiveInt
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
+    lora_learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
     warmup_steps: Count
     weight_decay: NonNegativeFloat

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models import UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
@@ -27,18 +28,22 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.control import ControlTokens, gather_tokens
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import DisplacementTokens, ImagePrompt
+from fourdistill.models.lora import inject_lora
 from fourdistill.models.mapper import VIEW_ENCODINGS, TimeMapper, ViewMapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.text import combine, encode_single_tokens
 
 WEIGHTS_NAME = "adapter.safetensors"
-TRAINABLE = ("mappers", "image_prompt", "displacement_tokens")  # the groups of parameters
+TRAINABLE = ("mappers", "image_prompt", "displacement_tokens", "lora")  # the groups of parameters
 
 
 class Adapter(nn.Module):
     """Mappers, image prompt and maybe a prior: conditions and timesteps => `Conditioning` for the frozen U-Net."""
 
-    def __init__(self, config: AdapterConfig, generator: torch.Generator | None = None):
+    def __init__(
+        self, config: AdapterConfig, unet: UNet2DConditionModel | None = None, generator: torch.Generator | None = None
+    ):
+        """`unet` is needed where the settings ask for LoRA, whose updates are put into it."""
         super().__init__()
         self.config = config
         facts, settings = config.base_facts, config.settings
@@ -64,6 +69,10 @@ class Adapter(nn.Module):
         )
         self.initialize_weights(generator)
         self.prior = None if config.prior is None else DisplacementPrior(config.prior, generator).requires_grad_(False)
+        self.lora = nn.ModuleDict()
+        if settings.lora_rank:
+            assert unet is not None
+            self.lora = inject_lora(unet, settings.lora_rank, generator)
 
     def _displacement_tokens(self, generator: torch.Generator | None) -> list[DisplacementTokens | None]:
         """The modules of time and view, or two None where the settings ask for no displacement tokens."""
@@ -109,7 +118,7 @@ class Adapter(nn.Module):
             raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to start the image prompt from")
         projector = base.ip_adapter.projector
         sizes, form = projector_sizes(projector), None if prior is None else prior.config
-        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), sizes, settings, form), generator)
+        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), sizes, settings, form), base.unet, generator)
         if adapter.prior is not None and prior is not None:
             adapter.prior.load_state_dict(prior.state_dict())
         prompt = adapter.image_prompt
@@ -132,7 +141,8 @@ class Adapter(nn.Module):
         """The trained parameters by group, see `TRAINABLE`."""
         tokens = [m for m in (self.image_prompt.time_tokens, self.image_prompt.view_tokens) if m is not None]
         prompt = [self.image_prompt.projector, self.image_prompt.to_k_ip, self.image_prompt.to_v_ip]
-        modules = dict(zip(TRAINABLE, ([self.time_mapper, self.view_mapper], prompt, tokens), strict=True))
+        groups = ([self.time_mapper, self.view_mapper], prompt, tokens, [self.lora])
+        modules = dict(zip(TRAINABLE, groups, strict=True))
         return {name: [p for module in group for p in module.parameters()] for name, group in modules.items()}
 
     def control_tokens(
@@ -232,6 +242,6 @@ class Adapter(nn.Module):
         folder = Path(folder)
         config = read_config(folder / CONFIG_NAME)
         check_base(folder / CONFIG_NAME, config, base)
-        adapter = cls(config)
+        adapter = cls(config, base.unet)
         load_weights(adapter, folder / WEIGHTS_NAME)
         return adapter.eval().requires_grad_(False)

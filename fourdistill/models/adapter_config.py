@@ -29,6 +29,7 @@ class AdapterSettings:
     key_value_split: bool = False  # v* for the values of cross-attention, its first term alone for the keys
     view_encoding: str = "spherical"  # spherical | matrix
     displacement_tokens: int = 0  # tokens per displacement fed to the image projector; 0: none
+    lora_rank: int = 0  # of updates of the U-Net's attention; 0: none
     num_frequencies: int = 64
     hidden_width: int = 128
     sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart

@@ -200,12 +200,15 @@ class Run:
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW on the groups that are trained; the others are frozen."""
+    rates = {"mappers": settings.learning_rate, "lora": settings.lora_learning_rate}
     groups = []
     for name, parameters in adapter.parameter_groups().items():
         for parameter in parameters:
             parameter.requires_grad_(name in settings.trainable)
+        if name == "lora" in settings.trainable and not parameters:
+            raise InputError("train: trainable: lora: expected a lora_rank above 0")
         if name in settings.trainable and parameters:
-            lr = settings.learning_rate if name == "mappers" else settings.image_prompt_learning_rate
+            lr = rates.get(name, settings.image_prompt_learning_rate)
             groups.append({"params": parameters, "lr": lr})
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 

@@ -28,6 +28,7 @@ class TrainingSettings:
     trainable: tuple[str, ...] = ("mappers",)  # groups of parameters, see `Adapter.parameter_groups`
     learning_rate: float = 1e-3  # of the mappers
     image_prompt_learning_rate: float = 3e-4  # of the image prompt and its displacement tokens
+    lora_learning_rate: float = 3e-4
     lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
     warmup_steps: int = 50
     weight_decay: float = 0.01

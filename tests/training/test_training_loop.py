@@ -165,7 +165,7 @@ def gap_decides(pair, embeds):
 @pytest.mark.parametrize(
     ("form", "trainable", "gap"),
     [
-        (AdapterSettings(displacement_tokens=4), TRAINABLE, 0.5),
+        (AdapterSettings(displacement_tokens=4, lora_rank=2), TRAINABLE, 0.5),
         (AdapterSettings(lambda_=1.0, bypass_norm="base"), ("mappers",), 0.04),  # a random U-Net hears little of v*
     ],
 )
@@ -184,10 +184,17 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path, form,
 
 def test_each_group_has_its_learning_rate(base):
     settings = dataclasses.replace(
-        SETTINGS, trainable=TRAINABLE, learning_rate=1e-3, image_prompt_learning_rate=2e-4
+        SETTINGS, trainable=TRAINABLE, learning_rate=1e-3, image_prompt_learning_rate=2e-4, lora_learning_rate=5e-4
     )  # fmt: skip
-    adapter = Adapter.from_base(base, AdapterSettings(displacement_tokens=2), torch.Generator().manual_seed(0))
-    assert [group["lr"] for group in make_optimizer(adapter, settings).param_groups] == [1e-3, 2e-4, 2e-4]
+    form = AdapterSettings(displacement_tokens=2, lora_rank=2)
+    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(0))
+    assert [group["lr"] for group in make_optimizer(adapter, settings).param_groups] == [1e-3, 2e-4, 2e-4, 5e-4]
+
+
+def test_training_lora_needs_a_rank(base):
+    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="lora: expected a lora_rank above 0"):
+        make_optimizer(adapter, dataclasses.replace(SETTINGS, trainable=("lora",)))
 
 
 def test_a_prior_moves_the_image_and_is_not_trained_here(noise_shards, base, tmp_path):

@@ -1,0 +1,46 @@
+"""Low-rank updates of the U-Net's attention (LoRA: Hu et al., arXiv 2106.09685), put in by peft.
+
+The U-Net's own weights stay frozen. The updates live inside the U-Net, where they act; the adapter holds the same
+modules, so that they are trained, saved and distributed with the rest of it.
+"""
+
+from typing import Any
+
+import torch
+from diffusers.models import UNet2DConditionModel
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
+NAME = "fourdistill"
+
+
+def inject_lora(unet: UNet2DConditionModel, rank: int, generator: torch.Generator | None = None) -> nn.ModuleDict:
+    """Put updates of this rank into every attention layer of a U-Net, which computes as before; returns them by layer.
+
+    Each is `down` (rank, in) drawn from `generator` and `up` (out, rank), zero; the update is up @ down. Earlier
+    updates of this kind are replaced.
+    """
+    unet.requires_grad_(False)
+    remove_lora(unet)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights=True)
+    inject_adapter_in_model(config, unet, adapter_name=NAME)
+    updates = {}
+    for name, module in unet.named_modules():
+        if isinstance(module, LoraLayer):
+            down, up = module.lora_A[NAME], module.lora_B[NAME]
+            nn.init.kaiming_uniform_(down.weight, a=5**0.5, generator=generator)
+            nn.init.zeros_(up.weight)
+            updates[name.replace(".", "-")] = nn.ModuleDict({"down": down, "up": up})  # names of modules have no dots
+    return nn.ModuleDict(updates)
+
+
+def remove_lora(unet: UNet2DConditionModel) -> None:
+    """Give a U-Net its plain layers back, where `inject_lora` had changed them."""
+    for name, module in list(unet.named_modules()):
+        if isinstance(module, LoraLayer):
+            parent: Any = unet.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+    if hasattr(unet, "peft_config"):
+        del unet.peft_config
