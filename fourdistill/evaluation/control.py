@@ -35,6 +35,10 @@ class Outcomes:
     obtained_azimuth: np.ndarray
     """Azimuth of the nearest cell minus the source's, degrees."""
 
+    def __getitem__(self, rows: np.ndarray) -> "Outcomes":
+        """The outcomes of some of the commands."""
+        return Outcomes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
 
 def outcomes(
     commands: Sequence[Command],

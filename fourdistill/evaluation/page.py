@@ -15,6 +15,8 @@ WIDTH, HEIGHT = 270, 240  # of a plot, as in the template
 NOTES = {
     "Control": "Each picture of a sweep is looked up among all true frames of its scene: how far from the commanded "
     "place it was found. Errors: less is better; rank correlation and top-1: more.",
+    "Control, known scenes": "Held-out cameras and instants of scenes that training saw otherwise.",
+    "Control, new scenes": "Scenes of which training saw nothing.",
     "Image quality": "Against the true frame, over held-out pairs; large displacements are those that copying fails.",
     "Sequences": "Time and camera sweeps as sequences. Similarity is to be compared with that of the truth.",
     "Poses": "Orbits as structure from motion sees them, relative to the first registered picture, scale normalised.",

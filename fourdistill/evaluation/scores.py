@@ -3,7 +3,8 @@
 A name is `[<system>.][<group>.]<metric>[.<size>][.ci_low|.ci_high]`: `psnr`, `time.psnr`, `new_scene.psnr`,
 `psnr.large`, `baseline.copy.psnr.large`, `ceiling.vae.psnr.ci_low`. `gain.copy.` is the model minus the copy
 baseline, pair by pair. Control metrics are named `[<system>.][<space>.]<metric>`: `time.mae_frames` is the model's in
-the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy's by CLIP features.
+the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy's by CLIP features. In the
+declared space a group may stand between, `known_scene.time.mae_frames`: over scenes that training saw, or new ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,15 @@ def summarise_quality(
         for metric, values in scores.items():
             for pattern, members in groups.items():
                 summary.add(prefix + pattern.format(metric), values[members])
+
+
+def summarise_groups(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:
+    """`summarise_control` over all sweeps, over those of scenes that training saw, and over those of new scenes."""
+    summarise_control(prefix, sweeps, result, summary)
+    new_scene = np.array([command.new_scene for sweep in sweeps for command in sweep], bool)
+    for name, rows in {"new_scene.": new_scene, "known_scene.": ~new_scene}.items():
+        members = [sweep for sweep in sweeps if sweep[0].new_scene == (name == "new_scene.")]
+        summarise_control(prefix + name, members, result[rows], summary)
 
 
 def summarise_control(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:

@@ -20,6 +20,7 @@ from fourdistill.evaluation.scores import (
     Scores,
     Summary,
     summarise_control,
+    summarise_groups,
     summarise_quality,
     summarise_sequences,
 )
@@ -120,8 +121,10 @@ class Scorer:
             for space in SPACES:
                 truth_features = {scene: of_scene[space] for scene, of_scene in known.items()}
                 found[prefix, space] = outcomes(commands, features[space], grids, truth_features)
-                name = prefix if space == self.settings.feature_space else f"{prefix}{space}."
-                summarise_control(name, sweeps, found[prefix, space], summary)
+                if space == self.settings.feature_space:
+                    summarise_groups(prefix, sweeps, found[prefix, space], summary)
+                else:
+                    summarise_control(f"{prefix}{space}.", sweeps, found[prefix, space], summary)
             summarise_sequences(prefix, sweeps, images, truth, features["clip"], clip_truth, summary)
         if self.settings.structure_from_motion:
             pose = OrbitScorer(self.frames_table, self.read.size, self.seed)

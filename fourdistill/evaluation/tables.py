@@ -49,8 +49,15 @@ POSES: Columns = {
 }
 
 
+def in_group(columns: Columns, group: str) -> Columns:
+    """The same figures of a group of scenes."""
+    return {heading: (f"{group}.{name}", digits) for heading, (name, digits) in columns.items()}
+
+
 SECTIONS: Mapping[str, Columns] = {
     "Control": CONTROL,
+    "Control, known scenes": in_group(CONTROL, "known_scene"),
+    "Control, new scenes": in_group(CONTROL, "new_scene"),
     "Image quality": QUALITY,
     "Sequences": SEQUENCES,
     "Poses": POSES,
@@ -60,8 +67,8 @@ SECTIONS: Mapping[str, Columns] = {
 def format_figures(metrics: Mapping[str, float]) -> str:
     """All tables for a terminal, without those that have no figures."""
     quality = format_quality(metrics) if "num_pairs" in metrics else ""
-    others = [format_systems(metrics, SECTIONS[name]) for name in SECTIONS if name != "Image quality"]
-    return "\n\n".join(text for text in [quality, *others] if text)
+    others = {name: format_systems(metrics, columns) for name, columns in SECTIONS.items() if columns is not QUALITY}
+    return "\n\n".join([quality, *(f"{name}\n{text}" for name, text in others.items() if text)]).strip()
 
 
 def format_quality(metrics: Mapping[str, float]) -> str:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.control import Outcomes
 from fourdistill.evaluation.image_metrics import MAX_PSNR, psnr, ssim, to_tensor
-from fourdistill.evaluation.scores import Summary, bootstrap_interval, summarise_quality
+from fourdistill.evaluation.scores import Summary, bootstrap_interval, summarise_groups, summarise_quality
 from fourdistill.evaluation.systems import COPY, MODEL
 from fourdistill.evaluation.tables import format_quality
 
@@ -97,3 +98,22 @@ def test_interval_is_seeded_and_covers_the_mean_about_as_often_as_it_says():
     intervals = [bootstrap_interval(rng.normal(size=40), 300, rng) for _ in range(300)]
     covered = np.mean([low <= 0 <= high for low, high in intervals])
     assert 0.88 <= covered <= 0.98
+
+
+def test_control_is_also_told_for_known_and_new_scenes_apart():
+    def sweep(new_scene):
+        return [
+            Command("time", KEY, FrameKey("walk", "cam00", i), 0.0, None, None, None, None, new_scene) for i in (1, 2)
+        ]
+
+    frames = np.array([1.0, -1.0, 5.0, 7.0])
+    blank = np.full(4, np.nan)
+    result = Outcomes(frames, frames / 10, blank, blank, np.zeros(4, bool), -np.arange(4.0), blank)
+    summary = Summary(20, seed=0)
+    summarise_groups("", [sweep(False), sweep(True)], result, summary)
+    names = ("time.mae_frames", "known_scene.time.mae_frames", "new_scene.time.mae_frames")
+    assert [summary.metrics[name] for name in names] == [3.5, 1, 6]
+    assert [summary.metrics[name.replace("mae_frames", "spearman")] for name in names] == [1, 1, 1]
+    summary = Summary(20, seed=0)
+    summarise_groups("", [sweep(True)], result[np.array([2, 3])], summary)
+    assert "known_scene.time.mae_frames" not in summary.metrics
