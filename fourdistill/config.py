@@ -131,6 +131,7 @@ class EncodeFrames:
 
     batch_size: PositiveInt
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+    mirror: bool  # encode the frames' mirror images too
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -138,6 +139,7 @@ class WriteShards:
     """Pairs, frames and features to tars."""
 
     shard_size_mb: PositiveFloat
+    max_pairs: PositiveInt | None  # of each split
     features: bool
 
 
@@ -154,17 +156,16 @@ class Dropout:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainPrior:
-    """Shards to a displacement prior: its form, its sampling, then its training."""
+    """Pairs and features to a displacement prior: its form, then its training."""
 
     num_components: PositiveInt  # of the codes of image embeddings
     width: PositiveInt
     depth: PositiveInt
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    num_frequencies: PositiveInt
+    num_rotations: PositiveInt
     sigma_time: NonNegativeFloat
     sigma_view: NonNegativeFloat
-    num_inference_steps: PositiveInt
-    num_pairs: PositiveInt
+    max_azimuth_frequency: Count
+    mirror: bool
     codec_embeds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
     max_steps: PositiveInt
@@ -177,6 +178,7 @@ class TrainPrior:
     validate_every: PositiveInt
     checkpoint_every: PositiveInt
     num_val_pairs: Count
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,4 +1,4 @@
-"""Stage `train_prior`: learn from the pairs what an image shows after a displacement, as image embeddings."""
+"""Stage `train_prior`: learn from all pairs what an image shows after a displacement, as image embeddings."""
 
 from dataclasses import asdict
 
@@ -9,12 +9,13 @@ from fourdistill.training.prior import PriorSettings, train_prior
 
 
 def main(params: Params) -> None:
-    """Train the displacement prior on the shards; a killed run goes on when started again."""
+    """Train the displacement prior on pairs and features; a killed run goes on when started again."""
     paths, values = params.paths, asdict(params.train_prior)
     form = pick(PriorConfig, values) | {"view_encoding": params.train.view_encoding}
     del form["num_components"]  # the data may allow fewer
     train_prior(
-        paths.shards,
+        paths.pairs_table,
+        paths.features,
         PriorSettings(seed=params.seed, **pick(PriorSettings, values)),
         form,
         prior_folder=paths.prior,

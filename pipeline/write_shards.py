@@ -14,6 +14,7 @@ def main(params: Params) -> None:
         paths.features if section.features else None,
         paths.shards,
         shard_size_mb=section.shard_size_mb,
+        max_pairs=section.max_pairs,
     )
 
 

@@ -11,7 +11,7 @@ ARROWS = {
     "geometry": set(),
     "models": set(),
     "data": {"geometry"},
-    "training": {"models", "data.loader"},
+    "training": {"models", "data.loader", "data.frame_pairs"},
     "inference": {"models", "geometry"},
     "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
     "config": set(),

@@ -1,7 +1,8 @@
 """Features of frames, computed once: one safetensors file per camera, written whole, read row by row.
 
 A file `<features>/<scene>/<camera>.safetensors` holds `frame_index` int32 (N,), `latents` fp16 (N, C, h, w), the VAE's
-posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states.
+posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states;
+if asked for also `mirrored_embeds`, those of the frames' mirror images.
 """
 
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
 
 Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
-"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D)}."""
+"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe "mirrored_embeds": (B, T, D)}."""
 
 LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
 _MAX_OPEN = 128  # files
@@ -42,7 +43,7 @@ def encode_frames(frames_table: Path, frames_dir: Path, out_dir: Path, encode: E
                 paths = rows["path"][start : start + batch_size].to_pylist()
                 batches.append(encode([open_image(frames_dir / path) for path in paths]))
                 bar.update(len(paths))
-            features = {name: np.concatenate([batch[name] for batch in batches]) for name in (LATENTS, IMAGE_EMBEDS)}
+            features = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
             path = partial / scene / f"{camera}.safetensors"
             _write_features(path, features, rows["frame_index"].to_numpy().astype(np.int32))
 
@@ -90,6 +91,10 @@ class FeatureReader:
         if frame_index not in rows:
             raise InputError(f"{self._path(scene, camera)}: {FRAME_INDEX}: expected frame {frame_index}, found none")
         row = rows[frame_index]
+        if name not in tensors.keys():  # noqa: SIM118  # safetensors' handle is no dictionary
+            raise InputError(
+                f"{self._path(scene, camera)}: {name}: expected this tensor, found none; see encode_frames"
+            )
         return tensors.get_slice(name)[row : row + 1][0]
 
     def _path(self, scene: str, camera: str) -> Path:

@@ -28,7 +28,6 @@ from fourdistill.data.tables import SPLITS
 from fourdistill.errors import InputError
 
 _FEATURES = ("target_latents.npy", "source_embeds.npy")
-_TARGET_EMBEDS = "target_embeds.npy"
 _IMAGES = ("source.jpg", "target.jpg")
 
 
@@ -54,8 +53,6 @@ class Batch:
     """Empty where there is none."""
     pair_id: torch.Tensor
     """(B,) int64."""
-    target_embeds: torch.Tensor | None = None
-    """(B, T, D) float32, image embeddings of frame i, only when asked for."""
     source_images: torch.Tensor | None = None
     """(B, 3, H, W) uint8, only when asked for."""
     target_images: torch.Tensor | None = None
@@ -71,7 +68,6 @@ def make_loader(
     shuffle: bool,
     epochs: int | None = None,
     num_workers: int = 0,
-    target_embeds: bool = False,
     images: bool = False,
     shuffle_buffer: int = 2000,
 ) -> Iterable[Batch]:
@@ -81,8 +77,7 @@ def make_loader(
     `InputError` where the shards are missing, have no such split, or were written without features.
     """
     urls = _list_tars(Path(shards), split)
-    features = (*_FEATURES, _TARGET_EMBEDS) if target_embeds else _FEATURES
-    dataset = _Batches(urls, batch_size, seed, shuffle, epochs, features, images, shuffle_buffer)
+    dataset = _Batches(urls, batch_size, seed, shuffle, epochs, images, shuffle_buffer)
     return DataLoader(dataset, batch_size=None, num_workers=num_workers) if num_workers else dataset
 
 
@@ -132,12 +127,11 @@ class _Batches(IterableDataset[Batch]):
         seed: int,
         shuffle: bool,
         epochs: int | None,
-        features: tuple[str, ...],
         images: bool,
         shuffle_buffer: int,
     ) -> None:
         self._urls, self._batch_size, self._seed, self._shuffle = urls, batch_size, seed, shuffle
-        self._epochs, self._features, self._images, self._buffer = epochs, features, images, shuffle_buffer
+        self._epochs, self._images, self._buffer = epochs, images, shuffle_buffer
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
@@ -146,7 +140,7 @@ class _Batches(IterableDataset[Batch]):
             return  # more workers than tars
         epochs = itertools.count() if self._epochs is None else range(self._epochs)
         samples = itertools.chain.from_iterable(self._epoch(epoch, *share) for epoch in epochs)
-        decoded = (_decode(sample, self._features, self._images) for sample in samples)
+        decoded = (_decode(sample, self._images) for sample in samples)
         while rows := list(itertools.islice(decoded, self._batch_size)):
             yield _collate(rows)
 
@@ -157,7 +151,7 @@ class _Batches(IterableDataset[Batch]):
             order = np.random.default_rng([self._seed, epoch]).permutation(len(urls))
             urls = [urls[index] for index in order]
         urls = urls[worker::num_workers]
-        suffixes = (".json", *self._features, *(_IMAGES if self._images else ()))
+        suffixes = (".json", *_FEATURES, *(_IMAGES if self._images else ()))
         stages = [SimpleShardList(urls), tarfile_to_samples(select_files=lambda name: name.endswith(suffixes))]
         if self._shuffle:
             rng = random.Random(f"{self._seed} {epoch} {worker}")
@@ -173,11 +167,11 @@ class _Batches(IterableDataset[Batch]):
             raise InputError(f"{urls[0]}: expected samples, found none")
 
 
-def _decode(sample: dict[str, Any], features: tuple[str, ...], images: bool) -> dict[str, Any]:
+def _decode(sample: dict[str, Any], images: bool) -> dict[str, Any]:
     """The pair row, with its features as arrays."""
     try:
         row = json.loads(sample["json"])
-        for name in features:
+        for name in _FEATURES:
             row[name] = np.load(io.BytesIO(sample[name]), allow_pickle=False)
         if images:
             for name in _IMAGES:
@@ -212,7 +206,6 @@ def _collate(rows: list[dict[str, Any]]) -> Batch:
         has_view=torch.tensor([kind != "time" for kind in kinds]),
         caption=[row["caption"] or "" for row in rows],
         pair_id=torch.tensor([row["pair_id"] for row in rows]),
-        target_embeds=features(_TARGET_EMBEDS) if _TARGET_EMBEDS in rows[0] else None,  # (B, T, D)
         source_images=pictures("source.jpg"),
         target_images=pictures("target.jpg"),
     )

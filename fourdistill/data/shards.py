@@ -24,34 +24,51 @@ _READ_ROWS = 4096
 
 
 def write_shards(
-    pairs_table: Path, frames_dir: Path, features_dir: Path | None, out_dir: Path, *, shard_size_mb: float
+    pairs_table: Path,
+    frames_dir: Path,
+    features_dir: Path | None,
+    out_dir: Path,
+    *,
+    shard_size_mb: float,
+    max_pairs: int | None = None,
 ) -> None:
     """Write `out_dir/{train,val,test}-000000.tar ...` and `index.json`; without `features_dir`, no features in them.
 
+    Of a split with more than `max_pairs`, so many are taken at even distances.
     A tar is closed once it reaches `shard_size_mb`. The bytes depend on the content alone: samples in order of
     `pair_id`, members sorted, no times, owners or modes of the machine. The folder is replaced whole.
     """
     table = read_table(pairs_table, PAIRS, ["split"])
-    totals = {split: table["split"].to_pylist().count(split) for split in SPLITS}
+    splits = np.array(table["split"].to_pylist(), dtype=str)
+    rows = {split: _spread(np.flatnonzero(splits == split), max_pairs) for split in SPLITS}
     features = None if features_dir is None else FeatureReader(features_dir)
     tars = []
     with new_folder(out_dir, suffixes={".tar", ".json"}) as partial:
-        with tqdm(total=table.num_rows, desc="write_shards", unit="pair") as bar:
+        with tqdm(total=sum(map(len, rows.values())), desc="write_shards", unit="pair") as bar:
             for split in SPLITS:
-                samples = _samples(pairs_table, split, frames_dir, features, bar)
-                tars += _write_split(partial, split, samples, totals[split], shard_size_mb * MEGABYTE)
+                samples = _samples(pairs_table, rows[split], frames_dir, features, bar)
+                tars += _write_split(partial, split, samples, len(rows[split]), shard_size_mb * MEGABYTE)
         _write_index(partial / INDEX, tars, features is not None)
 
 
+def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
+    """At most `max_pairs` of the rows, at even distances."""
+    if max_pairs is None or len(rows) <= max_pairs:
+        return rows
+    return rows[np.arange(max_pairs) * len(rows) // max_pairs]
+
+
 def _samples(
-    pairs_table: Path, split: str, frames_dir: Path, features: FeatureReader | None, bar: "tqdm[Any]"
+    pairs_table: Path, rows: np.ndarray, frames_dir: Path, features: FeatureReader | None, bar: "tqdm[Any]"
 ) -> Iterator[dict[str, Any]]:
-    """The samples of one split, as WebDataset names their members, in order of the table."""
+    """The samples in some rows of the table, ascending, as WebDataset names their members."""
+    first = 0
     for batch in pq.ParquetFile(pairs_table).iter_batches(_READ_ROWS):
-        for pair in batch.to_pylist():
-            if pair["split"] == split:
-                yield _sample(pair, frames_dir, features)
-                bar.update()
+        here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
+        for pair in batch.take(here).to_pylist():
+            yield _sample(pair, frames_dir, features)
+            bar.update()
+        first += batch.num_rows
 
 
 def _sample(pair: dict[str, Any], frames_dir: Path, features: FeatureReader | None) -> dict[str, Any]:
@@ -65,7 +82,6 @@ def _sample(pair: dict[str, Any], frames_dir: Path, features: FeatureReader | No
     }
     if features is not None:
         sample["source_embeds.npy"] = _to_npy(features.read(scene, *source, IMAGE_EMBEDS))
-        sample["target_embeds.npy"] = _to_npy(features.read(scene, *target, IMAGE_EMBEDS))
         sample["target_latents.npy"] = _to_npy(features.read(scene, *target, LATENTS))
     return sample
 

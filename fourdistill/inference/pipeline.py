@@ -135,18 +135,16 @@ class FourDistillPipeline(DiffusionPipeline):
         if isinstance(generator, list) and len(generator) == 1:
             generator = generator[0]
 
-        # 3. Prepare timesteps and latents; only then does the prior draw its noise, so that a seed begins with the
-        #    same latents here as in diffusers' own pipelines.
+        # 3. Prepare timesteps and latents.
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps  # (S,)
         latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
-        noise = self.adapter.prior_noise(conditions, generator) if shown else None
 
         # 4. Prepare the conditioning of all steps and branches: v* of every timestep and layer in one pass.
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         branches = guidance.branches()
         control = self.prepare_control(conditions, timesteps, lambda_, truncation)
-        prompt_embeds, conditions = self.prepare_branches(prompt_embeds, conditions, noise, branches)
+        prompt_embeds, conditions = self.prepare_branches(prompt_embeds, conditions, branches, shown)
         conditioning = self.prepare_conditioning(prompt_embeds, conditions, control, branches, image_scale)
 
         # 5. Denoise, all branches of guidance in one call.
@@ -210,17 +208,17 @@ class FourDistillPipeline(DiffusionPipeline):
         self,
         prompt_embeds: torch.Tensor,
         conditions: Conditions,
-        noise: torch.Tensor | None,
         branches: Sequence[str],
+        shown: bool,
     ) -> tuple[torch.Tensor, Conditions]:
-        """Prompts and conditions of all branches of guidance, one branch after the other, images displaced."""
+        """Prompts and conditions of all branches of guidance, one branch after the other, images displaced if shown."""
         empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand_as(prompt_embeds)
         null_image = encode_null_image(self.image_encoder)
         prompts, parts = [], []
         for branch in branches:
             prompts.append(empty if branch in ("all", "text") else prompt_embeds)
             part = without(conditions, branch, null_image)
-            parts.append(part if branch in ("all", "image") else self.adapter.displace(part, noise))
+            parts.append(self.adapter.displace(part) if shown and branch not in ("all", "image") else part)
         return torch.cat(prompts), Conditions.cat(parts)
 
     def prepare_conditioning(

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from diffusers.models import UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from fourdistill.errors import InputError
@@ -190,30 +189,18 @@ class Adapter(nn.Module):
             conditions.has_view,
         )
 
-    def prior_noise(
-        self, conditions: Conditions, generator: torch.Generator | list[torch.Generator] | None = None
-    ) -> torch.Tensor | None:
-        """What the prior starts from, (B, K), by one generator or one per sample; None without a prior."""
-        if self.prior is None:
-            return None
-        embeds = conditions.image_embeds  # (B, S, D)
-        shape = (len(embeds), self.prior.config.num_components)
-        return randn_tensor(shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
-
     @torch.no_grad()
-    def displace(self, conditions: Conditions, noise: torch.Tensor | None) -> Conditions:
+    def displace(self, conditions: Conditions) -> Conditions:
         """Conditions whose image embeddings are what the prior expects to see after the displacement.
 
-        `noise` (B, K) from `prior_noise`. Images without any displacement stay as they are, and so do all without a
-        prior.
+        Images without any displacement stay as they are, and so do all without a prior.
         """
-        if self.prior is None or noise is None:
+        if self.prior is None:
             return conditions
-        embeds = conditions.image_embeds  # (B, S, D)
         moved = conditions.has_time | conditions.has_view  # (B,)
-        codes = replace(conditions, image_embeds=self.prior.codec.encode(embeds))
-        displaced = self.prior.codec.decode(self.prior.sample_codes(codes, noise))  # (B, S, D)
-        return replace(conditions, image_embeds=torch.where(moved[:, None, None], displaced, embeds))
+        displaced = self.prior.displace(conditions).to(conditions.image_embeds.dtype)  # (B, S, D)
+        embeds = torch.where(moved[:, None, None], displaced, conditions.image_embeds)
+        return replace(conditions, image_embeds=embeds)
 
     def forward(
         self,

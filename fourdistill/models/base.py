@@ -18,7 +18,7 @@ from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -195,13 +195,21 @@ def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Ten
     return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
 
 
-def encode_frames(base: BaseModel, images: list[Image.Image], mixed_precision: str = "no") -> dict[str, np.ndarray]:
-    """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16."""
+def encode_frames(
+    base: BaseModel, images: list[Image.Image], mixed_precision: str = "no", mirror: bool = False
+) -> dict[str, np.ndarray]:
+    """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16.
+
+    With `mirror` also `mirrored_embeds` (N, S, D), of the mirror images.
+    """
     with autocast(mixed_precision, base.vae.device):
         features = {
             "latents": encode_latents(base.vae, images),
             "image_embeds": encode_image_prompt(base.image_encoder, base.feature_extractor, images),
         }
+        if mirror:
+            mirrored = [ImageOps.mirror(image) for image in images]
+            features["mirrored_embeds"] = encode_image_prompt(base.image_encoder, base.feature_extractor, mirrored)
     return {name: value.half().cpu().numpy() for name, value in features.items()}
 
 

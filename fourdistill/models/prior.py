@@ -1,8 +1,11 @@
 """The displacement prior: what frame j shows, and a displacement => what frame i shows, as image embeddings.
 
-A diffusion prior (DALL-E 2: Ramesh et al., arXiv 2204.06125, section 2.2) in the codes of `models.codec`. What a
-subject looks like after a displacement is uncertain. A regression answers with the mean of all possibilities, which a
-frozen base draws as a smear; a sample is one of them, and is drawn like the picture of a subject.
+A base draws frame i when its image prompt is shown frame i, so this is what a displacement has to bring about. An
+encoder turns the codes of frame j (`models.codec`) into points of the plane; a displacement turns each of them about
+the origin, by an angle that is linear in the displacement, with a frequency of its own; a decoder reads the codes of
+frame i from where they have come to. So displacements add up, none of them is the identity, and a full turn of the
+camera leads back to where it began, before anything is learnt (Worrall et al., arXiv 1710.07307; for positions in
+sequences: Su et al., arXiv 2104.09864).
 """
 
 import json
@@ -11,103 +14,64 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
 
 from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
-from fourdistill.models.fourier import FourierFeatures
-from fourdistill.models.mapper import VIEW_ENCODINGS
 
 WEIGHTS_NAME = "prior.safetensors"
-TIMESTEP_WIDTH = 64
+NUM_ANGLES = {"spherical": 3, "matrix": 12}  # inputs of the rotation by the view, of each `encode_view`
+UNMOVED = 8  # one point in so many stays where it is in time and azimuth: what a subject is, wherever it stands
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """The form of a prior: of its embeddings, its network, and how it is sampled."""
+    """The form of a prior: of its embeddings and its network."""
 
     num_tokens: int  # S of the image embeddings
     embeds_width: int  # D of the image embeddings
     num_components: int  # K of the codes
     view_encoding: str = "spherical"  # of `encode_view`
-    width: int = 768
-    depth: int = 3  # residual blocks
-    dropout: float = 0.0
-    num_frequencies: int = 64
-    sigma_time: float = 6.0  # as in `AdapterSettings`
-    sigma_view: float = 2.0
-    num_inference_steps: int = 8
+    width: int = 1024
+    depth: int = 2  # residual blocks of the encoder, and of the decoder
+    num_rotations: int = 1024  # points that a displacement turns
+    sigma_time: float = 6.0  # standard deviation of their frequencies, radians per unit of the displacement in time
+    sigma_view: float = 2.0  # the same for elevation (rad) and radius, or for the entries of a relative pose
+    max_azimuth_frequency: int = 4  # frequencies in azimuth are whole numbers up to this
 
 
 class DisplacementPrior(nn.Module):
-    """Noisy codes of frame i, codes of frame j, displacement => clean codes of frame i."""
+    """Codes of frame j, displacement => codes of frame i."""
+
+    frequencies: torch.Tensor
 
     def __init__(self, config: PriorConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
         self.codec = EmbeddingCodec(config.num_tokens, config.embeds_width, config.num_components)
-        self.schedule: Any = DDIMScheduler(
-            beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False
-        )
-        num_view = VIEW_ENCODINGS[config.view_encoding]
-        self.time_features = FourierFeatures([config.sigma_time], config.num_frequencies, generator)
-        self.view_features = FourierFeatures([config.sigma_view] * num_view, config.num_frequencies, generator)
-        num_inputs = 2 * config.num_components + TIMESTEP_WIDTH + 2  # noisy code, source's code, timestep, has_*
-        self.project_in = nn.Linear(num_inputs + self.time_features.width + self.view_features.width, config.width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(config.width),
-                nn.Linear(config.width, 2 * config.width),
-                nn.SiLU(),
-                nn.Dropout(config.dropout),
-                nn.Linear(2 * config.width, config.width),
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(config.width)
-        self.project_out = nn.Linear(config.width, config.num_components)
+        self.register_buffer("frequencies", draw_frequencies(config, generator))
+        num_coordinates = 2 * config.num_rotations
+        self.encoder = residual_mlp(config.num_components, config.width, config.depth, num_coordinates)
+        self.decoder = residual_mlp(num_coordinates, config.width, config.depth, config.num_components)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
                 nn.init.zeros_(module.bias)
 
-    @property
-    def num_train_timesteps(self) -> int:
-        """T of the prior's own noise schedule."""
-        return self.schedule.config["num_train_timesteps"]
-
-    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """noisy (B, K), timesteps (B,), conditions whose image_embeds are codes (B, K) => clean codes (B, K)."""
-        has_time = conditions.has_time[:, None].to(noisy)  # (B, 1)
-        has_view = conditions.has_view[:, None].to(noisy)  # (B, 1)
-        inputs = [
-            noisy,
-            get_timestep_embedding(timesteps, TIMESTEP_WIDTH).to(noisy),
-            conditions.image_embeds,
-            self.time_features(conditions.delta_time[:, None]) * has_time,
-            self.view_features(conditions.view) * has_view,
-            has_time,
-            has_view,
-        ]
-        hidden = self.project_in(torch.cat(inputs, dim=-1))  # (B, width)
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        return FIRST_STD * self.project_out(self.norm(hidden))
+    def forward(self, codes: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """Codes (B, K) of what is seen before, displacements of B samples => codes (B, K) of what is seen after."""
+        x, y = self.encoder(codes).to(codes.dtype).chunk(2, dim=-1)  # (B, num_rotations) each
+        angles = displacement_angles(conditions, self.config.view_encoding) @ self.frequencies  # (B, num_rotations)
+        cos, sin = angles.cos(), angles.sin()
+        turned = torch.cat([x * cos - y * sin, x * sin + y * cos], dim=-1)  # (B, 2 * num_rotations)
+        return FIRST_STD * self.decoder(turned).to(codes.dtype)
 
     @torch.no_grad()
-    def sample_codes(self, conditions: Conditions, noise: torch.Tensor) -> torch.Tensor:
-        """Conditions whose image_embeds are codes (B, K), noise (B, K) => codes of what is seen afterwards (B, K)."""
-        schedule: Any = DDIMScheduler.from_config(self.schedule.config)
-        schedule.set_timesteps(self.config.num_inference_steps, device=noise.device)
-        codes = noise
-        for t in schedule.timesteps:
-            clean = self(codes, t.expand(len(codes)), conditions)
-            codes = schedule.step(clean, t, codes).prev_sample
-        return codes
+    def displace(self, conditions: Conditions) -> torch.Tensor:
+        """The image embeddings (B, S, D) that the conditions' own become by their displacements."""
+        return self.codec.decode(self(self.codec.encode(conditions.image_embeds), conditions))
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `prior.safetensors`."""
@@ -123,3 +87,54 @@ class DisplacementPrior(nn.Module):
             raise InputError(f"{path}: expected the configuration of a displacement prior: {error}") from error
         load_weights(prior, folder / WEIGHTS_NAME)
         return prior.eval()
+
+
+def displacement_angles(conditions: Conditions, view_encoding: str) -> torch.Tensor:
+    """Displacements of B samples => (B, 1 + NUM_ANGLES), zero where there is none.
+
+    Time, then azimuth, elevation and radius, or the entries of the relative pose minus those of the identity.
+    """
+    view = conditions.view
+    if view_encoding == "spherical":
+        view = torch.cat([torch.atan2(view[:, :1], view[:, 1:2]), view[:, 2:]], dim=-1)  # (B, 3)
+    else:
+        view = view - torch.eye(3, 4, device=view.device, dtype=view.dtype).flatten()  # (B, 12)
+    time = conditions.delta_time[:, None] * conditions.has_time[:, None]  # (B, 1)
+    return torch.cat([time, view * conditions.has_view[:, None]], dim=-1)
+
+
+def draw_frequencies(config: PriorConfig, generator: torch.Generator | None) -> torch.Tensor:
+    """Frequencies (1 + NUM_ANGLES, num_rotations) in radians per unit."""
+    num_angles, num_rotations = NUM_ANGLES[config.view_encoding], config.num_rotations
+    frequencies = torch.randn(1 + num_angles, num_rotations, generator=generator)
+    frequencies[0] *= config.sigma_time
+    frequencies[1:] *= config.sigma_view
+    if config.view_encoding == "spherical":
+        highest = config.max_azimuth_frequency
+        frequencies[1] = torch.randint(-highest, highest + 1, (num_rotations,), generator=generator)
+    frequencies[:2, : num_rotations // UNMOVED] = 0
+    return frequencies
+
+
+def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    """(B, inputs) => (B, outputs) by a linear map, `depth` residual blocks, and another."""
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        *(ResidualBlock(width) for _ in range(depth)),
+        nn.LayerNorm(width),
+        nn.Linear(width, outputs),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """hidden (B, width) => the same plus what two layers say about it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden (B, width) => (B, width)."""
+        return hidden + self.layers(hidden)

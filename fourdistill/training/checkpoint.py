@@ -95,6 +95,11 @@ def shards_hash(shards: Path) -> str:
     return hashlib.sha256(index.read_bytes()).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def weights_hash(module: nn.Module) -> str:
     """SHA-256 over all parameters and buffers, in the order of the state dict."""
     digest = hashlib.sha256()

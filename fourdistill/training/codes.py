@@ -1,57 +1,86 @@
 """Pairs as codes: all that the displacement prior trains on, small enough to stay in memory."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
-from math import ceil
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from fourdistill.data.loader import Batch, make_loader
+from fourdistill.data.frame_pairs import FramePairs, read_frame_features
 from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.batches import make_conditions
+from fourdistill.models.mapper import encode_view
 
-READ_SIZE = 256  # pairs decoded at once
+ENCODE_SIZE = 512  # frames at once
+EMBEDS = {False: "image_embeds", True: "mirrored_embeds"}  # of frames as they are, and of their mirror images
+
+
+class PairCodes:
+    """The pairs of a split with the codes of their frames, as they are and, if asked for, mirrored.
+
+    The mirror image of a scene is another scene: left and right are exchanged, and with them the sign of every
+    azimuth.
+    """
+
+    def __init__(self, pairs: FramePairs, embeds: list[torch.Tensor], codec: EmbeddingCodec, view_encoding: str):
+        """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, and maybe those of their mirror images."""
+        self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
+        parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
+        self.codes = torch.stack([torch.cat(part) for part in parts])  # (1 or 2, F, K)
+        self.delta_time = torch.from_numpy(pairs.delta_time)
+        self.has_time, self.has_view = torch.from_numpy(pairs.has_time), torch.from_numpy(pairs.has_view)
+        spherical, pose = torch.from_numpy(pairs.delta_spherical), torch.from_numpy(pairs.relative_pose)
+        views = [(spherical, pose), (spherical * torch.tensor([-1.0, 1, 1]), mirror_pose(pose))]
+        self.view = torch.stack([encode_view(*view, view_encoding) for view in views])  # (2, N, I)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_variants(self) -> int:
+        """1, or 2 with mirror images."""
+        return len(self.codes)
+
+    def __call__(self, index: torch.Tensor, variant: torch.Tensor) -> "CodedPairs":
+        """Pairs by index (B,), each as it is (0) or mirrored (1), (B,)."""
+        codes = self.codes[variant, self.source[index]]  # (B, K)
+        conditions = Conditions(
+            image_embeds=codes[:, :0],  # codes stand for them
+            delta_time=self.delta_time[index],
+            has_time=self.has_time[index],
+            view=self.view[variant, index],
+            has_view=self.has_view[index],
+        )
+        return CodedPairs(codes, conditions, self.codes[variant, self.target[index]])
 
 
 @dataclass(frozen=True)
 class CodedPairs:
-    """Conditions with the source's codes (N, K) for image_embeds, and the codes of the targets (N, K)."""
+    """Codes of the sources (B, K), displacements, codes of the targets (B, K)."""
 
+    sources: torch.Tensor
     conditions: Conditions
     targets: torch.Tensor
 
-    def __len__(self) -> int:
-        return len(self.targets)
+
+def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
+    """Rows of a 3x4 relative pose (N, 12) => that between the mirror images, x for -x in both cameras, (N, 12)."""
+    signs = torch.tensor([-1.0, 1, 1])
+    pose = relative_pose.view(-1, 3, 4)
+    return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
 
 
-def read_embeds(shards: Path, num_embeds: int, seed: int) -> torch.Tensor:
-    """Image embeddings of both ends of training pairs, up to `num_embeds` of them, (N, S, D)."""
-    both = [embeds for batch in read_pairs(shards, "train", num_embeds // 2, seed) for embeds in embeds_of(batch)]
-    return torch.cat(both)[:num_embeds]
+def read_embeds(pairs: FramePairs, features: Path, mirror: bool) -> list[torch.Tensor]:
+    """Image embeddings of the pairs' frames (F, S, D), fp16, and those of their mirror images if asked for."""
+    return [
+        torch.from_numpy(read_frame_features(features, pairs.keys, EMBEDS[flag]))
+        for flag in (False, True)[: 1 + mirror]
+    ]
 
 
-def read_codes(
-    shards: Path, split: str, codec: EmbeddingCodec, view_encoding: str, num_pairs: int, seed: int
-) -> CodedPairs:
-    """Up to `num_pairs` pairs of a split, a random choice where there are more."""
-    conditions, targets = [], []
-    for batch in read_pairs(shards, split, num_pairs, seed):
-        source, target = (codec.encode(embeds) for embeds in embeds_of(batch))
-        conditions.append(replace(make_conditions(batch, view_encoding), image_embeds=source))
-        targets.append(target)
-    return CodedPairs(Conditions.cat(conditions)[:num_pairs], torch.cat(targets)[:num_pairs])
-
-
-def read_pairs(shards: Path, split: str, num_pairs: int, seed: int) -> Iterator[Batch]:
-    """Batches of at least `num_pairs` pairs, where there are as many; at least one."""
-    loader = make_loader(shards, split, READ_SIZE, seed=seed, shuffle=True, epochs=1, target_embeds=True)
-    return islice(loader, max(1, ceil(num_pairs / READ_SIZE)))
-
-
-def embeds_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source and target embeddings, (B, S, D) each."""
-    assert batch.target_embeds is not None  # the loader was asked for them
-    return batch.source_embeds, batch.target_embeds
+def sample_embeds(embeds: list[torch.Tensor], num_embeds: int, seed: int) -> torch.Tensor:
+    """Up to `num_embeds` of all variants' embeddings (N, S, D), drawn without replacement."""
+    count = sum(map(len, embeds))
+    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:num_embeds])
+    variant, index = np.divmod(chosen, len(embeds[0]))
+    return torch.stack([embeds[v][i] for v, i in zip(variant, index, strict=True)]).float()

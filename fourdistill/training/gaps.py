@@ -6,7 +6,6 @@ import torch
 
 from fourdistill.data.loader import Batch
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.conditions import Conditions
 from fourdistill.training.batches import make_conditions
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 from fourdistill.training.step import Denoiser
@@ -20,8 +19,7 @@ def measure_gaps(
 
     `batches` are validation batches on the denoiser's device. Zero is a condition that the model ignores. A gap
     counts only samples that have the condition, and is left out when fewer than two samples of a batch have it.
-    The same noise, also that of the adapter's prior, and the same shuffles are drawn from `seed` each time. `val.loss`
-    is the mean over the noise levels.
+    The same noise and the same shuffles are drawn from `seed` each time. `val.loss` is the mean over the noise levels.
     """
     totals: dict[str, list[float]] = {}
     for timestep in timesteps:
@@ -31,25 +29,18 @@ def measure_gaps(
             conditions = make_conditions(batch, adapter.config.settings.view_encoding)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
-            given = displaced(adapter, conditions, seed)
+            given = adapter.displace(conditions)
             right = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
             add(totals, f"val.loss.t{timestep}", right.sum(), len(right))
             for name in GAP_CONDITIONS:
                 shuffled, has = shuffle_condition(conditions, name, generator)
                 if has.any():
-                    given = adapter.displace(
-                        shuffled, adapter.prior_noise(shuffled, torch.Generator().manual_seed(seed))
-                    )
+                    given = adapter.displace(shuffled)
                     wrong = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
                     add(totals, f"gap.{name}.t{timestep}", wrong[has].sum(), right[has].sum())
     metrics = {name: first / second - (name.startswith("gap.")) for name, (first, second) in totals.items()}
     metrics["val.loss"] = sum(metrics[f"val.loss.t{t}"] for t in timesteps) / len(timesteps)
     return metrics
-
-
-def displaced(adapter: Adapter, conditions: Conditions, seed: int) -> Conditions:
-    """The conditions as the prior displaces them, always from the same noise."""
-    return adapter.displace(conditions, adapter.prior_noise(conditions, torch.Generator().manual_seed(seed)))
 
 
 def add(totals: dict[str, list[float]], name: str, first: torch.Tensor, second: torch.Tensor | int) -> None:

@@ -144,8 +144,7 @@ class Run:
         generator = torch.Generator().manual_seed(seed)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
         conditions = make_conditions(batch, self.adapter.config.settings.view_encoding)
-        conditions = drop_displacements(conditions, drops)
-        conditions = self.adapter.displace(conditions, self.adapter.prior_noise(conditions, generator))
+        conditions = self.adapter.displace(drop_displacements(conditions, drops))
         conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         timesteps = sample_timesteps(

@@ -26,7 +26,7 @@ def make_adapter(tiny_base, folder, view_encoding="spherical", *, with_prior=Fal
     prior = None
     if with_prior:
         embeds = torch.randn(40, 17, 32, generator=torch.Generator().manual_seed(0))
-        form = PriorConfig(17, 32, num_components=6, width=16, depth=1, num_inference_steps=2)
+        form = PriorConfig(17, 32, num_components=6, width=16, depth=1, num_rotations=8)
         prior = DisplacementPrior(form, torch.Generator().manual_seed(0))
         prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
     adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0), prior)

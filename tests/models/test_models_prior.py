@@ -1,14 +1,24 @@
 import dataclasses
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, fit_codec
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.prior import (
+    NUM_ANGLES,
+    UNMOVED,
+    DisplacementPrior,
+    PriorConfig,
+    displacement_angles,
+    draw_frequencies,
+)
 
-FORM = PriorConfig(num_tokens=5, embeds_width=6, num_components=8, width=16, depth=2, dropout=0.5)
+FORM = PriorConfig(num_tokens=5, embeds_width=6, num_components=8, width=16, depth=2, num_rotations=24)
 
 
 def embeddings(count=64, rank=8):
@@ -64,13 +74,54 @@ def test_no_more_components_than_the_data_have():
 
 def test_an_absent_displacement_has_no_influence(prior):
     codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
-    given, noise = conditions(codes), torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
-    moved_view = dataclasses.replace(given, view=given.view + 1)
-    moved_time = dataclasses.replace(given, delta_time=given.delta_time / 2)
-    samples = prior.sample_codes(given, noise)
-    assert torch.isfinite(samples).all()
-    assert torch.equal(samples, prior.sample_codes(moved_view, noise))
-    assert not torch.allclose(samples, prior.sample_codes(moved_time, noise), atol=1e-4)
+    plain = conditions(codes)
+    moved_view = dataclasses.replace(plain, view=plain.view + 1)
+    moved_time = dataclasses.replace(plain, delta_time=plain.delta_time / 2)
+    after = prior(codes, plain)
+    assert torch.isfinite(after).all()
+    assert torch.equal(after, prior(codes, moved_view))
+    assert not torch.allclose(after, prior(codes, moved_time), atol=1e-4)
+
+
+def displacement(time, azimuth, elevation=0.0, radius=0.0):
+    view = torch.tensor([[math.sin(azimuth), math.cos(azimuth), elevation, radius]])
+    return Conditions(torch.zeros(1, 0), torch.tensor([time]), torch.tensor([True]), view, torch.tensor([True]))
+
+
+angles = st.floats(-3, 3)
+
+
+@given(st.floats(-0.5, 0.5), angles, st.floats(-0.5, 0.5), angles)
+def test_displacements_add_up(time_a, azimuth_a, time_b, azimuth_b):
+    frequencies = draw_frequencies(FORM, torch.Generator().manual_seed(0))
+    one, two, both = (
+        displacement_angles(displacement(*each), "spherical") @ frequencies
+        for each in ((time_a, azimuth_a), (time_b, azimuth_b), (time_a + time_b, azimuth_a + azimuth_b))
+    )
+    assert torch.allclose((one + two).cos(), both.cos(), atol=1e-3)  # the azimuth wraps, and nothing is lost by it
+    assert torch.allclose((one + two).sin(), both.sin(), atol=1e-3)
+
+
+def test_some_points_stay_where_they_are_in_time_and_azimuth(prior):
+    moved = displacement_angles(displacement(0.3, 1.0), "spherical") @ prior.frequencies
+    still = (moved == 0).sum().item()
+    assert still >= 24 // UNMOVED and still < 24
+
+
+@pytest.mark.parametrize("encoding", ["spherical", "matrix"])
+def test_no_displacement_turns_nothing(encoding):
+    still = displacement(0.0, 0.0)
+    if encoding == "matrix":
+        still = dataclasses.replace(still, view=torch.eye(3, 4).reshape(1, 12))
+    angles = displacement_angles(still, encoding)
+    assert angles.shape == (1, 1 + NUM_ANGLES[encoding]) and not angles.any()
+
+
+def test_embeddings_are_displaced_through_their_codes(prior):
+    embeds = embeddings(count=4)
+    displaced = conditions(embeds)
+    expected = prior.codec.decode(prior(prior.codec.encode(embeds), displaced))
+    assert torch.allclose(prior.displace(displaced), expected)
 
 
 def test_save_and_load_round_trip(prior, tmp_path):

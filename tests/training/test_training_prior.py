@@ -1,20 +1,81 @@
 import dataclasses
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from toy_shards import noise_target, toy_pair, write_toy_shards
+from safetensors.numpy import save_file
 
+from fourdistill.data.tables import PAIRS, write_table
 from fourdistill.errors import InputError
+from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.models.mapper import encode_view
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.training import prior as module
+from fourdistill.training.codes import mirror_pose
 from fourdistill.training.prior import PriorSettings, train_prior
 
 SETTINGS = PriorSettings(
     num_components=8, batch_size=16, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, checkpoint_every=3,
 )  # fmt: skip
-FORM = {"width": 32, "depth": 1, "num_frequencies": 8, "dropout": 0.2}
+FORM = {"width": 32, "depth": 1, "num_rotations": 16}
+NUM_CAMERAS, NUM_FRAMES, TOKENS, WIDTH, RANK = 6, 9, 5, 8, 6
+
+
+def embeds_at(scene, azimuth, time):
+    """A scene's waves over azimuth and time, in a space of RANK dimensions, as embeddings (TOKENS, WIDTH)."""
+    space = np.random.default_rng(99).standard_normal((RANK, TOKENS, WIDTH))
+    phase = np.random.default_rng(scene).uniform(0, 2 * np.pi, RANK)
+    waves = np.cos(phase + azimuth * np.array([0, 1, 1, 2, 0, 1]) + time * np.array([3, 0, 2, 1, 5, 4]))
+    return np.tensordot(waves, space, axes=1).astype(np.float16)
+
+
+def write_data(folder, counts=None):
+    """Features of two scenes and a table of random pairs between their frames; mirror images are at -azimuth."""
+    azimuths, times = 2 * np.pi * np.arange(NUM_CAMERAS) / NUM_CAMERAS, np.linspace(0, 1, NUM_FRAMES)
+    for scene in range(2):
+        for camera, azimuth in enumerate(azimuths):
+            path = folder / "features" / f"s{scene}" / f"cam{camera:02d}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            features = {
+                "frame_index": np.arange(NUM_FRAMES, dtype=np.int32),
+                "latents": np.zeros((NUM_FRAMES, 1, 1, 1), np.float16),
+                "image_embeds": np.stack([embeds_at(scene, azimuth, time) for time in times]),
+                "mirrored_embeds": np.stack([embeds_at(scene + 5, -azimuth, time) for time in times]),
+            }
+            save_file(features, path)
+    rng, rows = np.random.default_rng(0), []
+    for split, count in (counts or {"train": 60, "val": 20}).items():
+        for _ in range(count):
+            kind = ("time", "view", "joint")[len(rows) % 3]
+            scene, camera_a, camera_b = rng.integers((2, NUM_CAMERAS, NUM_CAMERAS))
+            frame_a, frame_b = rng.integers(NUM_FRAMES, size=2)
+            camera_b, frame_b = camera_a if kind == "time" else camera_b, frame_a if kind == "view" else frame_b
+            posed = kind != "time"
+            rows.append(
+                {
+                    "pair_id": len(rows),
+                    "kind": kind,
+                    "scene": f"s{scene}",
+                    "source_camera": f"cam{camera_a:02d}",
+                    "source_frame": frame_a,
+                    "target_camera": f"cam{camera_b:02d}",
+                    "target_frame": frame_b,
+                    "gap": frame_a - frame_b,
+                    "gap_s": 0.0,
+                    "normalized_gap": times[frame_a] - times[frame_b],
+                    "relative_pose": np.eye(3, 4).ravel().tolist() if posed else None,
+                    "delta_azimuth": azimuths[camera_b] - azimuths[camera_a] if posed else None,
+                    "delta_elevation": 0.0 if posed else None,
+                    "delta_radius": 0.0 if posed else None,
+                    "caption": None,
+                    "split": split,
+                }
+            )
+    write_table(pa.Table.from_pylist(rows, schema=PAIRS), folder / "pairs.parquet")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +84,14 @@ def own_accelerator_state():
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return write_toy_shards(tmp_path_factory.mktemp("toy") / "shards", noise_target)
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("toy"))
 
 
-def run(shards, folder, settings=SETTINGS, form=FORM):
+def run(data, folder, settings=SETTINGS, form=FORM):
     return train_prior(
-        shards,
+        data / "pairs.parquet",
+        data / "features",
         settings,
         form,
         prior_folder=folder / "prior",
@@ -51,8 +113,8 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("killed_at", [2, 4])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(shards, tmp_path, monkeypatch, killed_at):
-    validation = run(shards, tmp_path / "straight")
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch, killed_at):
+    validation = run(data, tmp_path / "straight")
     original = module.PriorRun.loss
 
     def loss(self, step):
@@ -63,44 +125,71 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(shards, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(module.PriorRun, "loss", loss)
         with pytest.raises(Killed):
-            run(shards, tmp_path / "killed")
+            run(data, tmp_path / "killed")
     assert not (tmp_path / "killed" / "prior").exists()
-    assert run(shards, tmp_path / "killed") == validation
+    assert run(data, tmp_path / "killed") == validation
     assert_same(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
     assert not (tmp_path / "killed" / "checkpoint").exists()
 
 
-def test_metrics_are_logged_from_the_first_step(shards, tmp_path):
-    validation = run(shards, tmp_path)
+def test_metrics_are_logged_from_the_first_step(data, tmp_path):
+    validation = run(data, tmp_path)
     rows = (tmp_path / "live/plots/metrics/gap.time.tsv").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows] == ["step", "0", "3", "6"]
     assert {"val.loss", "val.error_over_copy", "gap.image", "gap.time", "gap.view"} == set(validation)
     assert json.loads((tmp_path / "prior/config.json").read_text())["training"]["validation"] == validation
 
 
-def time_only(index, rng):
-    absent = {"relative_pose": None, "delta_azimuth": None, "delta_elevation": None, "delta_radius": None}
-    return toy_pair(index, rng) | absent | {"kind": "time", "normalized_gap": (-1.0, -0.5, 0.5, 1.0)[index % 4]}
-
-
 def test_it_learns_what_a_displacement_does(tmp_path):
-    """In the toy shards a target is the source times d: samples must come closer to it than the source is."""
-    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 512, "val": 128}, time_only, rank=4)
-    settings = dataclasses.replace(SETTINGS, max_steps=400, batch_size=64, learning_rate=3e-3, validate_every=400)
-    validation = run(shards, tmp_path, settings, FORM | {"width": 64, "dropout": 0.0})
-    start = (tmp_path / "live/plots/metrics/gap.time.tsv").read_text().splitlines()[1].split("\t")[1]
-    assert abs(float(start)) < 0.1
-    assert validation["gap.time"] > 1.0 and validation["gap.image"] > 1.0
-    assert validation["val.error_over_copy"] < 0.3
-    assert "gap.view" not in validation
+    data = write_data(tmp_path, {"train": 600, "val": 200})
+    settings = dataclasses.replace(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
+    validation = run(data, tmp_path, settings, FORM | {"width": 64, "num_rotations": 64})
+    assert min(validation[f"gap.{name}"] for name in ("time", "view", "image")) > 1.0
+    assert validation["val.error_over_copy"] < 0.2
 
 
 def test_without_validation_pairs_it_trains_all_the_same(tmp_path):
-    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 24})
-    assert run(shards, tmp_path) == {}
+    assert run(write_data(tmp_path, {"train": 24}), tmp_path) == {}
     assert (tmp_path / "prior/prior.safetensors").is_file()
 
 
-def test_missing_shards_are_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match=r"index\.json: expected the index of the shards"):
-        run(tmp_path / "none", tmp_path)
+def test_missing_inputs_are_one_clear_line(data, tmp_path):
+    with pytest.raises(InputError, match=r"pairs\.parquet: expected a Parquet table"):
+        run(tmp_path, tmp_path)
+    with pytest.raises(InputError, match="expected pairs of split train"):
+        run(write_data(tmp_path / "no_train", {"val": 3}), tmp_path)
+    (data / "features").rename(tmp_path / "moved")
+    try:
+        with pytest.raises(InputError, match="expected features of encode_frames"):
+            run(data, tmp_path)
+    finally:
+        (tmp_path / "moved").rename(data / "features")
+
+
+def test_mirror_images_must_have_been_encoded(tmp_path):
+    data = write_data(tmp_path)
+    for path in (data / "features").rglob("*.safetensors"):
+        features = {"frame_index": np.arange(NUM_FRAMES, dtype=np.int32)} | {
+            name: np.zeros((NUM_FRAMES, 1, 1), np.float16) for name in ("latents", "image_embeds")
+        }
+        save_file(features, path)
+    with pytest.raises(InputError, match=r"mirrored_embeds: expected this tensor"):
+        run(data, tmp_path)
+
+
+def test_a_mirrored_displacement_is_that_between_mirrored_cameras():
+    rng = np.random.default_rng(0)
+    poses = []
+    for _ in range(2):
+        rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation * np.sign(np.linalg.det(rotation)), rng.standard_normal(3)
+        poses.append(pose)
+    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras whose x points the other way
+    mirrored = [flip @ pose @ flip for pose in poses]
+    expected = relative_pose(*mirrored)[:3].ravel()
+    rows = torch.from_numpy(relative_pose(*poses)[:3].reshape(1, 12)).float()
+    assert np.allclose(mirror_pose(rows)[0], expected, atol=1e-6)
+    assert np.allclose(inverse(mirrored[0]) @ mirrored[1], relative_pose(*mirrored))
+    angle = torch.tensor([[0.4, 0.1, 0.2]])
+    assert encode_view(angle * torch.tensor([-1.0, 1, 1]), rows, "spherical")[0, 0] == pytest.approx(-np.sin(0.4))

@@ -40,13 +40,8 @@ def write_toy_shards(
     target: Callable[[dict, np.ndarray], np.ndarray],
     counts: dict[str, int] | None = None,
     make_pair: Callable[[int, np.random.Generator], dict] = toy_pair,
-    rank: int = TOKENS * WIDTH,
 ) -> Path:
-    """Write one tar per split; `target(pair, embeds)` gives the target latents (C, h, w).
-
-    Image embeddings are random in a space of `rank` dimensions, the same for all splits.
-    """
-    space = np.random.default_rng(99).standard_normal((rank, TOKENS, WIDTH)) / rank**0.5
+    """Write one tar per split of random embeddings; `target(pair, embeds)` gives the target latents (C, h, w)."""
     folder.mkdir(parents=True)
     index: dict = {"features": True, "shards": []}
     for seed, (split, count) in enumerate((counts or {"train": 24, "val": 12, "test": 4}).items()):
@@ -55,15 +50,13 @@ def write_toy_shards(
         with writer.TarWriter(str(folder / name), mtime=0) as tar:
             for i in range(count):
                 pair = make_pair(i, rng) | {"split": split}
-                embeds = np.tensordot(rng.standard_normal(rank), space, axes=1).astype(np.float16)
-                shown = embeds * float(pair["normalized_gap"])  # what the target's embeddings are: known from both
+                embeds = rng.standard_normal((TOKENS, WIDTH)).astype(np.float16)
                 tar.write(
                     {
                         "__key__": f"{i:09d}",
                         "json": json.dumps(pair).encode(),
                         "target_latents.npy": to_npy(target(pair, embeds)),
                         "source_embeds.npy": to_npy(embeds),
-                        "target_embeds.npy": to_npy(shown),
                     }
                 )
         index["shards"].append(
