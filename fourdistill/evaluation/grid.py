@@ -6,7 +6,7 @@ A time sweep keeps the camera, a camera sweep the instant; a joint sweep changes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fourdistill.geometry.displacement import SceneFrame, fit_scene_frame, spher
 from fourdistill.geometry.poses import relative_pose
 
 Row = Mapping[str, Any]
+Value = TypeVar("Value")
 Camera = list[Row]
 """The rows of one camera, in order of time."""
 
@@ -63,16 +64,18 @@ def build_sweeps(
     """A time sweep and, where poses are known, a camera and a joint sweep for each of `num_scenes` scenes.
 
     Only scenes with held-out frames count, and every target is held out as far as the scene allows; scenes that are
-    held out as a whole come first. `max_gap` (frames) and `max_gap_s` (seconds, the divisor of the normalised gap;
-    None: the difference of `time`) keep times within what the pairs were drawn from.
+    held out as a whole come first, then others from all over the list of names. `max_gap` (frames) and `max_gap_s`
+    (seconds, the divisor of the normalised gap; None: the difference of `time`) keep times within what the pairs were
+    drawn from.
     """
     limits = Limits(max_gap, max_gap_s)
     scenes: dict[str, dict[str, Camera]] = {}
     for row in read_table(frames_table, FRAMES).to_pylist():
         scenes.setdefault(row["scene"], {}).setdefault(row["camera"], []).append(row)
     held_out = {name: share for name, cameras in scenes.items() if (share := _share_held_out(cameras))}
+    whole = sorted(name for name, share in held_out.items() if share == 1)[:num_scenes]
     sweeps = []
-    for name in sorted(held_out, key=lambda name: (-held_out[name], name))[:num_scenes]:
+    for name in [*whole, *_spread(sorted(set(held_out) - set(whole)), num_scenes - len(whole))]:
         cameras = scenes[name]
         candidates = {
             "time": _sweep_time(cameras, num_steps, limits),
@@ -162,8 +165,8 @@ def _pose(row: Row) -> np.ndarray:
     return np.reshape(row["c2w"], (4, 4))
 
 
-def _spread(commands: list[Command], num_steps: int) -> list[Command]:
-    """At most `num_steps` of the commands, evenly spread, first and last among them."""
-    if len(commands) <= num_steps:
-        return commands
-    return [commands[i] for i in np.linspace(0, len(commands) - 1, num_steps).round().astype(int)]
+def _spread(values: list[Value], count: int) -> list[Value]:
+    """At most `count` of the values, evenly spread, first and last among them."""
+    if len(values) <= count:
+        return values
+    return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]

@@ -67,6 +67,14 @@ def test_scenes_held_out_as_a_whole_come_first(tmp_path):
     assert {c.source.camera for c in both["kick_time"]} == {"cam02"}
 
 
+def test_other_scenes_come_from_all_over_the_list(tmp_path):
+    rows = [row for name in "abcdefg" for row in frame_rows(name, "train")]
+    rows = [row | {"split": "test" if row["camera"] == "cam02" else "train"} for row in rows]
+    assert {name[0] for name in sweeps_of(tmp_path, rows, num_scenes=3)} == {"a", "d", "g"}
+    rows += frame_rows("walk", "test")
+    assert {name[0] for name in sweeps_of(tmp_path, rows, num_scenes=3)} == {"w", "a", "g"}
+
+
 def test_joint_sweeps_change_both_and_end_in_held_out_frames(tmp_path):
     rows = [row | {"split": "test" if row["camera"] == "cam02" else "train"} for row in frame_rows("kick", "train")]
     commands = sweeps_of(tmp_path, rows, num_steps=5)["kick_joint"]
