@@ -1,0 +1,85 @@
+"""The ablation: queue the rows of `benchmarks/ablation.yaml` as DVC experiments, and collect them into one document."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import typer
+from ruamel.yaml import YAML
+
+LIST = Path(__file__).with_suffix(".yaml")
+OUT = Path("docs/ablation_figures.md")
+app = typer.Typer(no_args_is_help=True)
+
+
+def read_list() -> dict[str, Any]:
+    """The committed list: figures, groups of rows, seeds."""
+    return YAML(typ="safe").load(LIST.read_text(encoding="utf-8"))
+
+
+def experiment_name(row: str, seed: int) -> str:
+    """The name that DVC knows a row by."""
+    return f"ablation-{re.sub('[^a-z0-9]+', '-', row.lower()).strip('-')}-seed{seed}"
+
+
+def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Nested values as what `dvc exp run -S` takes."""
+    flat = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat += overrides(value, f"{prefix}{name}.")
+        else:
+            text = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)
+            flat.append(f"{prefix}{name}={text.lower() if isinstance(value, bool) else text}")
+    return flat
+
+
+@app.command()
+def queue() -> None:
+    """Queue every row that has not been run at the current commit."""
+    listed = read_list()
+    for rows in listed["groups"].values():
+        for row, values in rows.items():
+            for seed in [0, *listed["seeds"].get(row, [])]:
+                changes = [*overrides(values), f"seed={seed}"]
+                arguments = [part for change in changes for part in ("-S", change)]
+                name = experiment_name(row, seed)
+                subprocess.run(["dvc", "exp", "run", "--queue", "--force", "--name", name, *arguments], check=True)
+
+
+@app.command()
+def collect() -> None:
+    """Write the figures of all finished rows, with their intervals, as tables in Markdown."""
+    from dvc.api import exp_show
+
+    listed, found = read_list(), {row["Experiment"]: row for row in exp_show()}
+    parts = ["<!-- by `python benchmarks/ablation.py collect` -->"]
+    for group, rows in listed["groups"].items():
+        header = ["", *listed["figures"]]
+        lines = [" | ".join(header), " | ".join(["---"] * len(header))]
+        for row in rows:
+            for seed in [0, *listed["seeds"].get(row, [])]:
+                if (experiment := found.get(experiment_name(row, seed))) is not None:
+                    cells = [figure(experiment, name) for name in listed["figures"].values()]
+                    lines.append(" | ".join([f"{row}, seed {seed}" if seed else row, *cells]))
+        parts.append(f"## {group}\n\n" + "\n".join(f"| {line} |" for line in lines))
+    OUT.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    typer.echo(OUT)
+
+
+def figure(experiment: dict[str, Any], name: str) -> str:
+    """A figure with its interval, if it has one; whichever metrics file it is in."""
+
+    def value(name: str) -> float | None:
+        matches = [v for key, v in experiment.items() if key == name or key.endswith(f":{name}")]
+        return matches[0] if matches and isinstance(matches[0], (int, float)) else None
+
+    middle, low, high = (value(name + suffix) for suffix in ("", ".ci_low", ".ci_high"))
+    if middle is None:
+        return "–"
+    return f"{middle:.3g}" if low is None or high is None else f"{middle:.3g} ({low:.3g} … {high:.3g})"
+
+
+if __name__ == "__main__":
+    app()
