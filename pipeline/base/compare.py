@@ -9,6 +9,7 @@ the mean picture has an error of about 1.
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from work import WORK, load_section
 
 PER_SCENE = 4
 OUT = WORK / "compare"
+CHOICES = Path("base_choices.json")
 
 
 def predicted_picture(
@@ -85,7 +87,7 @@ def main() -> None:
             **condition_gaps(unet, params, examples, settings["signal_shares"], seed),
         }
         print(name, json.dumps(table[name]))
-    (OUT / "base_choices.json").write_text(json.dumps(table, indent=2) + "\n")
+    CHOICES.write_text(json.dumps(table, indent=2) + "\n")
 
 
 if __name__ == "__main__":
