@@ -63,8 +63,8 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable picture: {error}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
+        raise InputError(f"{path}: expected a readable picture: {' '.join(str(error).split())}") from error
 
 
 def _write_features(path: Path, features: dict[str, np.ndarray], frame_index: np.ndarray) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -44,7 +43,7 @@ class FramePairs:
 def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
     """All pairs of a split, maybe none; raises `InputError` where the table is missing or not one of pairs."""
     table = read_table(pairs_table, PAIRS, _COLUMNS)
-    table = table.filter(pc.equal(table["split"], split))
+    table = table.filter(pa.array(np.array(table["split"].to_pylist(), dtype=str) == split))
     ends = [[table["scene"], table[f"{end}_camera"], table[f"{end}_frame"]] for end in ("source", "target")]
     columns = [pa.chunked_array([*a.chunks, *b.chunks], a.type) for a, b in zip(*ends, strict=True)]
     codes = [column.combine_chunks().dictionary_encode() for column in columns]  # 2N names each

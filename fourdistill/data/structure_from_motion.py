@@ -60,7 +60,7 @@ def reconstruct(images: Sequence[Image.Image], K: ArrayLike | None = None, *, se
 
 def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any | None:
     """The largest `pycolmap.Reconstruction`, or none."""
-    pycolmap = _import()
+    pycolmap = import_pycolmap()
     pycolmap.set_random_seed(seed)
     reader = pycolmap.ImageReaderOptions(camera_model="SIMPLE_PINHOLE")
     if K is not None:
@@ -86,7 +86,8 @@ def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any 
     return max(models.values(), key=lambda model: model.num_reg_images()) if models else None
 
 
-def _import() -> Any:
+def import_pycolmap() -> Any:
+    """The module, its chatter off; raises `InputError` where it is not installed."""
     try:
         import pycolmap  # pyright: ignore[reportMissingImports]  # the extra `colmap`
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ from fourdistill.data.tables import KINDS, PAIRS, read_table
 from fourdistill.errors import InputError
 
 STANDING_STILL = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # a relative pose: rows of [I | 0]
+ROUNDING = 1e-4  # of displacements: equal steps of a grid must not fall on both sides of a limit
 NUM_SIZE_STEPS = 4  # sizes 0, 1/4, 1/2, 3/4, 1: cameras that stand 45 degrees apart fall on them, not between two
 
 
@@ -45,9 +46,8 @@ class Command:
 
     def is_large(self, large_gap: float, large_azimuth_deg: float) -> bool:
         """Whether |time| >= `large_gap` or |azimuth| >= `large_azimuth_deg`."""
-        return (
-            abs(self.time or 0.0) >= large_gap or abs(self.spherical[0] if self.spherical else 0.0) >= large_azimuth_deg
-        )
+        azimuth = abs(self.spherical[0]) if self.spherical else 0.0
+        return abs(self.time or 0.0) >= large_gap - ROUNDING or azimuth >= large_azimuth_deg - ROUNDING
 
     def size(self) -> float:
         """How far the command leads, in [0, 1]: the larger of |time| and |azimuth| over 180 degrees."""

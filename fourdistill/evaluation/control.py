@@ -33,7 +33,7 @@ class Outcomes:
     obtained_frames: np.ndarray
     """The displacement d that happened: frame index of the source minus that of the nearest cell (M,)."""
     obtained_azimuth: np.ndarray
-    """Azimuth of the nearest cell minus the source's, degrees."""
+    """Azimuth of the nearest posed cell minus the source's, degrees."""
 
     def __getitem__(self, rows: np.ndarray) -> "Outcomes":
         """The outcomes of some of the commands."""
@@ -70,13 +70,13 @@ def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray)
             (found.spherical[:, 1] - grid.spherical[target, 1]) * degrees,
             found.cell == target,
             grid.frame[source] - grid.frame[found.cell],
-            wrap_angle(grid.spherical[found.cell, 0] - grid.spherical[source, 0]) * degrees,
+            wrap_angle(grid.spherical[found.posed_cell, 0] - grid.spherical[source, 0]) * degrees,
         ]
     )
 
 
-def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, np.ndarray]:
-    """Flat name => the values (K,) whose mean is that metric, over the commands that it concerns; may be empty.
+def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Flat name => the values (K,) whose mean is that metric, and of which commands they are (K,); may be empty.
 
     `time.*` where time was commanded, `view.*` where the view was, `joint.top1` where both were; `leakage.*` where
     only the other was.
@@ -84,17 +84,18 @@ def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, n
     kinds = np.array([command.kind for command in commands])
     in_time, in_view = kinds != "view", kinds != "time"
     posed = np.isfinite(result.azimuth)
-    return {
-        "time.mae_frames": np.abs(result.frames[in_time]),
-        "time.mae_s": np.abs(result.seconds[in_time]),
-        "time.top1": result.hit[kinds == "time"].astype(float),
-        "view.azimuth_error_deg": np.abs(result.azimuth[in_view & posed]),
-        "view.elevation_error_deg": np.abs(result.elevation[in_view & posed]),
-        "view.top1": result.hit[kinds == "view"].astype(float),
-        "joint.top1": result.hit[kinds == "joint"].astype(float),
-        "leakage.time_frames": np.abs(result.frames[kinds == "view"]),
-        "leakage.azimuth_deg": np.abs(result.azimuth[(kinds == "time") & posed]),
+    of = {
+        "time.mae_frames": (np.abs(result.frames), in_time),
+        "time.mae_s": (np.abs(result.seconds), in_time),
+        "time.top1": (result.hit, kinds == "time"),
+        "view.azimuth_error_deg": (np.abs(result.azimuth), in_view & posed),
+        "view.elevation_error_deg": (np.abs(result.elevation), in_view & posed),
+        "view.top1": (result.hit, kinds == "view"),
+        "joint.top1": (result.hit, kinds == "joint"),
+        "leakage.time_frames": (np.abs(result.frames), kinds == "view"),
+        "leakage.azimuth_deg": (np.abs(result.azimuth), (kinds == "time") & posed),
     }
+    return {name: (values[rows].astype(float), np.flatnonzero(rows)) for name, (values, rows) in of.items()}
 
 
 def sweep_correlation(commanded: np.ndarray, obtained: np.ndarray) -> float:

@@ -56,9 +56,8 @@ def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Scored:
     task, files = read_folder(folder, frames_table)
     if not task.sweeps:
         raise InputError(f"{folder / COMMANDS}: sweep: expected a name in some rows, found none")
-    images = [open_image(folder / file) for file in files]
     pictures = {
-        MODEL: [score.read.fit(image) for image in images],
+        MODEL: [score.read.fit(open_image(folder / file)) for file in files],
         COPY: [score.read(command.source) for command in task.commands],
         VAE: score.spaces.reconstruct([score.read(command.target) for command in task.commands]),
     }
@@ -69,7 +68,7 @@ def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
     """The task of a folder, and the file names of its pictures in the task's order."""
     path = folder / COMMANDS
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -80,12 +79,14 @@ def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
     for number, row in enumerate(rows, start=2):
         row["where"] = f"{path}: line {number}"
         check_file(row["file"], folder, row["where"])
+    read = CommandReader(frames_table)
+    for row in rows:
+        read.check_scene(row)
     pairs = [row for row in rows if not row["sweep"]]
     sweeps: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         if row["sweep"]:
             sweeps.setdefault(row["sweep"], []).append(row)
-    read = CommandReader(frames_table)
     task = Task(
         [read(row, kind_of(row) or "time") for row in pairs],
         [Sweep(name, [read(row, sweep_kind(members)) for row in members]) for name, members in sweeps.items()],
@@ -96,26 +97,32 @@ def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
 def kind_of(row: dict[str, str]) -> str | None:
     """What a row commands: time, view or joint; None where the target is the source."""
     same_camera = row["source_camera"] == row["target_camera"]
-    same_instant = row["source_frame"] == row["target_frame"]
+    same_instant = frame_number(row, "source") == frame_number(row, "target")
     return (None if same_instant else "time") if same_camera else "view" if same_instant else "joint"
 
 
 def sweep_kind(rows: Sequence[dict[str, str]]) -> str:
-    """The one kind of a sweep; a row that stays where it is goes with the others."""
+    """The one kind of a sweep from one source; a row that stays where it is goes with the others."""
+    where = f"{rows[0]['where']}: sweep: expected all rows of {rows[0]['sweep']}"
+    if len({(row["scene"], row["source_camera"], frame_number(row, "source")) for row in rows}) > 1:
+        raise InputError(f"{where} to have one scene and one source, found several")
     kinds = {kind for row in rows if (kind := kind_of(row))}
+    if not kinds:
+        raise InputError(f"{where} to change time or view somewhere, found none that does")
     if len(kinds) > 1:
-        raise InputError(
-            f"{rows[0]['where']}: sweep: expected all rows of {rows[0]['sweep']} to change time, view or both alike, "
-            f"found {', '.join(sorted(kinds))}"
-        )
-    return kinds.pop() if kinds else "time"
+        raise InputError(f"{where} to change time, view or both alike, found {', '.join(sorted(kinds))}")
+    return kinds.pop()
 
 
 def check_file(name: str, folder: Path, where: str) -> None:
     """Raise `InputError` unless `name` is the plain name of a file in the folder: a table is not trusted with paths."""
     if not name or Path(name).name != name or "\\" in name:
         raise InputError(f"{where}: file: expected the plain name of a picture in {folder}, found {name!r}")
-    if not (folder / name).is_file():
+    try:
+        found = (folder / name).is_file()
+    except OSError:  # a name too long for any file
+        found = False
+    if not found:
         raise InputError(f"{where}: file: expected {folder / name}, there is no such file")
 
 
@@ -127,11 +134,14 @@ class CommandReader:
         table = read_table(frames_table, FRAMES, ["scene", "split"]).to_pylist()
         self._known = {row["scene"] for row in table if row["split"] == "train"}
 
+    def check_scene(self, row: dict[str, str]) -> None:
+        """Raise `InputError` where a row's scene is not in the table."""
+        if row["scene"] not in self._grids:
+            raise InputError(f"{row['where']}: scene: expected one of the frames table, found {row['scene']!r}")
+
     def __call__(self, row: dict[str, str], kind: str) -> Command:
         """One row as a command of this kind; raises `InputError` naming the row and what is not in the table."""
         scene, where = row["scene"], row["where"]
-        if scene not in self._grids:
-            raise InputError(f"{where}: scene: expected one of the frames table, found {scene!r}")
         grid = self._grids[scene]
         keys = [FrameKey(scene, row[f"{side}_camera"], frame_number(row, side)) for side in ("source", "target")]
         try:
@@ -155,6 +165,6 @@ class CommandReader:
 def frame_number(row: dict[str, str], side: str) -> int:
     """A row's frame index."""
     text = row[f"{side}_frame"] or ""
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise InputError(f"{row['where']}: {side}_frame: expected a frame index, found {text!r}")
     return int(text)

@@ -64,9 +64,9 @@ def build_sweeps(
     """A time sweep and, where poses are known, a camera and a joint sweep for each of `num_scenes` scenes.
 
     Only scenes with held-out frames count, and every target is held out as far as the scene allows; scenes that are
-    held out as a whole come first, then others from all over the list of names. `max_gap` (frames) and `max_gap_s`
-    (seconds, the divisor of the normalised gap; None: the difference of `time`) keep times within what the pairs were
-    drawn from.
+    held out as a whole come first, then scenes that are trained on, from all over the list of names. `max_gap` (frames)
+    and `max_gap_s` (seconds, the divisor of the normalised gap; None: the difference of `time`) keep times within what
+    the pairs were drawn from.
     """
     limits = Limits(max_gap, max_gap_s)
     scenes: dict[str, dict[str, Camera]] = {}
@@ -74,8 +74,9 @@ def build_sweeps(
         scenes.setdefault(row["scene"], {}).setdefault(row["camera"], []).append(row)
     held_out = {name: share for name, cameras in scenes.items() if (share := _share_held_out(cameras))}
     whole = sorted(name for name, share in held_out.items() if share == 1)[:num_scenes]
+    known = sorted(name for name in held_out if _is_trained_on(scenes[name]))
     sweeps = []
-    for name in [*whole, *_spread(sorted(set(held_out) - set(whole)), num_scenes - len(whole))]:
+    for name in [*whole, *_spread(known, num_scenes - len(whole))]:
         cameras = scenes[name]
         candidates = {
             "time": _sweep_time(cameras, num_steps, limits),
@@ -84,9 +85,13 @@ def build_sweeps(
         }
         for kind, commands in candidates.items():
             if commands:
-                marked = [replace(command, new_scene=held_out[name] == 1) for command in commands]
+                marked = [replace(command, new_scene=name in whole) for command in commands]
                 sweeps.append(Sweep(f"{name}_{kind}", marked))
     return sweeps
+
+
+def _is_trained_on(cameras: dict[str, Camera]) -> bool:
+    return any(row["split"] == "train" for rows in cameras.values() for row in rows)
 
 
 def _share_held_out(cameras: dict[str, Camera]) -> float:
@@ -103,7 +108,8 @@ def _sweep_time(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> l
     rows = max(cameras.values(), key=_num_held_out)
     source = rows[len(rows) // 2]
     times = [(limits.time(source, target), target) for target in rows]
-    return _spread([_command("time", source, target, time=t) for t, target in times if t is not None], num_steps)
+    commands = [_command("time", source, target, time=t) for t, target in times if t is not None]
+    return _spread(commands, num_steps) if len(commands) > 1 else []  # one alone commands nothing
 
 
 def _sweep_cameras(cameras: dict[str, Camera], num_steps: int) -> list[Command]:

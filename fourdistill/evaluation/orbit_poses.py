@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.structure_from_motion import MIN_PICTURES, reconstruct
+from fourdistill.data.structure_from_motion import MIN_PICTURES, import_pycolmap, reconstruct
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.scores import Summary
@@ -80,16 +80,21 @@ class OrbitScorer:
     """Steps 1 and 2: poses of generated orbits against those of the frames table."""
 
     def __init__(self, frames_table: Path, size: int, seed: int):
-        """Pictures are (size, size)."""
+        """Pictures are (size, size). Raises `InputError` where pycolmap is not installed."""
+        import_pycolmap()
         rows = read_table(frames_table, FRAMES).to_pylist()
         self._rows = {FrameKey(row["scene"], row["camera"], row["frame_index"]): row for row in rows}
         self._size, self._seed = size, seed
 
     def __call__(self, commands: Sequence[Command], images: Sequence[Image.Image]) -> PoseErrors:
-        """Of one camera sweep, whose targets all have poses."""
+        """Of one camera sweep whose targets all have poses, see `has_poses`."""
         rows = [self._rows[command.target] for command in commands]
         truth = np.array([row["c2w"] for row in rows], np.float64).reshape(-1, 4, 4)
         return pose_errors(reconstruct(images, self._intrinsics(rows), seed=self._seed).c2w, truth)
+
+    def has_poses(self, commands: Sequence[Command]) -> bool:
+        """Whether every target's pose is known."""
+        return all(self._rows[command.target]["c2w"] is not None for command in commands)
 
     def _intrinsics(self, rows: Sequence[dict]) -> np.ndarray | None:
         """K (3, 3) of all targets at the pictures' size; None where unknown or not the same."""
@@ -107,18 +112,21 @@ def summarise_orbits(
     score: OrbitScorer,
     summary: Summary,
 ) -> None:
-    """`pose.*` of one system over its camera sweeps; `images` follow the commands of all sweeps."""
+    """`pose.*` of one system over its camera sweeps with true poses; `images` follow the commands of all sweeps."""
     starts = np.cumsum([0, *map(len, sweeps)])
     orbits = [
         (sweep, images[start : start + len(sweep)])
         for start, sweep in zip(starts, sweeps, strict=False)
-        if sweep[0].kind == "view"
+        if sweep[0].kind == "view" and score.has_poses(sweep)
     ]
     found = [score(*orbit) for orbit in tqdm(orbits, desc=f"poses, {prefix.rstrip('.') or 'model'}", disable=None)]
     if not found:
         return
     figures = {"rotation_error_deg": "rotation_deg", "direction_error_deg": "direction_deg"}
+    orbit = np.repeat(np.arange(len(found)), [len(errors.registered) for errors in found])
     for name, field in (figures | {"translation_error": "translation"}).items():
         values = np.concatenate([getattr(errors, field) for errors in found])
-        summary.add(f"{prefix}pose.{name}", values[np.isfinite(values)])
-    summary.add(f"{prefix}pose.failure_rate", np.concatenate([~errors.registered for errors in found]).astype(float))
+        finite = np.isfinite(values)
+        summary.add(f"{prefix}pose.{name}", values[finite], groups=orbit[finite])
+    failed = np.concatenate([~errors.registered for errors in found]).astype(float)
+    summary.add(f"{prefix}pose.failure_rate", failed, groups=orbit)

@@ -25,7 +25,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure and its 95 % interval, as text."""
+    """A figure and its 95 % interval, as text; empty where there is no interval."""
 
     value: str
     low: str
@@ -66,7 +66,8 @@ def table(metrics: Mapping[str, float], title: str, columns: Columns) -> dict:
     def cell(name: str, digits: int) -> Cell | None:
         if name not in metrics:
             return None
-        return Cell(*(f"{metrics[name + suffix]:.{digits}f}" for suffix in ("", ".ci_low", ".ci_high")))
+        found = (metrics.get(name + suffix) for suffix in ("", ".ci_low", ".ci_high"))
+        return Cell(*("" if value is None else f"{value:.{digits}f}" for value in found))
 
     rows = [
         {"label": label, "cells": [cell(prefix + name, digits) for name, digits in columns.values()]}

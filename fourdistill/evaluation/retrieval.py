@@ -17,7 +17,7 @@ from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey
 from fourdistill.geometry.displacement import fit_scene_frame, spherical, wrap_angle
 
-MAX_AZIMUTH_STEP = np.pi / 3  # rad: cameras further apart are not taken for neighbours
+MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, and rounding: cameras further apart are not taken for neighbours
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Located:
 
     cell: np.ndarray
     """The nearest cell (M,) int."""
+    posed_cell: np.ndarray
+    """The nearest cell whose camera's pose is known, where there is any (M,) int; mostly the same."""
     frame: np.ndarray
     """Between cells (M,) float64, as are the rest."""
     seconds: np.ndarray
@@ -82,6 +84,8 @@ def read_grids(frames_table: Path, scenes: Sequence[str] | None = None) -> dict[
 def _grid(rows: list[dict]) -> Grid:
     poses = [np.full((4, 4), np.nan) if row["c2w"] is None else np.reshape(row["c2w"], (4, 4)) for row in rows]
     c2w = np.stack(poses)  # (N, 4, 4)
+    if not np.isfinite([(row["timestamp_s"], row["time"]) for row in rows]).all():
+        raise InputError(f"frames table: {rows[0]['scene']}: timestamp_s, time: expected finite numbers")
     posed = np.isfinite(c2w).all(axis=(1, 2))
     frame = fit_scene_frame(np.unique(c2w[posed], axis=0))
     return Grid(
@@ -101,18 +105,20 @@ def locate(features: np.ndarray, truth: np.ndarray, grid: Grid) -> Located:
     features, truth = features.astype(np.float64), truth.astype(np.float64)
     squared = (features**2).sum(1)[:, None] + (truth**2).sum(1) - 2 * features @ truth.T  # (M, N)
     cell = squared.argmin(1)
+    posed = np.isfinite(grid.spherical).all(axis=1)  # (N,)
+    posed_cell = np.where(posed, squared, np.inf).argmin(1) if posed.any() else cell
     frame, seconds = grid.frame[cell].astype(np.float64), grid.seconds[cell].copy()
-    angles = grid.spherical[cell].copy()
-    for row, (picture, nearest) in enumerate(zip(features, cell, strict=True)):
+    angles = grid.spherical[posed_cell].copy()
+    for row, (picture, nearest, nearest_posed) in enumerate(zip(features, cell, posed_cell, strict=True)):
         neighbour, share = _part_way(picture, truth, nearest, grid.neighbours_in_time(nearest))
         frame[row] += share * (grid.frame[neighbour] - grid.frame[nearest])
         seconds[row] += share * (grid.seconds[neighbour] - grid.seconds[nearest])
-        neighbour, share = _part_way(picture, truth, nearest, grid.neighbours_in_view(nearest))
-        step = grid.spherical[neighbour] - grid.spherical[nearest]
+        neighbour, share = _part_way(picture, truth, nearest_posed, grid.neighbours_in_view(nearest_posed))
+        step = grid.spherical[neighbour] - grid.spherical[nearest_posed]
         step[0] = wrap_angle(step[0])
         angles[row] += share * step
     distance = np.sqrt(np.take_along_axis(squared, cell[:, None], 1)[:, 0].clip(min=0))
-    return Located(cell, frame, seconds, angles, distance)
+    return Located(cell, posed_cell, frame, seconds, angles, distance)
 
 
 def _part_way(picture: np.ndarray, truth: np.ndarray, nearest: int, neighbours: list[int]) -> tuple[int, float]:

@@ -23,6 +23,7 @@ from fourdistill.evaluation.sequences import SequenceDistance, similarity, warp_
 Scores = Mapping[str, np.ndarray]
 """Metric => one value per pair, (N,)."""
 Metrics = dict[str, float]
+Interval = Callable[[int, np.random.Generator], tuple[float, float]]
 
 MEDIANS = {"time.mae_frames": "time.median_frames", "time.mae_s": "time.median_s"}
 DIGITS = 5
@@ -35,17 +36,28 @@ class Summary:
         self.metrics: Metrics = {}
         self._num_bootstrap, self._seed = num_bootstrap, seed
 
-    def add(self, name: str, values: np.ndarray, statistic: Callable = np.mean) -> None:
-        """One figure from its values (K,); nothing where there are none."""
-        if len(values):
-            interval = partial(bootstrap_interval, values, statistic=statistic)
-            self.put(name, float(statistic(values)), interval)
+    def add(
+        self, name: str, values: np.ndarray, statistic: Callable = np.mean, groups: np.ndarray | None = None
+    ) -> None:
+        """One figure from its values (K,), all finite; nothing where there are none.
 
-    def put(self, name: str, value: float, interval: Callable[[int, np.random.Generator], tuple[float, float]]) -> None:
-        """One figure, and what gives its interval from a number of resamplings and a generator."""
-        low, high = interval(self._num_bootstrap, np.random.default_rng(self._seed))
-        for suffix, number in {"": value, ".ci_low": low, ".ci_high": high}.items():
-            self.metrics[name + suffix] = round(number, DIGITS)
+        `groups` (K,): which values were not drawn independently of each other and are resampled together.
+        """
+        if len(values):
+            parts = list(values) if groups is None else [values[groups == group] for group in np.unique(groups)]
+            self.put(
+                name, float(statistic(values)), partial(bootstrap_interval, parts, statistic=statistic), len(parts)
+            )
+
+    def put(self, name: str, value: float, interval: Interval, num_draws: int) -> None:
+        """One figure, and what gives its interval from a number of resamplings and a generator.
+
+        There is no interval where fewer than two independent draws, `num_draws`, stand behind the figure.
+        """
+        self.metrics[name] = round(value, DIGITS)
+        if num_draws > 1:
+            low, high = interval(self._num_bootstrap, np.random.default_rng(self._seed))
+            self.metrics |= {f"{name}.ci_low": round(low, DIGITS), f"{name}.ci_high": round(high, DIGITS)}
 
 
 def summarise_quality(
@@ -79,18 +91,20 @@ def summarise_groups(prefix: str, sweeps: Sequence[Sequence[Command]], result: O
 def summarise_control(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:
     """The control metrics of one system in one feature space, over the commands of all sweeps, one after the other.
 
-    `<kind>.spearman` is the mean over the sweeps of that kind, and is resampled by sweeps.
+    `time.spearman` is the mean over the time sweeps. Intervals are by resampling sweeps: pictures of one sweep share
+    their source and their noise.
     """
     commands = [command for sweep in sweeps for command in sweep]
-    for name, values in control_values(commands, result).items():
-        summary.add(prefix + name, values)
+    sweep_of = np.repeat(np.arange(len(sweeps)), [len(sweep) for sweep in sweeps])
+    for name, (values, rows) in control_values(commands, result).items():
+        summary.add(prefix + name, values, groups=sweep_of[rows])
         if name in MEDIANS:
-            summary.add(prefix + MEDIANS[name], values, np.median)
+            summary.add(prefix + MEDIANS[name], values, np.median, groups=sweep_of[rows])
     starts = np.cumsum([0, *map(len, sweeps)])
     correlations = [
         sweep_correlation(commanded_frames(sweep), result.obtained_frames[start : start + len(sweep)])
         for start, sweep in zip(starts, sweeps, strict=False)
-        if sweep[0].kind == "time"
+        if sweep[0].kind == "time" and len(set(commanded_frames(sweep))) > 1
     ]
     summary.add(f"{prefix}time.spearman", np.array(correlations))
 
@@ -112,7 +126,7 @@ def summarise_sequences(
     """`sequence.<kind>.*` of one system over its time and camera sweeps; see `sequences`.
 
     Pictures and their CLIP features (M, P) follow the commands of all sweeps. The distance takes sweeps of full length
-    only, and at least two of them.
+    only, and at least three of them.
     """
     bounds = np.cumsum([0, *map(len, sweeps)])
     spans = [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
@@ -124,9 +138,9 @@ def summarise_sequences(
         summary.add(f"{name}.similarity", np.array([similarity(clip[span]) for span in members]))
         longest = max((span.stop - span.start for span in members), default=0)
         full = [span for span in members if span.stop - span.start == longest]
-        if len(full) > 1:
+        if len(full) > 2:  # the fewest that resampling can vary
             distance = SequenceDistance(*(np.stack([f[span] for span in full]) for f in (clip, clip_truth)))
-            summary.put(f"{name}.distance", distance.value(), distance.interval)
+            summary.put(f"{name}.distance", distance.value(), distance.interval, len(full))
 
 
 def summarise_edits(scores: EditScores, summary: Summary) -> None:
@@ -136,9 +150,21 @@ def summarise_edits(scores: EditScores, summary: Summary) -> None:
 
 
 def bootstrap_interval(
-    values: np.ndarray, num_bootstrap: int, rng: np.random.Generator, statistic: Callable = np.mean
+    parts: Sequence[np.ndarray] | np.ndarray,
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    statistic: Callable = np.mean,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic of `values` (N,), resampling them with replacement."""
-    draws = rng.integers(len(values), size=(num_bootstrap, len(values)))
-    low, high = np.quantile(statistic(values[draws], axis=1), [0.025, 0.975])
+    """The 95 % percentile interval of a statistic of all values, resampling the parts that they come in.
+
+    A part is a number, or an array of values that belong together.
+    """
+    draws = rng.integers(len(parts), size=(num_bootstrap, len(parts)))
+    if statistic is np.mean:
+        sums, sizes = np.array([np.sum(part) for part in parts]), np.array([np.size(part) for part in parts])
+        found = sums[draws].sum(1) / sizes[draws].sum(1)
+    else:
+        arrays = [np.atleast_1d(part) for part in parts]
+        found = [statistic(np.concatenate([arrays[i] for i in draw])) for draw in draws]
+    low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)

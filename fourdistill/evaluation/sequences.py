@@ -68,7 +68,7 @@ class SequenceDistance:
     """Squared MMD of two sets of M sequences each, and how it varies when sequences are resampled."""
 
     def __init__(self, generated: np.ndarray, truth: np.ndarray):
-        """Features of M sequences of N pictures, in order, (M, N, P); at least two sequences."""
+        """Features of M sequences of N pictures, in order, (M, N, P); at least three sequences."""
         x, y = (torch.from_numpy(features.reshape(len(features), -1)).double() for features in (generated, truth))
         gamma = 1 / generated.shape[1]  # features are of length 1: the product of two sequences is their mean cosine
         kernels = (poly_kernel(a, b, 3, gamma, 1.0).numpy() for a, b in ((x, x), (y, y), (x, y)))
@@ -78,17 +78,18 @@ class SequenceDistance:
     def value(self, weights: np.ndarray | None = None) -> float:
         """The distance; `weights` (M,) say how often each sequence was drawn, in both sets alike.
 
-        A sequence is never compared with itself, however often it was drawn: copies are no evidence.
+        A sequence is never compared with itself, however often it was drawn, nor with the true one in its place: both
+        show the same scene, and are no independent draws from their sets.
         """
         w = np.ones(self._count) if weights is None else weights
-        pairs = np.outer(w, w)
-        apart = pairs * (1 - np.eye(self._count))
-        within = ((self._within_x + self._within_y) * apart).sum() / apart.sum()
-        return float(within - 2 * (self._between * pairs).sum() / pairs.sum())
+        apart = np.outer(w, w) * (1 - np.eye(self._count))
+        return float(((self._within_x + self._within_y - 2 * self._between) * apart).sum() / apart.sum())
 
     def interval(self, num_bootstrap: int, rng: np.random.Generator) -> tuple[float, float]:
         """The 95 % percentile interval over resampled sequences."""
         draws = rng.multinomial(self._count, np.full(self._count, 1 / self._count), size=num_bootstrap)
         draws = draws[(draws > 0).sum(1) > 1]  # one sequence alone has nothing to be compared with
+        if not len(draws):
+            return self.value(), self.value()
         low, high = np.quantile([self.value(draw) for draw in draws], [0.025, 0.975])
         return float(low), float(high)

@@ -61,7 +61,7 @@ def paint_systems(
 
 
 def shuffled(commands: Sequence[Command], rng: np.random.Generator) -> list[Command]:
-    """Commands with their displacements passed round at random among those of one kind; none keeps its own place."""
+    """Commands with displacements passed round at random among those of one kind; of several none keeps its own."""
     moved: list[Command] = list(commands)
     for kind in {command.kind: None for command in commands}:
         members = [i for i, command in enumerate(commands) if command.kind == kind]

@@ -29,7 +29,8 @@ def inject_lora(unet: UNet2DConditionModel, rank: int, generator: torch.Generato
     updates = {}
     for name, module in unet.named_modules():
         if isinstance(module, LoraLayer):
-            down, up = module.lora_A[NAME], module.lora_B[NAME]
+            down: Any = module.lora_A[NAME]
+            up: Any = module.lora_B[NAME]
             nn.init.kaiming_uniform_(down.weight, a=5**0.5, generator=generator)
             nn.init.zeros_(up.weight)
             updates[name.replace(".", "-")] = nn.ModuleDict({"down": down, "up": up})  # names of modules have no dots

@@ -7,8 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.control import control_values, outcomes, sweep_correlation
+from fourdistill.evaluation.control import control_values as values_and_rows
+from fourdistill.evaluation.control import outcomes, sweep_correlation
 from fourdistill.evaluation.retrieval import Grid, locate, read_grids
+from fourdistill.geometry.displacement import wrap_angle
+
+
+def control_values(commands, result):
+    return {name: values for name, (values, _) in values_and_rows(commands, result).items()}
+
 
 SPACING = 360 / NUM_CAMERAS
 
@@ -119,6 +126,41 @@ def test_without_poses_only_time_is_measured():
     result = outcomes([command(0, 5)], TRUTH[[7]], {"s": blind}, {"s": TRUTH})
     values = control_values([command(0, 5)], result)
     assert values["time.mae_frames"] == pytest.approx([2]) and values["leakage.azimuth_deg"].size == 0
+
+
+def test_values_know_their_commands():
+    commands = [command(0, 5), command(0, 3 * 16), command(0, 3 * 16 + 5)]
+    rows = {
+        name: at.tolist()
+        for name, (_, at) in values_and_rows(
+            commands, outcomes(commands, TRUTH[[1, 2, 3]], {"s": RING}, {"s": TRUTH})
+        ).items()
+    }
+    assert rows["time.mae_frames"] == [0, 2] and rows["view.azimuth_error_deg"] == [1, 2]
+    assert rows["leakage.time_frames"] == [1] and rows["joint.top1"] == [2]
+
+
+def test_a_picture_found_at_a_camera_without_pose_still_has_a_view_error():
+    spherical = RING.spherical.copy()
+    spherical[:16] = np.nan  # nobody knows where cam00 is
+    partly = Grid(RING.keys, RING.frame, RING.seconds, RING.time, spherical)
+    target, unposed = 3 * 16 + 4, 4
+    values = control_values(
+        [command(2 * 16 + 4, target)],
+        outcomes([command(2 * 16 + 4, target)], TRUTH[[unposed]], {"s": partly}, {"s": TRUTH}),
+    )
+    assert values["view.top1"] == [0] and np.isfinite(values["view.azimuth_error_deg"]).all()
+    assert values["view.azimuth_error_deg"].size == 1
+
+
+def test_six_cameras_are_neighbours_whatever_rounding_says():
+    for turn in np.linspace(0, 1, 7):
+        azimuth = wrap_angle(turn + 2 * np.pi * np.arange(6) / 6)
+        six = Grid(
+            [FrameKey("s", f"cam{camera}", 0) for camera in range(6)], np.zeros(6, int), np.zeros(6), np.zeros(6),
+            np.stack([azimuth, np.zeros(6), np.ones(6)], 1),
+        )  # fmt: skip
+        assert [len(six.neighbours_in_view(camera)) for camera in range(6)] == [2] * 6
 
 
 def test_rank_correlation():

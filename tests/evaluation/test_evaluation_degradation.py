@@ -56,9 +56,9 @@ def control_errors(images) -> dict[str, float]:
     features, truth = (np.stack([np.asarray(i, float).ravel() for i in every]) for every in (images, TRUTH))
     values = control_values(commands, outcomes(commands, features, {"s": GRID}, {"s": truth}))
     return {
-        "time": values["time.mae_frames"].mean(),
-        "azimuth": values["view.azimuth_error_deg"].mean(),
-        "missed": 1 - values["joint.top1"].mean(),
+        "time": values["time.mae_frames"][0].mean(),
+        "azimuth": values["view.azimuth_error_deg"][0].mean(),
+        "missed": 1 - values["joint.top1"][0].mean(),
     }
 
 

@@ -95,3 +95,31 @@ def test_a_missing_column_or_table_is_named(folder, grid_scenes, tiny_base):
     (folder / "commands.csv").unlink()
     result = evaluate(folder, grid_scenes, tiny_base)
     assert result.exit_code == 2 and "commands.csv: expected a table of commands" in result.stderr
+
+
+def test_a_sweep_that_goes_nowhere_is_refused(folder, grid_scenes, tiny_base):
+    table = list(csv.DictReader((folder / "commands.csv").open()))
+    write(folder, [row | {"target_frame": "4"} if row["sweep"] == "t" else row for row in table])
+    result = evaluate(folder, grid_scenes, tiny_base)
+    assert result.exit_code == 2 and "to change time or view somewhere" in result.stderr
+
+
+def test_leading_zeros_and_a_byte_order_mark_change_nothing(folder, grid_scenes, tiny_base):
+    plain = evaluate(folder, grid_scenes, tiny_base, "--json")
+    table = list(csv.DictReader((folder / "commands.csv").open()))
+    write(folder, [row | {"target_frame": f"0{row['target_frame']}"} for row in table])
+    text = (folder / "commands.csv").read_text()
+    (folder / "commands.csv").write_text("\ufeff" + text, encoding="utf-8")
+    assert evaluate(folder, grid_scenes, tiny_base, "--json").stdout == plain.stdout
+
+
+def test_a_damaged_picture_is_named(folder, grid_scenes, tiny_base):
+    (folder / "3.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    result = evaluate(folder, grid_scenes, tiny_base)
+    assert result.exit_code == 2 and f"{folder / '3.jpg'}: expected a readable picture" in result.stderr
+
+
+def test_out_must_be_a_file(folder, grid_scenes, tiny_base, tmp_path):
+    for out in (tmp_path, tmp_path / "none" / "scores.json"):
+        result = evaluate(folder, grid_scenes, tiny_base, "--out", str(out))
+        assert result.exit_code == 2 and "--out: expected a file in an existing folder" in result.stderr

@@ -117,3 +117,17 @@ def test_control_is_also_told_for_known_and_new_scenes_apart():
     summary = Summary(20, seed=0)
     summarise_groups("", [sweep(True)], result[np.array([2, 3])], summary)
     assert "known_scene.time.mae_frames" not in summary.metrics
+
+
+def test_values_of_one_group_are_resampled_together():
+    values, groups = np.array([0.0] * 8 + [1.0] * 8), np.repeat([0, 1], 8)
+    summary = Summary(400, seed=0)
+    summary.add("together", values, groups=groups)
+    summary.add("apart", values)
+    summary.add("median", values, np.median, groups=groups)
+    summary.add("one", values, groups=np.zeros(16))
+    figures = summary.metrics
+    assert (figures["together"], figures["together.ci_low"], figures["together.ci_high"]) == (0.5, 0, 1)
+    assert 0.1 < figures["apart.ci_low"] < 0.5 < figures["apart.ci_high"] < 0.9
+    assert (figures["median.ci_low"], figures["median.ci_high"]) == (0, 1)
+    assert figures["one"] == 0.5 and "one.ci_low" not in figures

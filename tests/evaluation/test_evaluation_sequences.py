@@ -68,6 +68,10 @@ def test_distance_is_unbiased_and_sees_the_order():
     assert min(apart) > np.quantile(same, 0.975)
 
 
+def test_the_same_sequences_have_no_distance():
+    assert SequenceDistance(sequences(5, 0), sequences(5, 0)).value() == pytest.approx(0, abs=1e-9)
+
+
 def test_interval_holds_the_value_and_follows_the_seed():
     distance = SequenceDistance(sequences(12, 0)[:, ::-1], sequences(12, 1))
     low, high = distance.interval(300, np.random.default_rng(0))

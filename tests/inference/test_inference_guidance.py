@@ -91,6 +91,8 @@ def test_branches_mask_the_tokens_of_what_they_lack():
     found = list(branched.steps(steps))
     assert len(found) == steps
     for step, conditioning in enumerate(found):
+        assert conditioning.control_mask is not None and conditioning.control is not None
+        assert conditioning.control_keys is not None and control.keys is not None
         assert conditioning.control_mask.tolist() == [
             [True, True], [True, False], [False, True], [False, False], [False, False], [False, False],
         ]  # fmt: skip

@@ -146,6 +146,7 @@ def test_keys_may_be_without_the_bypass_and_the_base_without_the_text_encoder(ba
         v_base, _ = adapter.time_mapper(conditions.delta_time[:, None], timesteps)
         expected = encode_single_tokens(base.text_encoder, v_base) if clip_base else v_base
         control = adapter.control_tokens(base.text_encoder, conditions, timesteps)
+        assert control is not None and control.keys is not None
         assert torch.allclose(control.keys[:, :, 0], expected, atol=1e-6)
         assert torch.allclose((control.values - control.keys).norm(dim=-1), torch.full((1, 7, 1), 0.2), atol=1e-4)
         text = PromptEncoder(base.tokenizer, base.text_encoder)(["a man"])

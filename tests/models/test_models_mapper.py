@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -84,9 +85,10 @@ def test_nested_dropout_keeps_the_first_hidden_units_alone():
     some, _ = mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))
     assert torch.allclose(some[0], everything[0])
     assert not torch.allclose(some[1], everything[1])
-    assert torch.allclose(some[2], mapper.mlp[-1].bias[:24] * 0.02)  # nothing is left but the bias
+    last: Any = mapper.mlp[-1]
+    assert torch.allclose(some[2], last.bias[:24] * 0.02)  # nothing is left but the bias
     with torch.no_grad():
-        mapper.mlp[-1].weight[:, 5:] = 7.0
+        last.weight[:, 5:] = 7.0
     assert torch.allclose(mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))[0][1], some[1])
 
 
