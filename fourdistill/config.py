@@ -173,6 +173,7 @@ class TrainPrior:
     warmup_steps: Count
     weight_decay: NonNegativeFloat
     max_grad_norm: PositiveFloat
+    max_sources: PositiveInt
     source_noise: NonNegativeFloat
     log_every: PositiveInt
     validate_every: PositiveInt

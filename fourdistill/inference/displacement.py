@@ -4,19 +4,38 @@ One form is turned into the other about a canonical source camera: level, lookin
 scene's scale away. Training data has its real cameras; here nothing more is known than the displacement.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import SceneFrame, orbit, spherical, spherical_delta
 from fourdistill.geometry.poses import inverse, is_rigid
 
 Array = NDArray[np.float64]
+Number = float | None
 
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
 SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
+
+
+@dataclass(frozen=True)
+class ConditionImage:
+    """A further condition image, with the displacement from it to what is to be drawn; single values or lists.
+
+    The fields are the pipeline's arguments of the same names.
+    """
+
+    image: Image.Image | Sequence[Image.Image]
+    time: Number | Sequence[Number] = None
+    azimuth: Number | Sequence[Number] = None
+    elevation: Number | Sequence[Number] = None
+    radius: Number | Sequence[Number] = None
+    relative_pose: ArrayLike | Sequence[ArrayLike] | None = None
 
 
 def view_displacement(
@@ -87,7 +106,9 @@ def broadcast(**values: Any) -> dict[str, list]:
 
     A (3, 4) or (4, 4) `relative_pose` is a single value. Raises `InputError` naming the list that does not fit.
     """
-    lists = {name: as_list(value, single_ndim=2 if name == "relative_pose" else 0) for name, value in values.items()}
+    lists = {
+        name: as_list(value, single_ndim=2 if name.endswith("relative_pose") else 0) for name, value in values.items()
+    }
     batch_size = max(len(entries) for entries in lists.values())
     for name, entries in lists.items():
         if len(entries) not in (1, batch_size):

@@ -91,7 +91,9 @@ def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Co
     if branch == "all":
         return conditions.dropped(null_image)
     if branch == "image":
-        return replace(conditions, image_embeds=null_image.expand_as(conditions.image_embeds))
+        return replace(conditions, image_embeds=null_image.expand_as(conditions.image_embeds), others=())
     if branch in ("time", "view"):
-        return replace(conditions, **{f"has_{branch}": torch.zeros_like(conditions.has_time)})
+        absent = {f"has_{branch}": torch.zeros_like(conditions.has_time)}
+        others = tuple(replace(other, **absent) for other in conditions.others)
+        return replace(conditions, **absent, others=others)
     return conditions

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import broadcast, view_displacement
+from fourdistill.inference.displacement import ConditionImage, Number, broadcast, view_displacement
 from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import Conditioning
@@ -25,8 +25,6 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.control import ControlTokens
 from fourdistill.models.mapper import encode_view
 from fourdistill.models.text import PromptEncoder
-
-Number = float | None
 
 
 class FourDistillPipeline(DiffusionPipeline):
@@ -87,6 +85,7 @@ class FourDistillPipeline(DiffusionPipeline):
         radius: Number | Sequence[Number] = None,
         relative_pose: ArrayLike | Sequence[ArrayLike] | None = None,
         image_embeds: torch.Tensor | None = None,
+        others: Sequence[ConditionImage] = (),
         lambda_: float | None = None,
         guidance_scale: float = 1.0,
         text_guidance: float = 1.0,
@@ -110,6 +109,7 @@ class FourDistillPipeline(DiffusionPipeline):
             radius: difference of the distance to the scene's centre, over the scene's scale.
             relative_pose: 3x4 or 4x4 `source_from_target` instead of the three above.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
+            others: further images of what is to be drawn, each with its own displacement; needs a prior.
             lambda_: of equation (1); None takes the adapter's.
             guidance_scale: away from the prediction without any condition; 1 is none.
             text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
@@ -122,16 +122,19 @@ class FourDistillPipeline(DiffusionPipeline):
         # 1. Check the inputs and lay them out as lists of one length.
         shown = image is not None or image_embeds is not None
         image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
+        if others and not shown:
+            raise InputError("others: expected an image beside them")
         inputs = broadcast(
             image_embeds=image_embeds, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
-            relative_pose=relative_pose, generator=generator,
+            relative_pose=relative_pose, generator=generator, **self.prepare_others(others),
         )  # fmt: skip
         batch_size, device = len(inputs["prompt"]), self._execution_device
 
         # 2. Encode the prompts, and bring images and displacements together.
         prompts = ["" if p is None else p for p in inputs["prompt"]]
         prompt_embeds = PromptEncoder(self.tokenizer, self.text_encoder)(prompts)  # (B, L, D)
-        conditions = self.prepare_conditions(inputs)
+        further = [self.prepare_conditions(inputs, prefix=f"others[{k}].") for k in range(len(others))]
+        conditions = replace(self.prepare_conditions(inputs), others=tuple(further))
         if isinstance(generator, list) and len(generator) == 1:
             generator = generator[0]
 
@@ -177,8 +180,18 @@ class FourDistillPipeline(DiffusionPipeline):
             image_embeds = encode_null_image(self.image_encoder)
         return image_embeds.to(self._execution_device, self.unet.dtype)
 
-    def prepare_conditions(self, inputs: dict[str, list]) -> Conditions:
-        """Everything that a batch is conditioned on beside the prompt, absent entries masked."""
+    def prepare_others(self, others: Sequence[ConditionImage]) -> dict[str, Any]:
+        """Inputs of further condition images under names of their own, images as embeddings."""
+        inputs = {}
+        for k, other in enumerate(others):
+            given = {field.name: getattr(other, field.name) for field in fields(other)}
+            given["image_embeds"] = self.prepare_image_embeds(given.pop("image"), None)  # (1 or B, S, D)
+            inputs |= {f"others[{k}].{name}": value for name, value in given.items()}
+        return inputs
+
+    def prepare_conditions(self, inputs: dict[str, list], prefix: str = "") -> Conditions:
+        """Everything that a batch is conditioned on beside the prompt, absent entries masked; `prefix` of the names."""
+        inputs = {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
         image_embeds = torch.stack(inputs["image_embeds"])  # (B, S, D)
         kwargs: dict[str, Any] = {"device": image_embeds.device, "dtype": image_embeds.dtype}
         names = ("azimuth", "elevation", "radius", "relative_pose")
@@ -198,7 +211,7 @@ class FourDistillPipeline(DiffusionPipeline):
     ) -> ControlTokens | None:
         """v* of all timesteps and layers at once, (S * B, num_layers, n, D), the samples of a timestep together."""
         num_steps, batch_size = len(timesteps), len(conditions.has_time)
-        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0])  # not needed for v*
+        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0], others=())  # not for v*
         repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
         repeated_timesteps = timesteps.repeat_interleave(batch_size)  # (S * B,)
         keep = None if truncation is None else torch.full_like(repeated_timesteps, truncation)

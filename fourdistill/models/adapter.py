@@ -193,14 +193,17 @@ class Adapter(nn.Module):
     def displace(self, conditions: Conditions) -> Conditions:
         """Conditions whose image embeddings are what the prior expects to see after the displacement.
 
-        Images without any displacement stay as they are, and so do all without a prior.
+        Single images without any displacement stay as they are, and so do all without a prior. Of several images the
+        prior makes one; raises `InputError` where there is none.
         """
         if self.prior is None:
+            if conditions.others:
+                raise InputError("others: expected no further condition images: this adapter has no displacement prior")
             return conditions
-        moved = conditions.has_time | conditions.has_view  # (B,)
+        moved = conditions.has_time | conditions.has_view | bool(conditions.others)  # (B,)
         displaced = self.prior.displace(conditions).to(conditions.image_embeds.dtype)  # (B, S, D)
         embeds = torch.where(moved[:, None, None], displaced, conditions.image_embeds)
-        return replace(conditions, image_embeds=embeds)
+        return replace(conditions, image_embeds=embeds, others=())
 
     def forward(
         self,

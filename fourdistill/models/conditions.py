@@ -1,6 +1,6 @@
 """The conditions of a batch: image, displacement in time, displacement of the camera, and which are present."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -11,7 +11,8 @@ class Conditions:
     """The conditions of a batch; what is absent has a False in its `has_*` and is masked out.
 
     image_embeds (B, S, D), those of an all-zero image where it is dropped; delta_time (B,) in [-1, 1]; view (B, I),
-    the output of `encode_view`; has_time, has_view (B,) bool.
+    the output of `encode_view`; has_time, has_view (B,) bool. others: further images of the same B samples, each with
+    its own displacement to the same target; they have no others of their own.
     """
 
     image_embeds: torch.Tensor
@@ -19,22 +20,38 @@ class Conditions:
     has_time: torch.Tensor
     view: torch.Tensor
     has_view: torch.Tensor
+    others: tuple["Conditions", ...] = ()
+
+    @property
+    def per_image(self) -> tuple["Conditions", ...]:
+        """The conditions of every image, this one's first."""
+        return (replace(self, others=()), *self.others)
 
     def __getitem__(self, index: torch.Tensor | slice) -> "Conditions":
         """The same conditions for some of the samples."""
-        return Conditions(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return _merge([self], lambda tensors: tensors[0][index])
 
     def to(self, device: torch.device) -> "Conditions":
         """The same conditions on a device."""
-        return Conditions(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return _merge([self], lambda tensors: tensors[0].to(device))
 
     @staticmethod
     def cat(parts: Iterable["Conditions"]) -> "Conditions":
-        """Several batches as one."""
-        parts = list(parts)
-        return Conditions(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Conditions)})
+        """Several batches, of equally many images a sample, as one."""
+        return _merge(list(parts), torch.cat)
 
     def dropped(self, null_image: torch.Tensor) -> "Conditions":
         """The same batch without any condition, for guidance; `null_image` (1, S, D) stands for no image."""
         absent = torch.zeros_like(self.has_time)
-        return replace(self, image_embeds=null_image.expand_as(self.image_embeds), has_time=absent, has_view=absent)
+        null_image = null_image.expand_as(self.image_embeds)
+        return replace(self, image_embeds=null_image, has_time=absent, has_view=absent, others=())
+
+
+def _merge(parts: Sequence[Conditions], merge: Callable[[list[torch.Tensor]], torch.Tensor]) -> Conditions:
+    """Conditions whose every tensor is what `merge` makes of that of all parts; others are merged by their place."""
+    names = [f.name for f in fields(Conditions) if f.name != "others"]
+    others = zip(*(part.others for part in parts), strict=True)
+    return Conditions(
+        **{name: merge([getattr(part, name) for part in parts]) for name in names},
+        others=tuple(_merge(group, merge) for group in others),
+    )

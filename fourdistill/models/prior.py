@@ -9,6 +9,7 @@ sequences: Su et al., arXiv 2104.09864).
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,18 +61,26 @@ class DisplacementPrior(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, codes: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """Codes (B, K) of what is seen before, displacements of B samples => codes (B, K) of what is seen after."""
+    def forward(self, codes: Sequence[torch.Tensor], conditions: Conditions) -> torch.Tensor:
+        """Codes (B, K) of each image, their displacements to one target => codes (B, K) of what is seen there.
+
+        Every image's points are turned by its own displacement, to the same place; the decoder reads their mean.
+        """
+        turned = [self.turn(*pair) for pair in zip(codes, conditions.per_image, strict=True)]
+        return FIRST_STD * self.decoder(torch.stack(turned).mean(dim=0)).to(codes[0].dtype)
+
+    def turn(self, codes: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """Codes (B, K) of one image, its displacement => points of the plane (B, 2 * num_rotations)."""
         x, y = self.encoder(codes).to(codes.dtype).chunk(2, dim=-1)  # (B, num_rotations) each
         angles = displacement_angles(conditions, self.config.view_encoding) @ self.frequencies  # (B, num_rotations)
         cos, sin = angles.cos(), angles.sin()
-        turned = torch.cat([x * cos - y * sin, x * sin + y * cos], dim=-1)  # (B, 2 * num_rotations)
-        return FIRST_STD * self.decoder(turned).to(codes.dtype)
+        return torch.cat([x * cos - y * sin, x * sin + y * cos], dim=-1)
 
     @torch.no_grad()
     def displace(self, conditions: Conditions) -> torch.Tensor:
         """The image embeddings (B, S, D) that the conditions' own become by their displacements."""
-        return self.codec.decode(self(self.codec.encode(conditions.image_embeds), conditions))
+        codes = [self.codec.encode(image.image_embeds) for image in conditions.per_image]
+        return self.codec.decode(self(codes, conditions))
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `prior.safetensors`."""

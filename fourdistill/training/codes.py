@@ -1,6 +1,6 @@
 """Pairs as codes: all that the displacement prior trains on, small enough to stay in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ class PairCodes:
         spherical, pose = torch.from_numpy(pairs.delta_spherical), torch.from_numpy(pairs.relative_pose)
         views = [(spherical, pose), (spherical * torch.tensor([-1.0, 1, 1]), mirror_pose(pose))]
         self.view = torch.stack([encode_view(*view, view_encoding) for view in views])  # (2, N, I)
+        self._by_target = self.target.argsort(stable=True)  # pairs of one target side by side
+        self._group_size = torch.bincount(self.target, minlength=len(pairs.keys))  # by frame
+        self._group_start = self._group_size.cumsum(0) - self._group_size
 
     def __len__(self) -> int:
         return len(self.source)
@@ -42,23 +45,34 @@ class PairCodes:
         return len(self.codes)
 
     def __call__(self, index: torch.Tensor, variant: torch.Tensor) -> "CodedPairs":
-        """Pairs by index (B,), each as it is (0) or mirrored (1), (B,)."""
-        codes = self.codes[variant, self.source[index]]  # (B, K)
-        conditions = Conditions(
-            image_embeds=codes[:, :0],  # codes stand for them
+        """Samples of N pairs of one target by index (B, N), each sample as it is (0) or mirrored (1), (B,)."""
+        images = [self._conditions(column, variant) for column in index.unbind(1)]
+        codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
+        conditions = replace(images[0], others=tuple(images[1:]))
+        return CodedPairs(codes, conditions, self.codes[variant, self.target[index[:, 0]]])
+
+    def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
+        return Conditions(
+            image_embeds=torch.empty(len(index), 0),  # codes stand for them
             delta_time=self.delta_time[index],
             has_time=self.has_time[index],
             view=self.view[variant, index],
             has_view=self.has_view[index],
         )
-        return CodedPairs(codes, conditions, self.codes[variant, self.target[index]])
+
+    def more_sources(self, index: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Pairs by index (B,) => each with `count` more drawn from those of the same target, (B, 1 + count)."""
+        first, number = self._group_start[self.target[index]], self._group_size[self.target[index]]  # (B,)
+        draws = torch.rand(len(index), count, generator=generator)
+        drawn = self._by_target[first[:, None] + (draws * number[:, None]).long()]  # (B, count)
+        return torch.cat([index[:, None], drawn], dim=1)
 
 
 @dataclass(frozen=True)
 class CodedPairs:
-    """Codes of the sources (B, K), displacements, codes of the targets (B, K)."""
+    """Codes of the N sources (B, K) each, their displacements, codes of the targets (B, K)."""
 
-    sources: torch.Tensor
+    sources: tuple[torch.Tensor, ...]
     conditions: Conditions
     targets: torch.Tensor
 

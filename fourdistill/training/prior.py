@@ -1,7 +1,8 @@
 """Training of the displacement prior: frames become codes once, then come thousands of cheap steps in memory."""
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class PriorSettings:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    max_sources: int = 1  # condition images of a sample: from 1 to this many, drawn for each step
     source_noise: float = 0.1  # added to the source's codes, against learning the pairs by heart
     log_every: int = 50  # steps
     validate_every: int = 500
@@ -129,16 +131,19 @@ class PriorRun:
         settings, pairs = self.settings, self.pairs["train"]
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         index = torch.randint(len(pairs), (settings.batch_size,), generator=generator)
+        count = int(torch.randint(settings.max_sources, (1,), generator=generator))
+        index = pairs.more_sources(index, count, generator)  # (B, 1 + count)
         variant = torch.randint(pairs.num_variants, (settings.batch_size,), generator=generator)
         batch = pairs(index, variant)
-        noise = settings.source_noise * torch.randn(batch.sources.shape, generator=generator)
-        return self.errors(batch.sources + noise, batch.conditions, batch.targets).mean()
+        noise = settings.source_noise * torch.randn(len(batch.sources), *batch.targets.shape, generator=generator)
+        sources = [codes + each for codes, each in zip(batch.sources, noise, strict=True)]
+        return self.errors(sources, batch.conditions, batch.targets).mean()
 
-    def errors(self, sources: torch.Tensor, conditions: Conditions, targets: torch.Tensor) -> torch.Tensor:
+    def errors(self, sources: Sequence[torch.Tensor], conditions: Conditions, targets: torch.Tensor) -> torch.Tensor:
         """Mean squared errors of the codes of B pairs (B,)."""
         device = self.accelerator.device
         with self.accelerator.autocast():
-            codes = self.prior(sources.to(device), conditions.to(device))  # (B, K)
+            codes = self.prior([each.to(device) for each in sources], conditions.to(device))  # (B, K)
         return F.mse_loss(codes, targets.to(device), reduction="none").mean(dim=1)
 
     def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
@@ -161,15 +166,15 @@ class PriorRun:
         generator = torch.Generator().manual_seed(self.settings.seed)
         every = self.pairs["val"]
         index = torch.randperm(len(every), generator=generator)[: self.settings.num_val_pairs]
-        pairs: CodedPairs = every(index, torch.zeros_like(index))
+        pairs: CodedPairs = every(index[:, None], torch.zeros_like(index))
         right = self.errors(pairs.sources, pairs.conditions, pairs.targets)
-        copied = F.mse_loss(pairs.sources, pairs.targets)
+        copied = F.mse_loss(pairs.sources[0], pairs.targets)
         values = {"val.loss": right.mean().item(), "val.error_over_copy": right.mean().item() / copied.item()}
         for name in GAP_CONDITIONS:
-            conditions = Conditions(**{**vars(pairs.conditions), "image_embeds": pairs.sources})
+            conditions = replace(pairs.conditions, image_embeds=pairs.sources[0])
             shuffled, has = shuffle_condition(conditions, name, generator)
             if has.any():
-                wrong = self.errors(shuffled.image_embeds, shuffled, pairs.targets)
+                wrong = self.errors([shuffled.image_embeds], shuffled, pairs.targets)
                 values[f"gap.{name}"] = (wrong[has].sum() / right[has].sum()).item() - 1
         self.prior.train()
         self.validation = values

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteSchedul
 from PIL import Image
 
 from fourdistill.errors import InputError
+from fourdistill.inference.displacement import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
@@ -155,6 +156,35 @@ def test_image_embeds_replace_the_image(pipe):
     assert torch.allclose(latents(pipe, image_embeds=embeds, time=[0.1, 0.2], generator=seeds(2)), expected, atol=1e-5)
 
 
+def test_further_condition_images_are_used_each_with_its_own_displacement(pipe):
+    if pipe.adapter.prior is None:
+        with pytest.raises(InputError, match="others: expected no further condition images"):
+            latents(pipe, image=picture(), time=0.1, others=[ConditionImage(picture(1), time=0.1)])
+        return
+    single = latents(pipe, image=picture(), time=0.1, generator=seeds(1))
+    moved = {"image": picture(), "time": 0.1, "generator": seeds(1)}
+    same = latents(pipe, **moved, others=[ConditionImage(picture(), time=0.1)])
+    moved["generator"] = seeds(1)
+    more = latents(pipe, **moved, others=[ConditionImage(picture(1), azimuth=30)])
+    assert torch.allclose(same, single, atol=1e-4)
+    assert not torch.allclose(more, single, atol=1e-3)
+    batch = latents(
+        pipe, image=picture(), time=[0.1, 0.2], generator=seeds(2), others=[ConditionImage(picture(1), azimuth=30)]
+    )
+    assert torch.allclose(batch[:1], more, atol=1e-4)
+
+
+def test_guidance_drops_displacements_of_every_image(pipe):
+    if pipe.adapter.prior is None:
+        pytest.skip("several condition images need a prior")
+    arguments = {"image": picture(), "time": 0.1, "time_guidance": 0.0}
+    out = [
+        latents(pipe, **arguments, generator=seeds(1), others=[ConditionImage(picture(1), time=time)])
+        for time in (0.1, 0.9)
+    ]
+    assert torch.allclose(*out, atol=1e-4)  # weight 0: what is left does not know the time
+
+
 @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler, DDIMScheduler])
 def test_any_diffusers_scheduler(tiny_base, adapter_folder, scheduler):
     base_pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=adapter_folder)
@@ -182,5 +212,9 @@ def test_both_view_encodings_take_both_forms(tiny_base, tmp_path):
 def test_bad_inputs_name_the_argument(pipe):
     with pytest.raises(InputError, match="time: expected 1 or 3 values, got 2"):
         pipe(image=picture(), time=[0.1, 0.2], azimuth=[1, 2, 3])
+    with pytest.raises(InputError, match=r"others\[0\].time: expected 1 or 3 values, got 2"):
+        pipe(image=picture(), azimuth=[1, 2, 3], others=[ConditionImage(picture(), time=[0.1, 0.2])])
+    with pytest.raises(InputError, match="others: expected an image beside them"):
+        pipe(prompt="a cat", others=[ConditionImage(picture())])
     with pytest.raises(InputError, match="image_embeds: expected no image"):
         pipe(image=picture(), image_embeds=torch.zeros(1, 17, 32))

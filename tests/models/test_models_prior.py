@@ -77,10 +77,10 @@ def test_an_absent_displacement_has_no_influence(prior):
     plain = conditions(codes)
     moved_view = dataclasses.replace(plain, view=plain.view + 1)
     moved_time = dataclasses.replace(plain, delta_time=plain.delta_time / 2)
-    after = prior(codes, plain)
+    after = prior([codes], plain)
     assert torch.isfinite(after).all()
-    assert torch.equal(after, prior(codes, moved_view))
-    assert not torch.allclose(after, prior(codes, moved_time), atol=1e-4)
+    assert torch.equal(after, prior([codes], moved_view))
+    assert not torch.allclose(after, prior([codes], moved_time), atol=1e-4)
 
 
 def displacement(time, azimuth, elevation=0.0, radius=0.0):
@@ -120,8 +120,30 @@ def test_no_displacement_turns_nothing(encoding):
 def test_embeddings_are_displaced_through_their_codes(prior):
     embeds = embeddings(count=4)
     displaced = conditions(embeds)
-    expected = prior.codec.decode(prior(prior.codec.encode(embeds), displaced))
+    expected = prior.codec.decode(prior([prior.codec.encode(embeds)], displaced))
     assert torch.allclose(prior.displace(displaced), expected)
+
+
+def test_several_images_are_one_more_view_of_the_same(prior):
+    codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    here, there = conditions(codes), dataclasses.replace(conditions(codes), delta_time=torch.zeros(4))
+    other_codes = codes.flip(0)
+    single = prior([codes], here)
+    twice = prior([codes, codes], dataclasses.replace(here, others=(here,)))
+    both = prior([codes, other_codes], dataclasses.replace(here, others=(there,)))
+    exchanged = prior([other_codes, codes], dataclasses.replace(there, others=(here,)))
+    assert torch.allclose(twice, single, atol=1e-5)
+    assert torch.allclose(exchanged, both, atol=1e-5)
+    assert not torch.allclose(both, single, atol=1e-3)
+
+
+def test_conditions_of_several_images_are_indexed_and_joined_image_by_image():
+    codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    both = dataclasses.replace(conditions(codes), others=(conditions(codes + 1),))
+    joined = Conditions.cat([both[:1], both[1:]])
+    for image, expected in zip(joined.per_image, both.per_image, strict=True):
+        assert torch.equal(image.image_embeds, expected.image_embeds) and not image.others
+    assert torch.equal(both[2:3].others[0].image_embeds, codes[2:3] + 1)
 
 
 def test_save_and_load_round_trip(prior, tmp_path):

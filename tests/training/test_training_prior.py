@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,13 +9,15 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.numpy import save_file
 
+from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.data.tables import PAIRS, write_table
 from fourdistill.errors import InputError
 from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.models.codec import fit_codec
 from fourdistill.models.mapper import encode_view
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.training import prior as module
-from fourdistill.training.codes import mirror_pose
+from fourdistill.training.codes import PairCodes, mirror_pose
 from fourdistill.training.prior import PriorSettings, train_prior
 
 SETTINGS = PriorSettings(
@@ -106,6 +109,31 @@ def weights(folder):
 
 def assert_same(first, second):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_further_sources_lead_to_the_same_target(data):
+    pairs = read_frame_pairs(data / "pairs.parquet", "train")
+    embeds = torch.randn(len(pairs.keys), TOKENS, WIDTH)
+    coded = PairCodes(pairs, [embeds], fit_codec(embeds, 8, seed=0), "spherical")
+    index = torch.arange(len(coded))
+    drawn = coded.more_sources(index, 3, torch.Generator().manual_seed(0))
+    assert drawn.shape == (len(coded), 4) and torch.equal(drawn[:, 0], index)
+    assert (coded.target[drawn] == coded.target[:, None]).all()
+    number = torch.bincount(coded.target)[coded.target]
+    assert ((drawn != index[:, None]).any(dim=1) <= (number > 1)).all()  # a target of one pair has no other
+    assert len(drawn[:, 1:].unique()) > len(coded) / 2
+    samples = coded(drawn, torch.zeros(len(coded), dtype=torch.long))
+    assert len(samples.sources) == 4 == len(samples.conditions.per_image)
+    assert torch.equal(samples.sources[2], coded.codes[0, coded.source[drawn[:, 2]]])
+    assert torch.equal(samples.conditions.others[1].delta_time, coded.delta_time[drawn[:, 2]])
+
+
+def test_training_on_several_sources_ends_in_a_prior_for_one(data, tmp_path):
+    validation = run(data, tmp_path, replace(SETTINGS, max_sources=3))
+    assert np.isfinite(list(validation.values())).all()
+    run(data, tmp_path / "single")
+    single = weights(tmp_path / "single")
+    assert not all(torch.equal(value, single[name]) for name, value in weights(tmp_path).items())
 
 
 class Killed(Exception):
