@@ -78,6 +78,7 @@ class Split:
     val_scenes: list[str]
     test_cameras: list[str]
     test_times: list[Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]]
+    held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
 
 
 @dataclass(frozen=True, config=_STRICT)

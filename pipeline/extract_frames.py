@@ -1,5 +1,7 @@
 """Stage `extract_frames`: raw videos of every source to square JPEG frames and the frames table."""
 
+from dataclasses import asdict
+
 from fourdistill.config import Params
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.readers import read_sources
@@ -20,7 +22,7 @@ def main(params: Params) -> None:
         jpeg_quality=section.jpeg_quality,
         max_frames=section.max_frames,
         ffmpeg=section.ffmpeg,
-        split=SplitRule(held_out.test_scenes, held_out.val_scenes, held_out.test_cameras, held_out.test_times),
+        split=SplitRule(**asdict(held_out)),
         engine=section.engine,
         jobs=section.jobs,
         max_bad_fraction=section.max_bad_fraction,

@@ -15,11 +15,17 @@ class SplitRule:
     test_cameras: Sequence[str] = ()
     test_times: Sequence[tuple[float, float]] = ()
     """Closed intervals of `time` in [0, 1]."""
+    held_out_in: Sequence[str] | None = None
+    """The scenes that lose these cameras and times; None: all. What every scene loses, none can teach."""
 
     def split(self, scene: str, camera: str, time: np.ndarray) -> np.ndarray:
         """Split name of each frame (N,) of one video at normalised times (N,); test wins over val."""
         split = np.full(len(time), "val" if scene in self.val_scenes else "train", dtype="<U5")
-        if scene in self.test_scenes or camera in self.test_cameras:
+        if scene in self.test_scenes:
+            split[:] = "test"
+        if self.held_out_in is not None and scene not in self.held_out_in:
+            return split
+        if camera in self.test_cameras:
             split[:] = "test"
         for first, last in self.test_times:
             split[(time >= first) & (time <= last)] = "test"
@@ -27,5 +33,6 @@ class SplitRule:
 
     def unmatched(self, scenes: set[str], cameras: set[str]) -> list[str]:
         """Names of this rule that no frame carries: worth a line in a report, since a typo holds nothing out."""
-        missing_scenes = sorted((set(self.test_scenes) | set(self.val_scenes)) - scenes)
+        named = {*self.test_scenes, *self.val_scenes, *(self.held_out_in or ())}
+        missing_scenes = sorted(named - scenes)
         return missing_scenes + sorted(set(self.test_cameras) - cameras)

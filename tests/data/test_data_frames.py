@@ -318,5 +318,16 @@ def test_ray_is_an_extra(tmp_path, source, monkeypatch):
 
 
 def test_unknown_names_in_the_split_are_reported(tmp_path, source):
-    _, folder = extract(tmp_path, source, split=SplitRule(val_scenes=["wlak"], test_cameras=["cam09"]))
-    assert json.loads((folder / "frames.json").read_text())["split_names_not_found"] == ["wlak", "cam09"]
+    split = SplitRule(val_scenes=["wlak"], test_cameras=["cam09"], held_out_in=["jump"])
+    _, folder = extract(tmp_path, source, split=split)
+    assert json.loads((folder / "frames.json").read_text())["split_names_not_found"] == ["jump", "wlak", "cam09"]
+
+
+def test_cameras_and_times_are_held_out_in_the_named_scenes_alone():
+    rule = SplitRule(
+        test_scenes=["a"], val_scenes=["b"], test_cameras=["cam1"], test_times=[(0.4, 0.6)], held_out_in=["c"]
+    )
+    time = np.array([0.0, 0.5])
+    expected = {"a": ["test"] * 4, "b": ["val"] * 4, "c": ["train", "test", "test", "test"], "d": ["train"] * 4}
+    for scene, splits in expected.items():
+        assert [*rule.split(scene, "cam0", time), *rule.split(scene, "cam1", time)] == splits

@@ -24,6 +24,7 @@ def workplace(tmp_path):
         "val_scenes": [],
         "test_cameras": ["cam01"],
         "test_times": [],
+        "held_out_in": None,
     }
     params["build_pairs"]["num_pairs"] = {"train": 40, "val": 0, "test": 10}
     params["write_shards"]["features"] = False

@@ -74,7 +74,19 @@ def workplace(tmp_path_factory) -> Path:
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     params["extract_frames"] |= {
         "sources": [{"name": "gym", "format": "qualisys"}, {"name": "films", "format": "video"}],
-        "split": {"test_scenes": [], "val_scenes": ["multi"], "test_cameras": [], "test_times": [[0.45, 0.55]]},
+        "split": {
+            "test_scenes": [],
+            "val_scenes": ["multi"],
+            "test_cameras": [],
+            "test_times": [[0.45, 0.55]],
+            "held_out_in": None,
+        },
+            "test_scenes": [],
+            "val_scenes": ["multi"],
+            "test_cameras": [],
+            "test_times": [[0.45, 0.55]],
+            "held_out_in": None,
+        },
     }
     params["build_pairs"]["num_pairs"] = {"train": 400, "val": 40, "test": 60}
     params["write_shards"]["features"] = False
