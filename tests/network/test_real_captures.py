@@ -81,12 +81,6 @@ def workplace(tmp_path_factory) -> Path:
             "test_times": [[0.45, 0.55]],
             "held_out_in": None,
         },
-            "test_scenes": [],
-            "val_scenes": ["multi"],
-            "test_cameras": [],
-            "test_times": [[0.45, 0.55]],
-            "held_out_in": None,
-        },
     }
     params["build_pairs"]["num_pairs"] = {"train": 400, "val": 40, "test": 60}
     params["write_shards"]["features"] = False
