@@ -7,248 +7,33 @@ line read this module; library functions take plain arguments.
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fourdistill.errors import InputError
+from fourdistill.sections import (
+    STRICT,
+    BuildPairs,
+    Count,
+    EncodeFrames,
+    Evaluate,
+    ExtractFrames,
+    NonNegativeFloat,
+    Paths,
+    Train,
+    TrainPrior,
+    WriteShards,
+)
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for these faults
 _MISSING = ("missing", "missing_argument")
 
-# Strict: "12" is not a number, and 1 is not a switch. NaN and infinity never get in.
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
-Count = Annotated[int, Field(ge=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-def _nonzero(value: int) -> int:
-    if value == 0:
-        raise PydanticCustomError("nonzero", "a number of processes other than 0")
-    return value
-
-
-def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
-    if interval[0] > interval[1]:
-        raise PydanticCustomError("ordered", "an interval whose first end is not after its last")
-    return interval
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Paths:
-    """Where the stages read and write, relative to the working directory."""
-
-    raw: Path
-    frames: Path
-    frames_table: Path
-    pairs_table: Path
-    features: Path
-    shards: Path
-    base: str  # a local folder or a Hub id
-    prior: Path
-    live_prior: Path  # DVCLive's logs of the prior's training
-    adapter: Path
-    live: Path  # DVCLive's logs of the training
-    metrics: Path
-    plots: Path
-    reports: Path
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Source:
-    """One folder of raw data, `<paths.raw>/<name>`, and the reader that understands it."""
-
-    name: str
-    format: str
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Split:
-    """What is held out of training: whole scenes, cameras, and intervals of normalised time."""
-
-    test_scenes: list[str]
-    val_scenes: list[str]
-    test_cameras: list[str]
-    test_times: list[Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]]
-    held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ExtractFrames:
-    """Raw videos to square JPEG frames and the frames table."""
-
-    sources: Annotated[list[Source], Field(min_length=1)]
-    size: PositiveInt  # pixels, after a centre crop to a square
-    jpeg_quality: Annotated[int, Field(ge=1, le=31)]  # ffmpeg's -q:v, 1 is best
-    max_frames: PositiveInt | None  # per video
-    ffmpeg: str | None
-    split: Split
-    engine: Literal["loky", "ray"]
-    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
-    max_bad_fraction: Fraction
-
-
-@dataclass(frozen=True, config=_STRICT)
-class NumPairs:
-    """How many pairs each split gets."""
-
-    train: PositiveInt
-    val: Count
-    test: Count
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Kinds:
-    """Proportions of the three kinds of pair; they need not add up to one."""
-
-    time: NonNegativeFloat
-    view: NonNegativeFloat
-    joint: NonNegativeFloat
-
-
-@dataclass(frozen=True, config=_STRICT)
-class BuildPairs:
-    """Frames table to pairs table."""
-
-    num_pairs: NumPairs
-    kinds: Kinds
-    bidirectional: bool
-    max_gap: PositiveInt | None  # frames
-    normalizer: Literal["scene", "seconds"]
-    max_gap_s: PositiveFloat | None  # the divisor of normalizer: seconds
-
-
-@dataclass(frozen=True, config=_STRICT)
-class EncodeFrames:
-    """Frames to VAE latents and image embeddings, once per frame."""
-
-    batch_size: PositiveInt
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-    mirror: bool  # encode the frames' mirror images too
-
-
-@dataclass(frozen=True, config=_STRICT)
-class WriteShards:
-    """Pairs, frames and features to tars."""
-
-    shard_size_mb: PositiveFloat
-    max_pairs: PositiveInt | None  # of each split
-    features: bool
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Dropout:
-    """How often each condition is dropped in training."""
-
-    text: Fraction
-    image: Fraction
-    time: Fraction
-    view: Fraction
-    all: Fraction
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TrainPrior:
-    """Pairs and features to a displacement prior: its form, then its training."""
-
-    num_components: PositiveInt  # of the codes of image embeddings
-    width: PositiveInt
-    depth: PositiveInt
-    num_rotations: PositiveInt
-    sigma_time: NonNegativeFloat
-    sigma_view: NonNegativeFloat
-    max_azimuth_frequency: Count
-    mirror: bool
-    codec_embeds: Annotated[int, Field(ge=2)]
-    batch_size: PositiveInt
-    max_steps: PositiveInt
-    learning_rate: PositiveFloat
-    warmup_steps: Count
-    weight_decay: NonNegativeFloat
-    max_grad_norm: PositiveFloat
-    max_sources: PositiveInt
-    source_noise: NonNegativeFloat
-    log_every: PositiveInt
-    validate_every: PositiveInt
-    checkpoint_every: PositiveInt
-    num_val_pairs: Count
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Train:
-    """Shards to an adapter: the form of the adapter, then the training."""
-
-    preset: str
-    ip_adapter: str | None
-    bypass_norm: Literal["unit", "base"]
-    clip_base: bool
-    rescale_base: bool
-    key_value_split: bool
-    view_encoding: Literal["spherical", "matrix"]
-    prior: bool
-    displacement_tokens: Count
-    lora_rank: Count
-    num_frequencies: PositiveInt
-    hidden_width: PositiveInt
-    sigma_time: NonNegativeFloat
-    sigma_view: NonNegativeFloat
-    sigma_timesteps: NonNegativeFloat
-    sigma_layer: NonNegativeFloat
-    trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens", "lora"]], Field(min_length=1)]
-    batch_size: PositiveInt
-    max_steps: PositiveInt
-    learning_rate: PositiveFloat
-    image_prompt_learning_rate: PositiveFloat
-    lora_learning_rate: PositiveFloat
-    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
-    warmup_steps: Count
-    weight_decay: NonNegativeFloat
-    max_grad_norm: PositiveFloat
-    timestep_bias: NonNegativeFloat
-    dropout: Dropout
-    nested_dropout: Fraction
-    log_every: PositiveInt
-    validate_every: PositiveInt
-    sample_every: PositiveInt
-    checkpoint_every: PositiveInt
-    num_val_pairs: Count
-    gap_timesteps: Annotated[list[Count], Field(min_length=1)]
-    num_workers: Count
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Evaluate:
-    """Adapter and held-out pairs to metrics, plots and reports."""
-
-    num_pairs: PositiveInt  # held-out pairs generated and scored
-    num_inference_steps: PositiveInt
-    guidance_scale: NonNegativeFloat
-    batch_size: PositiveInt
-    large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...
-    large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
-    num_bootstrap: PositiveInt
-    num_sheet_rows: PositiveInt
-    feature_space: Literal["pixels", "latents", "clip"]  # in which control is reported without a prefix
-    num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
-    num_sweep_steps: Annotated[int, Field(ge=2)]
-    num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures
-    num_edits: PositiveInt  # pairs carried out with another scene's caption, at ...
-    edit_lambdas: tuple[NonNegativeFloat, ...]  # ... these lambdas beside the adapter's own, and ...
-    edit_image_scales: tuple[NonNegativeFloat, ...]  # ... these image scales beside 1
-    structure_from_motion: bool  # pose the orbits with COLMAP: for scenes with texture; extra `colmap`
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Params:
     """All of `params.yaml`; `lambda_` is its top-level key `lambda`, the λ of equation (1)."""
 

@@ -14,7 +14,8 @@ ARROWS = {
     "training": {"models", "data.loader", "data.frame_pairs"},
     "inference": {"models", "geometry"},
     "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
-    "config": set(),
+    "config": {"sections"},
+    "sections": set(),
     "stage": {"config"},
     "cli": {"evaluation", "models", "data"},  # may import anything; this is what it needs
 }

@@ -4,38 +4,16 @@ One form is turned into the other about a canonical source camera: level, lookin
 scene's scale away. Training data has its real cameras; here nothing more is known than the displacement.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import SceneFrame, orbit, spherical, spherical_delta
 from fourdistill.geometry.poses import inverse, is_rigid
 
 Array = NDArray[np.float64]
-Number = float | None
-
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
 SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
-
-
-@dataclass(frozen=True)
-class ConditionImage:
-    """A further condition image, with the displacement from it to what is to be drawn; single values or lists.
-
-    The fields are the pipeline's arguments of the same names.
-    """
-
-    image: Image.Image | Sequence[Image.Image]
-    time: Number | Sequence[Number] = None
-    azimuth: Number | Sequence[Number] = None
-    elevation: Number | Sequence[Number] = None
-    radius: Number | Sequence[Number] = None
-    relative_pose: ArrayLike | Sequence[ArrayLike] | None = None
 
 
 def view_displacement(
@@ -99,27 +77,3 @@ def displacement_arguments(
         name: [value if has else None for value, has in zip(np.asarray(values), np.asarray(present), strict=True)]
         for name, (values, present) in arguments.items()
     }
-
-
-def broadcast(**values: Any) -> dict[str, list]:
-    """Single values, lists, arrays and tensors => lists of one length, the longest; others must have 1 entry.
-
-    A (3, 4) or (4, 4) `relative_pose` is a single value. Raises `InputError` naming the list that does not fit.
-    """
-    lists = {
-        name: as_list(value, single_ndim=2 if name.endswith("relative_pose") else 0) for name, value in values.items()
-    }
-    batch_size = max(len(entries) for entries in lists.values())
-    for name, entries in lists.items():
-        if len(entries) not in (1, batch_size):
-            raise InputError(f"{name}: expected 1 or {batch_size} values, got {len(entries)}")
-    return {name: entries * (batch_size // len(entries)) for name, entries in lists.items()}
-
-
-def as_list(value: Any, single_ndim: int) -> list:
-    """A value of `single_ndim` dimensions => a list of it; more dimensions, or a sequence of such values => a list."""
-    if isinstance(value, (list, tuple)):
-        if single_ndim == 0 or any(entry is None or np.ndim(entry) == single_ndim for entry in value):
-            return list(value)
-        return [np.asarray(value)]
-    return list(value) if getattr(value, "ndim", 0) > single_ndim else [value]

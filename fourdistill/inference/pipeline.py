@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import ConditionImage, Number, broadcast, view_displacement
 from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
+from fourdistill.inference.inputs import ConditionImage, Number, broadcast, lay_out_others, make_conditions
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.control import ControlTokens
-from fourdistill.models.mapper import encode_view
 from fourdistill.models.text import PromptEncoder
 
 
@@ -119,49 +118,22 @@ class FourDistillPipeline(DiffusionPipeline):
             generator: one for the batch, or one per image, which makes an image independent of its batch.
             output_type: pil, np, pt or latent.
         """
-        # 1. Check the inputs and lay them out as lists of one length.
-        shown = image is not None or image_embeds is not None
-        image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
-        if others and not shown:
-            raise InputError("others: expected an image beside them")
-        inputs = broadcast(
-            image_embeds=image_embeds, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
-            relative_pose=relative_pose, generator=generator, **self.prepare_others(others),
+        guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
+        inputs = self.prepare_inputs(
+            image, image_embeds, others, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
+            relative_pose=relative_pose, generator=generator,
         )  # fmt: skip
-        batch_size, device = len(inputs["prompt"]), self._execution_device
-
-        # 2. Encode the prompts, and bring images and displacements together.
-        prompts = ["" if p is None else p for p in inputs["prompt"]]
-        prompt_embeds = PromptEncoder(self.tokenizer, self.text_encoder)(prompts)  # (B, L, D)
-        further = [self.prepare_conditions(inputs, prefix=f"others[{k}].") for k in range(len(others))]
-        conditions = replace(self.prepare_conditions(inputs), others=tuple(further))
         if isinstance(generator, list) and len(generator) == 1:
             generator = generator[0]
-
-        # 3. Prepare timesteps and latents.
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self.scheduler.timesteps  # (S,)
-        latents = self.prepare_latents(batch_size, generator)  # (B, C, h, w)
-
-        # 4. Prepare the conditioning of all steps and branches: v* of every timestep and layer in one pass.
-        guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
-        branches = guidance.branches()
-        control = self.prepare_control(conditions, timesteps, lambda_, truncation)
-        prompt_embeds, conditions = self.prepare_branches(prompt_embeds, conditions, branches, shown)
-        conditioning = self.prepare_conditioning(prompt_embeds, conditions, control, branches, image_scale)
-
-        # 5. Denoise, all branches of guidance in one call.
-        extra = self.prepare_extra_step_kwargs(generator)
-        with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
-            for t, conditioning_t in zip(timesteps, conditioning.steps(len(timesteps)), strict=True):
-                model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
-                noise_pred = self.unet(model_input, t, encoder_hidden_states=conditioning_t).sample
-                predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
-                noise_pred = guidance.combine(predictions, guidance_rescale)
-                latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
-                progress_bar.update()
-
-        # 6. Decode.
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        latents = self.prepare_latents(len(inputs["prompt"]), generator)  # (B, C, h, w)
+        conditions = make_conditions(inputs, len(others), self.adapter.config.settings.view_encoding)
+        # v* of every timestep and layer in one pass; the branches of guidance only mask it.
+        control = self.prepare_control(conditions, lambda_, truncation)
+        shown = image is not None or image_embeds is not None
+        branches = self.prepare_branches(inputs["prompt"], conditions, guidance.branches(), shown)
+        conditioning = self.prepare_conditioning(*branches, control, guidance.branches(), image_scale)
+        latents = self.denoise(latents, conditioning, guidance, guidance_rescale, generator)
         images = self.decode(latents, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images)
@@ -180,36 +152,21 @@ class FourDistillPipeline(DiffusionPipeline):
             image_embeds = encode_null_image(self.image_encoder)
         return image_embeds.to(self._execution_device, self.unet.dtype)
 
-    def prepare_others(self, others: Sequence[ConditionImage]) -> dict[str, Any]:
-        """Inputs of further condition images under names of their own, images as embeddings."""
-        inputs = {}
-        for k, other in enumerate(others):
-            given = {field.name: getattr(other, field.name) for field in fields(other)}
-            given["image_embeds"] = self.prepare_image_embeds(given.pop("image"), None)  # (1 or B, S, D)
-            inputs |= {f"others[{k}].{name}": value for name, value in given.items()}
-        return inputs
-
-    def prepare_conditions(self, inputs: dict[str, list], prefix: str = "") -> Conditions:
-        """Everything that a batch is conditioned on beside the prompt, absent entries masked; `prefix` of the names."""
-        inputs = {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
-        image_embeds = torch.stack(inputs["image_embeds"])  # (B, S, D)
-        kwargs: dict[str, Any] = {"device": image_embeds.device, "dtype": image_embeds.dtype}
-        names = ("azimuth", "elevation", "radius", "relative_pose")
-        views = [view_displacement(*row) for row in zip(*(inputs[name] for name in names), strict=True)]
-        delta = torch.tensor([[0.0] * 3 if view is None else view[0].tolist() for view in views], **kwargs)
-        pose = torch.tensor([[0.0] * 12 if view is None else view[1].tolist() for view in views], **kwargs)
-        return Conditions(
-            image_embeds=image_embeds,
-            delta_time=torch.tensor([0.0 if time is None else time for time in inputs["time"]], **kwargs),
-            has_time=torch.tensor([time is not None for time in inputs["time"]], device=image_embeds.device),
-            view=encode_view(delta, pose, self.adapter.config.settings.view_encoding),
-            has_view=torch.tensor([view is not None for view in views], device=image_embeds.device),
-        )
+    def prepare_inputs(
+        self, image: Any, image_embeds: torch.Tensor | None, others: Sequence[ConditionImage], **given: Any
+    ) -> dict[str, list]:
+        """All arguments that may differ by sample, as lists of one length, images as their embeddings."""
+        if others and image is None and image_embeds is None:
+            raise InputError("others: expected an image beside them")
+        image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
+        further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
+        return broadcast(image_embeds=image_embeds, **given, **further)
 
     def prepare_control(
-        self, conditions: Conditions, timesteps: torch.Tensor, lambda_: float | None, truncation: int | None
+        self, conditions: Conditions, lambda_: float | None, truncation: int | None
     ) -> ControlTokens | None:
         """v* of all timesteps and layers at once, (S * B, num_layers, n, D), the samples of a timestep together."""
+        timesteps = self.scheduler.timesteps  # (S,)
         num_steps, batch_size = len(timesteps), len(conditions.has_time)
         displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0], others=())  # not for v*
         repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
@@ -219,20 +176,21 @@ class FourDistillPipeline(DiffusionPipeline):
 
     def prepare_branches(
         self,
-        prompt_embeds: torch.Tensor,
+        prompts: Sequence[str | None],
         conditions: Conditions,
         branches: Sequence[str],
         shown: bool,
     ) -> tuple[torch.Tensor, Conditions]:
         """Prompts and conditions of all branches of guidance, one branch after the other, images displaced if shown."""
-        empty = PromptEncoder(self.tokenizer, self.text_encoder)([""]).expand_as(prompt_embeds)
+        encode = PromptEncoder(self.tokenizer, self.text_encoder)
+        prompt_embeds, empty = encode([prompt or "" for prompt in prompts]), encode([""])  # (B, L, D), (1, L, D)
         null_image = encode_null_image(self.image_encoder)
-        prompts, parts = [], []
+        texts, parts = [], []
         for branch in branches:
-            prompts.append(empty if branch in ("all", "text") else prompt_embeds)
+            texts.append(empty.expand_as(prompt_embeds) if branch in ("all", "text") else prompt_embeds)
             part = without(conditions, branch, null_image)
             parts.append(self.adapter.displace(part) if shown and branch not in ("all", "image") else part)
-        return torch.cat(prompts), Conditions.cat(parts)
+        return torch.cat(texts), Conditions.cat(parts)
 
     def prepare_conditioning(
         self,
@@ -256,10 +214,27 @@ class FourDistillPipeline(DiffusionPipeline):
         noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         return noise * self.scheduler.init_noise_sigma
 
-    def prepare_extra_step_kwargs(self, generator: Any) -> dict[str, Any]:
-        """The scheduler's `step` takes a generator only in some schedulers."""
-        takes = inspect.signature(self.scheduler.step).parameters
-        return {"generator": generator} if "generator" in takes else {}
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        conditioning: BranchedConditioning,
+        guidance: Guidance,
+        guidance_rescale: float,
+        generator: Any,
+    ) -> torch.Tensor:
+        """Noise (B, C, h, w) => latents (B, C, h, w), all branches of guidance in one call of the U-Net a step."""
+        branches, timesteps = conditioning.branches, self.scheduler.timesteps
+        # Only some schedulers' `step` takes a generator.
+        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
+            for t, conditioning_t in zip(timesteps, conditioning.steps(len(timesteps)), strict=True):
+                model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
+                noise_pred = self.unet(model_input, t, encoder_hidden_states=conditioning_t).sample
+                predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
+                noise_pred = guidance.combine(predictions, guidance_rescale)
+                latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
+                progress_bar.update()
+        return latents
 
     def decode(self, latents: torch.Tensor, output_type: str) -> Any:
         """Scaled latents (B, C, h, w) => images as `output_type`."""

@@ -14,7 +14,10 @@ CONFIG_NAME = "config.json"
 
 
 def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[str, Any]) -> None:
-    """Write a module's weights, then its configuration; a killed write leaves no folder that reads as complete."""
+    """Write a module's weights, then its configuration; a killed write leaves no folder that reads as complete.
+
+    Weights are written in the module's own precision: `module.half()` before takes half of the room.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
@@ -26,10 +29,14 @@ def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[
     temporary.replace(folder / CONFIG_NAME)
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Put the weights of a file into a module; raises `InputError` where they are broken or not its own."""
+def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Put the weights of a file, or those under a prefix, into a module, in the module's precision.
+
+    Raises `InputError` where they are broken or not its own.
+    """
     try:
-        module.load_state_dict(load_file(path))
+        weights = load_file(path)
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: expected the weights of {CONFIG_NAME}: {reason}") from error

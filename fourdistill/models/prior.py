@@ -23,6 +23,7 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 
 WEIGHTS_NAME = "prior.safetensors"
+ADAPTER_WEIGHTS_NAME, ADAPTER_PREFIX = "adapter.safetensors", "prior."  # where an adapter's file holds its prior
 NUM_ANGLES = {"spherical": 3, "matrix": 12}  # inputs of the rotation by the view, of each `encode_view`
 UNMOVED = 8  # one point in so many stays where it is in time and azimuth: what a subject is, wherever it stands
 
@@ -88,13 +89,17 @@ class DisplacementPrior(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "DisplacementPrior":
-        """Read what `save` wrote; raises `InputError` naming the file."""
-        path = folder / CONFIG_NAME
+        """Read what `save` wrote, or the prior of an adapter's folder; raises `InputError` naming the file."""
+        path, inside = folder / CONFIG_NAME, (folder / ADAPTER_WEIGHTS_NAME).exists()
         try:
-            prior = cls(PriorConfig(**json.loads(path.read_text(encoding="utf-8"))["config"]))
+            config = json.loads(path.read_text(encoding="utf-8"))["prior" if inside else "config"]
+            prior = cls(PriorConfig(**config))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: expected the configuration of a displacement prior: {error}") from error
-        load_weights(prior, folder / WEIGHTS_NAME)
+        if inside:
+            load_weights(prior, folder / ADAPTER_WEIGHTS_NAME, prefix=ADAPTER_PREFIX)
+        else:
+            load_weights(prior, folder / WEIGHTS_NAME)
         return prior.eval()
 
 

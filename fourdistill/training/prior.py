@@ -55,10 +55,12 @@ def train_prior(
     prior_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
+    pretrained: Path | None = None,
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
-    `form`: the fields of `PriorConfig` that the data do not decide. A killed run goes on from its last checkpoint, as
+    `form`: the fields of `PriorConfig` that the data do not decide; a `pretrained` prior (its folder, or that of an
+    adapter with one) brings its own, and its codes. A killed run goes on from its last checkpoint, as
     if it had not been interrupted.
     """
     pairs = {split: read_frame_pairs(pairs_table, split) for split in ("train", "val")}
@@ -66,7 +68,7 @@ def train_prior(
         raise InputError(f"{pairs_table}: split: expected pairs of split train, found none")
     pairs = {split: each for split, each in pairs.items() if len(each.source)}
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
-    prior = start_prior(embeds["train"], settings, form)
+    prior = start_prior(embeds["train"], settings, form, pretrained)
     facts = {"settings": asdict(settings), "form": form, "pairs": file_hash(pairs_table), "start": weights_hash(prior)}
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts)
     accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
@@ -104,12 +106,25 @@ def train_prior(
     return run.validation
 
 
-def start_prior(embeds: list[torch.Tensor], settings: PriorSettings, form: dict[str, Any]) -> DisplacementPrior:
-    """An untrained prior with a codec of the training frames' embeddings."""
+def start_prior(
+    embeds: list[torch.Tensor], settings: PriorSettings, form: dict[str, Any], pretrained: Path | None
+) -> DisplacementPrior:
+    """An untrained prior with a codec of the training frames' embeddings, or a pretrained one with its own."""
+    shape = tuple(embeds[0].shape[1:])
+    if pretrained is not None:
+        prior = DisplacementPrior.load(pretrained)
+        config = prior.config
+        wanted: dict[str, tuple[Any, Any]] = {"image embeddings": (shape, (config.num_tokens, config.embeds_width))}
+        if "view_encoding" in form:
+            wanted["view_encoding"] = (form["view_encoding"], config.view_encoding)
+        for name, (mine, theirs) in wanted.items():
+            if mine != theirs:
+                raise InputError(f"{pretrained}: {name}: expected {mine} of a prior to start from, found {theirs}")
+        return prior
     codec = fit_codec(
         sample_embeds(embeds, settings.codec_embeds, settings.seed), settings.num_components, settings.seed
     )
-    config = PriorConfig(*embeds[0].shape[1:], num_components=codec.num_components, **form)
+    config = PriorConfig(*shape, num_components=codec.num_components, **form)
     prior = DisplacementPrior(config, torch.Generator().manual_seed(settings.seed))
     prior.codec.load_state_dict(codec.state_dict())
     return prior

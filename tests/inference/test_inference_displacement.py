@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import SOURCE, broadcast, displacement_arguments, view_displacement
+from fourdistill.inference.displacement import SOURCE, displacement_arguments, view_displacement
+from fourdistill.inference.inputs import broadcast
 
 
 def present(*values):

@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteSchedul
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import ConditionImage
+from fourdistill.inference.inputs import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
@@ -174,9 +174,9 @@ def test_further_condition_images_are_used_each_with_its_own_displacement(pipe):
     assert torch.allclose(batch[:1], more, atol=1e-4)
 
 
-def test_guidance_drops_displacements_of_every_image(pipe):
-    if pipe.adapter.prior is None:
-        pytest.skip("several condition images need a prior")
+def test_guidance_drops_displacements_of_every_image(tiny_base, tmp_path):
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, make_adapter(tiny_base, tmp_path, with_prior=True))
+    pipe.set_progress_bar_config(disable=True)
     arguments = {"image": picture(), "time": 0.1, "time_guidance": 0.0}
     out = [
         latents(pipe, **arguments, generator=seeds(1), others=[ConditionImage(picture(1), time=time)])
@@ -218,3 +218,14 @@ def test_bad_inputs_name_the_argument(pipe):
         pipe(prompt="a cat", others=[ConditionImage(picture())])
     with pytest.raises(InputError, match="image_embeds: expected no image"):
         pipe(image=picture(), image_embeds=torch.zeros(1, 17, 32))
+
+
+def test_the_prior_of_an_adapter_can_be_had_alone(tiny_base, tmp_path):
+    folder = make_adapter(tiny_base, tmp_path, with_prior=True)
+    whole = Adapter.load(folder, load_base(str(tiny_base))).prior
+    assert whole is not None
+    alone = DisplacementPrior.load(folder).state_dict()
+    assert alone.keys() == whole.state_dict().keys()
+    assert all(torch.equal(value, alone[name]) for name, value in whole.state_dict().items())
+    with pytest.raises(InputError, match=r"config\.json: expected the configuration of a displacement prior"):
+        DisplacementPrior.load(make_adapter(tiny_base, tmp_path / "plain"))

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.poses import inverse, relative_pose
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.mapper import encode_view
-from fourdistill.models.prior import DisplacementPrior
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training import prior as module
 from fourdistill.training.codes import PairCodes, mirror_pose
 from fourdistill.training.prior import PriorSettings, train_prior
@@ -91,7 +90,7 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("toy"))
 
 
-def run(data, folder, settings=SETTINGS, form=FORM):
+def run(data, folder, settings=SETTINGS, form=FORM, pretrained=None):
     return train_prior(
         data / "pairs.parquet",
         data / "features",
@@ -100,6 +99,7 @@ def run(data, folder, settings=SETTINGS, form=FORM):
         prior_folder=folder / "prior",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
+        pretrained=pretrained,
     )
 
 
@@ -170,10 +170,36 @@ def test_metrics_are_logged_from_the_first_step(data, tmp_path):
 
 def test_it_learns_what_a_displacement_does(tmp_path):
     data = write_data(tmp_path, {"train": 600, "val": 200})
-    settings = dataclasses.replace(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
+    settings = replace(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
     validation = run(data, tmp_path, settings, FORM | {"width": 64, "num_rotations": 64})
     assert min(validation[f"gap.{name}"] for name in ("time", "view", "image")) > 1.0
     assert validation["val.error_over_copy"] < 0.2
+
+
+def test_training_starts_from_a_pretrained_prior(data, tmp_path):
+    run(data, tmp_path / "first", replace(SETTINGS, learning_rate=1e-2))
+    first = DisplacementPrior.load(tmp_path / "first" / "prior")
+    again = replace(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3)
+    run(data, tmp_path / "second", again, FORM | {"width": 16}, pretrained=tmp_path / "first" / "prior")
+    second = DisplacementPrior.load(tmp_path / "second" / "prior")
+    assert second.config == first.config  # its own form, whatever the settings say
+    for name, value in first.state_dict().items():
+        assert torch.allclose(second.state_dict()[name], value, atol=1e-6), name
+
+
+def test_a_pretrained_prior_of_other_embeddings_or_views_is_refused(data, tmp_path):
+    run(data, tmp_path)
+    with pytest.raises(InputError, match="view_encoding: expected matrix of a prior to start from, found spherical"):
+        run(data, tmp_path, form=FORM | {"view_encoding": "matrix"}, pretrained=tmp_path / "prior")
+    config = json.loads((tmp_path / "prior/config.json").read_text())
+    codec = fit_codec(torch.randn(20, TOKENS + 1, WIDTH), 8, seed=0)
+    other = DisplacementPrior(replace(PriorConfig(**config["config"]), num_tokens=TOKENS + 1))
+    other.codec.load_state_dict(codec.state_dict())
+    other.save(tmp_path / "other")
+    with pytest.raises(
+        InputError, match=r"image embeddings: expected \(5, 8\) of a prior to start from, found \(6, 8\)"
+    ):
+        run(data, tmp_path, pretrained=tmp_path / "other")
 
 
 def test_without_validation_pairs_it_trains_all_the_same(tmp_path):
