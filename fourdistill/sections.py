@@ -222,6 +222,12 @@ class Evaluate:
     num_pairs: PositiveInt  # held-out pairs generated and scored
     num_inference_steps: PositiveInt
     guidance_scale: NonNegativeFloat
+    text_guidance: NonNegativeFloat
+    image_guidance: NonNegativeFloat
+    time_guidance: NonNegativeFloat
+    view_guidance: NonNegativeFloat
+    guidance_rescale: Fraction
+    baselines: bool  # paint those that need the model, too
     batch_size: PositiveInt
     large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...
     large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
@@ -231,7 +237,7 @@ class Evaluate:
     num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
     num_sweep_steps: Annotated[int, Field(ge=2)]
     num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures
-    num_edits: PositiveInt  # pairs carried out with another scene's caption, at ...
+    num_edits: Count  # pairs carried out with another scene's caption, at ...
     edit_lambdas: tuple[NonNegativeFloat, ...]  # ... these lambdas beside the adapter's own, and ...
     edit_image_scales: tuple[NonNegativeFloat, ...]  # ... these image scales beside 1
     structure_from_motion: bool  # pose the orbits with COLMAP: for scenes with texture; extra `colmap`

@@ -24,6 +24,8 @@ from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
 from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
 
+CONDITIONS = ("text", "image", "time", "view")  # those with a guidance weight of their own
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -32,6 +34,14 @@ class EvaluationSettings:
     num_pairs: int
     num_inference_steps: int
     guidance_scale: float
+    """This and the next: see `FourDistillPipeline.__call__`."""
+    text_guidance: float
+    image_guidance: float
+    time_guidance: float
+    view_guidance: float
+    guidance_rescale: float
+    baselines: bool
+    """Whether to paint the baselines that need the model, too."""
     batch_size: int
     feature_space: str
     """In which control is reported without a prefix: pixels, latents or clip."""
@@ -54,6 +64,11 @@ class EvaluationSettings:
     """... these image scales beside 1."""
     structure_from_motion: bool
     """Whether the orbits are posed by COLMAP, for scenes with texture."""
+
+    def sampling(self) -> dict[str, float]:
+        """The pipeline's arguments that are the same for all pictures."""
+        names = ("num_inference_steps", "guidance_scale", "guidance_rescale", *(f"{n}_guidance" for n in CONDITIONS))
+        return {name: getattr(self, name) for name in names}
 
     def scoring(self) -> ScoreSettings:
         """The part that concerns the scores alone."""
@@ -105,13 +120,11 @@ def evaluate(
     task = Task(choose_pairs(inputs.pairs_table, settings.num_pairs, seed), sweeps)
     size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
     read = FrameReader(inputs.frames_table, inputs.frames, size)
-    paint = Painter(
-        pipe, read, num_inference_steps=settings.num_inference_steps, guidance_scale=settings.guidance_scale,
-        batch_size=settings.batch_size, seed=seed,
-    )  # fmt: skip
+    paint = Painter(pipe, read, batch_size=settings.batch_size, seed=seed, **settings.sampling())
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
     nearest = nearest_train(task.commands, inputs.frames_table, inputs.features, rng)
-    pictures = paint_systems(paint, spaces, [task.pairs, *(sweep.commands for sweep in sweeps)], nearest, rng)
+    groups = [task.pairs, *(sweep.commands for sweep in sweeps)]
+    pictures = paint_systems(paint, spaces, groups, nearest, rng, baselines=settings.baselines)
 
     score = Scorer(read, spaces, inputs.frames_table, settings.scoring(), seed)
     scored = score(task, pictures)
@@ -127,7 +140,7 @@ def evaluate(
     write_csv(outputs.plots / "editability.csv", edit_points(edits))
     facts = (
         f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
-        f"scenes; {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, seed {seed}; control in "
+        f"scenes; {settings.num_inference_steps} steps, {describe_guidance(settings)}, seed {seed}; control in "
         f"the space of {settings.feature_space}; intervals are 95 % by bootstrap. "
         + " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in scored.remarks())
     )
@@ -174,6 +187,12 @@ def score_editability(
     lambdas = [default, *(value for value in settings.edit_lambdas if value != default)]
     scales = [1.0, *(value for value in settings.edit_image_scales if value != 1)]
     return score_edits(paint, spaces, encode, edits, lambdas, scales)
+
+
+def describe_guidance(settings: EvaluationSettings) -> str:
+    """`guidance 1`, and every other weight that is not 1."""
+    others = [(name, getattr(settings, f"{name}_guidance")) for name in CONDITIONS]
+    return f"guidance {settings.guidance_scale:g}" + "".join(f", of {n} {w:g}" for n, w in others if w != 1)
 
 
 def displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:

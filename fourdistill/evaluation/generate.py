@@ -25,14 +25,14 @@ class Painter:
         pipe: FourDistillPipeline,
         read: FrameReader,
         *,
-        num_inference_steps: int,
-        guidance_scale: float,
         batch_size: int,
         seed: int,
+        **sampling: Any,
     ):
+        """`sampling`: the pipeline's arguments that are the same for all pictures, such as `guidance_scale`."""
         pipe.set_progress_bar_config(disable=True)
         self.pipe, self.read, self.batch_size, self.seed = pipe, read, batch_size, seed
-        self._sampling = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        self._sampling = sampling
         self._painted: dict[tuple, Image.Image] = {}
 
     def __call__(

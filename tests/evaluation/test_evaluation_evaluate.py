@@ -33,6 +33,12 @@ SETTINGS = EvaluationSettings(
     num_pairs=9,
     num_inference_steps=2,
     guidance_scale=1.0,
+    text_guidance=1.0,
+    image_guidance=1.0,
+    time_guidance=1.0,
+    view_guidance=1.0,
+    guidance_rescale=0.0,
+    baselines=True,
     batch_size=4,
     feature_space="pixels",
     large_gap=0.25,
@@ -144,6 +150,21 @@ def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
     points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+
+
+def test_baselines_that_the_model_paints_can_be_left_out(run, tmp_path):
+    metrics, full = run(replace(SETTINGS, baselines=False, num_edits=0)), run()
+    assert not {name for name in metrics if name.startswith(("baseline.zero", "baseline.shuffled", "baseline.lambda"))}
+    assert {"baseline.copy.psnr", "baseline.nearest_train.psnr", "ceiling.vae.psnr"} <= metrics.keys()
+    assert metrics == pytest.approx({name: full[name] for name in metrics})
+
+
+def test_guidance_of_each_condition_reaches_the_pipeline(run, tmp_path):
+    plain = run()
+    for name in ("text", "image", "time", "view"):
+        metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 3.0}))
+        assert metrics["psnr"] != plain["psnr"], name
+        assert f"guidance 1, of {name} 3, seed 0" in (tmp_path / "index.html").read_text()
 
 
 def test_what_was_generated_scores_the_same_from_its_folder(run, tmp_path, pipe, grid_scenes):
