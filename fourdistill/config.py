@@ -49,8 +49,23 @@ class Params:
     evaluate: Evaluate
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a params file; raises `InputError` naming the file, the key and what was expected."""
+def load_params(path: Path = Path("params.yaml"), over: Path | None = None) -> Params:
+    """Read and check a params file; raises `InputError` naming the file, the key and what was expected.
+
+    `over`: another file, of those keys alone whose values are to take the place of the first one's.
+    """
+    raw = _read(path)
+    if over is not None:
+        raw, path = _merged(raw, _read(over)), over
+    try:
+        # Through JSON: pydantic's strict mode then still takes a string for a path and a list for a tuple.
+        return TypeAdapter(Params).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_describe(error)}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -64,11 +79,13 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping of sections, found {type(raw).__name__}")
-    try:
-        # Through JSON: pydantic's strict mode then still takes a string for a path and a list for a tuple.
-        return TypeAdapter(Params).validate_json(json.dumps(raw, default=str))
-    except ValidationError as error:
-        raise InputError(f"{path}: {_describe(error)}") from error
+    return raw
+
+
+def _merged(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`values` with those of `over` in their place, key by key at every depth."""
+    nested = (k for k, v in over.items() if isinstance(v, dict) and isinstance(values.get(k), dict))
+    return values | over | {k: _merged(values[k], over[k]) for k in nested}
 
 
 def dump_params(params: Params) -> str:

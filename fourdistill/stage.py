@@ -15,10 +15,11 @@ def run_stage(main: Callable[[Params], None]) -> None:
 
     def command(
         params: Annotated[Path, typer.Option(help="The parameters file.")] = Path("params.yaml"),
+        over: Annotated[Path | None, typer.Option(help="A file of parameters that take the place of those.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved parameters and stop.")] = False,
     ) -> None:
         try:
-            resolved = load_params(params)
+            resolved = load_params(params, over)
             if dry_run:
                 typer.echo(dump_params(resolved))
             else:

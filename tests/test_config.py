@@ -54,6 +54,18 @@ def test_a_fault_is_named_by_file_and_key(tmp_path, old, new, message):
     assert text.startswith(f"{path}: ") and message in text and "\n" not in text
 
 
+def test_a_second_file_takes_the_place_of_single_values(tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("lambda: 0.7\nextract_frames: {size: 64, split: {test_cameras: [a, b]}}\n")
+    plain, both = load_params(write_params(tmp_path)), load_params(write_params(tmp_path), over)
+    assert (both.lambda_, both.extract_frames.size, both.extract_frames.split.test_cameras) == (0.7, 64, ["a", "b"])
+    assert both.extract_frames.split.test_scenes == plain.extract_frames.split.test_scenes
+    assert both.train == plain.train
+    over.write_text("extract_frames: {siez: 64}\n")
+    with pytest.raises(InputError, match=r"over\.yaml: extract_frames\.siez: unknown key"):
+        load_params(write_params(tmp_path), over)
+
+
 def test_other_files_are_no_params(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         load_params(tmp_path / "params.yaml")
