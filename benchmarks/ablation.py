@@ -9,12 +9,13 @@ import typer
 from ruamel.yaml import YAML
 
 LIST = Path(__file__).with_suffix(".yaml")
-OUT = Path("docs/ablation_figures.md")
+OUT = Path("docs/ablation.md")
+BEGIN, END = "<!-- figures, by `python benchmarks/ablation.py collect` -->", "<!-- end of figures -->"
 app = typer.Typer(no_args_is_help=True)
 
 
 def read_list() -> dict[str, Any]:
-    """The committed list: figures, groups of rows, seeds."""
+    """The committed list: figures, what all rows have in common, groups of rows, seeds."""
     return YAML(typ="safe").load(LIST.read_text(encoding="utf-8"))
 
 
@@ -37,12 +38,12 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 @app.command()
 def queue() -> None:
-    """Queue every row that has not been run at the current commit."""
+    """Queue every row; one of the same name that was run before gives way to it."""
     listed = read_list()
     for rows in listed["groups"].values():
         for row, values in rows.items():
             for seed in [0, *listed["seeds"].get(row, [])]:
-                changes = [*overrides(values), f"seed={seed}"]
+                changes = [*overrides(listed["common"]), *overrides(values), f"seed={seed}"]
                 arguments = [part for change in changes for part in ("-S", change)]
                 name = experiment_name(row, seed)
                 subprocess.run(["dvc", "exp", "run", "--queue", "--force", "--name", name, *arguments], check=True)
@@ -50,11 +51,11 @@ def queue() -> None:
 
 @app.command()
 def collect() -> None:
-    """Write the figures of all finished rows, with their intervals, as tables in Markdown."""
+    """Put the figures of all finished rows, with their intervals, into the document as tables; its text stays."""
     from dvc.api import exp_show
 
     listed, found = read_list(), {row["Experiment"]: row for row in exp_show()}
-    parts = ["<!-- by `python benchmarks/ablation.py collect` -->"]
+    parts = [BEGIN]
     for group, rows in listed["groups"].items():
         header = ["", *listed["figures"]]
         lines = [" | ".join(header), " | ".join(["---"] * len(header))]
@@ -64,7 +65,9 @@ def collect() -> None:
                     cells = [figure(experiment, name) for name in listed["figures"].values()]
                     lines.append(" | ".join([f"{row}, seed {seed}" if seed else row, *cells]))
         parts.append(f"## {group}\n\n" + "\n".join(f"| {line} |" for line in lines))
-    OUT.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    text = OUT.read_text(encoding="utf-8")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    OUT.write_text(before + "\n\n".join([*parts, END]) + after, encoding="utf-8")
     typer.echo(OUT)
 
 

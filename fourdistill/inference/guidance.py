@@ -93,7 +93,6 @@ def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Co
     if branch == "image":
         return replace(conditions, image_embeds=null_image.expand_as(conditions.image_embeds), others=())
     if branch in ("time", "view"):
-        absent = {f"has_{branch}": torch.zeros_like(conditions.has_time)}
-        others = tuple(replace(other, **absent) for other in conditions.others)
-        return replace(conditions, **absent, others=others)
+        every = torch.ones_like(conditions.has_time)
+        return conditions.masked(time=every & (branch != "time"), view=every & (branch != "view"))
     return conditions

@@ -35,6 +35,11 @@ class Conditions:
         """The same conditions on a device."""
         return _merge([self], lambda tensors: tensors[0].to(device))
 
+    def masked(self, time: torch.Tensor, view: torch.Tensor) -> "Conditions":
+        """The same with the displacements of every image left to those samples alone where (B,) bool is True."""
+        others = tuple(other.masked(time, view) for other in self.others)
+        return replace(self, has_time=self.has_time & time, has_view=self.has_view & view, others=others)
+
     @staticmethod
     def cat(parts: Iterable["Conditions"]) -> "Conditions":
         """Several batches, of equally many images a sample, as one."""

@@ -40,11 +40,7 @@ def draw_keep(batch_size: int, hidden_width: int, rate: float, generator: torch.
 def drop_displacements(conditions: Conditions, drops: Drops) -> Conditions:
     """The conditions with the dropped displacements masked, like absent ones."""
     device = conditions.has_time.device
-    return replace(
-        conditions,
-        has_time=conditions.has_time & ~drops.time.to(device),
-        has_view=conditions.has_view & ~drops.view.to(device),
-    )
+    return conditions.masked(~drops.time.to(device), ~drops.view.to(device))
 
 
 def drop_images(conditions: Conditions, null_image: torch.Tensor, drops: Drops) -> Conditions:

@@ -10,7 +10,11 @@ GAP_CONDITIONS = ("image", "time", "view")
 
 
 def shuffle_condition(conditions: Conditions, name: str, generator: torch.Generator) -> tuple[Conditions, torch.Tensor]:
-    """Give every sample that has condition `name` that of another such sample; also returns who has it, (B,) bool."""
+    """Give every sample that has condition `name` that of another such sample; also returns who has it, (B,) bool.
+
+    Conditions of single images: `others` would say the truth beside it.
+    """
+    assert not conditions.others
     field = {"image": "image_embeds", "time": "delta_time", "view": "view"}[name]
     has = torch.ones_like(conditions.has_time) if name == "image" else getattr(conditions, f"has_{name}")
     indices = has.nonzero()[:, 0]
