@@ -56,6 +56,7 @@ class Source:
 
     name: str
     format: str
+    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # of its scenes' names, where sources share some
 
 
 @dataclass(frozen=True, config=STRICT)

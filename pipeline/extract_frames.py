@@ -14,7 +14,7 @@ def main(params: Params) -> None:
     section, paths = params.extract_frames, params.paths
     held_out = section.split
     extract_frames(
-        read_sources((paths.raw / source.name, source.format) for source in section.sources),
+        read_sources((paths.raw / source.name, source.format, source.prefix) for source in section.sources),
         paths.frames,
         paths.frames_table,
         paths.reports / "frames.json",

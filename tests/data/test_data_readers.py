@@ -41,7 +41,9 @@ def test_a_dynerf_scene_may_be_the_source_itself(dynerf):
 
 def test_sources_are_sorted_by_scene(dynerf, tmp_path):
     write_film(tmp_path / "films" / "alone.mp4", gray_film([1]))
-    scenes = read_sources([(dynerf / "b_run", "dynerf"), (dynerf / "a_walk", "dynerf"), (tmp_path / "films", "video")])
+    scenes = read_sources(
+        [(dynerf / "b_run", "dynerf", ""), (dynerf / "a_walk", "dynerf", ""), (tmp_path / "films", "video", "")]
+    )
     assert [scene.name for scene in scenes] == ["a_walk", "alone", "b_run"]
 
 
@@ -86,7 +88,7 @@ def test_qualisys_without_distortion(tmp_path):
 def refuse(folder, format_name, *parts):
     """Reading must fail with one line that holds every part."""
     with pytest.raises(InputError) as caught:
-        read_sources([(folder, format_name)])
+        read_sources([(folder, format_name, "")])
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -145,7 +147,9 @@ def test_two_scenes_of_one_name(dynerf, tmp_path_factory):
     films = tmp_path_factory.mktemp("films")
     (films / "a_walk.mp4").write_bytes(b"never opened")
     with pytest.raises(InputError, match=r"films.*a_walk\.mp4: scene 'a_walk': expected a name of its own"):
-        read_sources([(dynerf, "dynerf"), (films, "video")])
+        read_sources([(dynerf, "dynerf", ""), (films, "video", "")])
+    apart = read_sources([(dynerf, "dynerf", ""), (films, "video", "mine_")])
+    assert {"a_walk", "mine_a_walk"} <= {scene.name for scene in apart}
 
 
 def test_two_videos_of_one_stem(tmp_path):
