@@ -1,0 +1,95 @@
+"""What a displacement prior knows before anything is drawn: its codes looked up among those of the scene's true frames.
+
+The sweeps are those of `evaluate`, on more scenes: a picture can be no better placed than the codes it is drawn from.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from fourdistill.config import Params, load_params
+from fourdistill.data.features import IMAGE_EMBEDS
+from fourdistill.data.frame_pairs import read_frame_features
+from fourdistill.errors import InputError
+from fourdistill.evaluation.commands import Command
+from fourdistill.evaluation.control import control_values, outcomes, sweep_correlation
+from fourdistill.evaluation.grid import Sweep, build_sweeps
+from fourdistill.evaluation.retrieval import Grid, read_grids
+from fourdistill.evaluation.scores import commanded_frames
+from fourdistill.inference.inputs import broadcast, make_conditions
+from fourdistill.models.prior import DisplacementPrior
+
+FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
+
+
+def displaced_codes(prior: DisplacementPrior, commands: list[Command], embeds: torch.Tensor) -> np.ndarray:
+    """Commands, image embeddings of their sources (M, S, D) => codes of what the prior expects (M, K)."""
+    angles = [command.spherical or (None, None, None) for command in commands]
+    inputs = broadcast(
+        image_embeds=embeds,
+        time=[command.time for command in commands],
+        relative_pose=None,
+        **{name: [row[i] for row in angles] for i, name in enumerate(("azimuth", "elevation", "radius"))},
+    )
+    conditions = make_conditions(inputs, 0, prior.config.view_encoding)
+    with torch.no_grad():
+        return prior([prior.codec.encode(embeds)], conditions).numpy()
+
+
+def measure(prior: DisplacementPrior, sweeps: list[Sweep], grids: dict[str, Grid], features: Path) -> dict[str, float]:
+    """The figures of `evaluate` for codes instead of pictures, over some sweeps."""
+    codes, sources = {}, {}
+    for scene in {sweep.scene for sweep in sweeps}:
+        keys = [(key.scene, key.camera, key.frame) for key in grids[scene].keys]
+        embeds = torch.from_numpy(read_frame_features(features, keys, IMAGE_EMBEDS)).float()
+        codes[scene] = prior.codec.encode(embeds).numpy()
+        sources |= dict(zip(grids[scene].keys, embeds, strict=True))
+    commands = [command for sweep in sweeps for command in sweep.commands]
+    expected = displaced_codes(prior, commands, torch.stack([sources[command.source] for command in commands]))
+    found = outcomes(commands, expected, grids, codes)
+    values = control_values(commands, found)
+    figures = {name: float(values[name][0].mean()) for name in FIGURES}
+    correlations, first = [], 0
+    for sweep in sweeps:
+        rows = slice(first, first + len(sweep.commands))
+        if sweep.commands[0].kind == "time":
+            commanded = np.array(commanded_frames(sweep.commands))
+            correlations.append(sweep_correlation(commanded, found.obtained_frames[rows]))
+        first = rows.stop
+    return figures | {"time.spearman": float(np.mean(correlations))}
+
+
+def run(params: Params, folder: Path, num_scenes: int) -> None:
+    """Print the figures of one prior for known and for new scenes."""
+    prior, paths = DisplacementPrior.load(folder), params.paths
+    if prior.config.view_encoding != "spherical":
+        raise InputError(f"{folder}: view_encoding: expected spherical, found {prior.config.view_encoding}")
+    rng = np.random.default_rng(params.seed)
+    sweeps = build_sweeps(paths.frames_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
+    grids = read_grids(paths.frames_table, sorted({sweep.scene for sweep in sweeps}))
+    for name, new in (("known scenes", False), ("new scenes", True)):
+        chosen = [sweep for sweep in sweeps if sweep.commands[0].new_scene == new]
+        if chosen:
+            figures = measure(prior, chosen, grids, paths.features)
+            print(f"{name}: " + "  ".join(f"{figure} {value:.3g}" for figure, value in figures.items()))
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="A prior, or an adapter with one.")] = Path("models/prior"),
+    params: Annotated[Path, typer.Option(help="Where the data are.")] = Path("params.yaml"),
+    num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 17,
+) -> None:
+    """Control of a prior alone."""
+    try:
+        run(load_params(params), folder, num_scenes)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(command)
