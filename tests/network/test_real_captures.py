@@ -137,7 +137,7 @@ def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
     params["extract_frames"] |= {"size": 32, "max_frames": 40}
     params["build_pairs"]["num_pairs"] = {"train": 64, "val": 16, "test": 24}
     params["write_shards"]["features"] = True
-    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "width": 32, "num_components": 16}
+    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "width": 32, "num_components": 16, "start": "scratch"}
     params["train"] |= {
         "max_steps": 3,
         "batch_size": 8,
