@@ -3,7 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -37,16 +37,25 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 @app.command()
-def queue() -> None:
-    """Queue every row; one of the same name that was run before gives way to it."""
-    listed = read_list()
+def queue(again: Annotated[bool, typer.Option(help="Run finished rows again, too.")] = False) -> None:
+    """Queue every row that is not among the experiments of this repository yet."""
+    listed, known = read_list(), dvc_lines("exp", "list", "--all-commits", "--name-only")
     for rows in listed["groups"].values():
         for row, values in rows.items():
             for seed in [0, *listed["seeds"].get(row, [])]:
-                changes = [*overrides(listed["common"]), *overrides(values), f"seed={seed}"]
-                arguments = [part for change in changes for part in ("-S", change)]
                 name = experiment_name(row, seed)
-                subprocess.run(["dvc", "exp", "run", "--queue", "--force", "--name", name, *arguments], check=True)
+                if name in known and not again:
+                    continue
+                if name in known:
+                    dvc_lines("exp", "remove", name)
+                changes = [*overrides(listed["common"]), *overrides(values), f"seed={seed}"]
+                dvc_lines("exp", "run", "--queue", "--name", name, *[f"--set-param={change}" for change in changes])
+                typer.echo(name)
+
+
+def dvc_lines(*arguments: str) -> list[str]:
+    """What `dvc` prints, line by line."""
+    return subprocess.run(["dvc", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 @app.command()
@@ -54,7 +63,7 @@ def collect() -> None:
     """Put the figures of all finished rows, with their intervals, into the document as tables; its text stays."""
     from dvc.api import exp_show
 
-    listed, found = read_list(), {row["Experiment"]: row for row in exp_show()}
+    listed, found = read_list(), {row["Experiment"]: row for row in exp_show(num=-1)}
     parts = [BEGIN]
     for group, rows in listed["groups"].items():
         header = ["", *listed["figures"]]
