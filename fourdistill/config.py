@@ -20,6 +20,7 @@ from fourdistill.sections import (
     BuildPairs,
     Count,
     EncodeFrames,
+    EstimatePoses,
     Evaluate,
     ExtractFrames,
     NonNegativeFloat,
@@ -40,6 +41,7 @@ class Params:
     lambda_: Annotated[NonNegativeFloat, Field(alias="lambda")]
     seed: Count
     paths: Paths
+    estimate_poses: EstimatePoses
     extract_frames: ExtractFrames
     build_pairs: BuildPairs
     encode_frames: EncodeFrames

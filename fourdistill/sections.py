@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from PIL import ImageColor
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
@@ -23,6 +24,14 @@ def _nonzero(value: int) -> int:
     return value
 
 
+def _color(value: str) -> str:
+    try:
+        ImageColor.getrgb(value)
+    except ValueError as error:
+        raise PydanticCustomError("color", "a colour such as white or #ff8800") from error
+    return value
+
+
 def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[0] > interval[1]:
         raise PydanticCustomError("ordered", "an interval whose first end is not after its last")
@@ -34,6 +43,7 @@ class Paths:
     """Where the stages read and write, relative to the working directory."""
 
     raw: Path
+    poses_table: Path
     frames: Path
     frames_table: Path
     pairs_table: Path
@@ -57,6 +67,10 @@ class Source:
     name: str
     format: str
     prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # of its scenes' names, where sources share some
+    poses: Literal["read", "estimate"] = "read"  # estimate: see the stage estimate_poses
+    fps: PositiveFloat | None = None  # frames to keep per second; null: all
+    duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: one second, in name only
+    background: Annotated[str, AfterValidator(_color)] = "white"  # what transparent pixels show
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,6 +82,14 @@ class Split:
     test_cameras: list[str]
     test_times: list[Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]]
     held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
+
+
+@dataclass(frozen=True, config=STRICT)
+class EstimatePoses:
+    """Poses of the films of sources with `poses: estimate`, by structure from motion."""
+
+    size: PositiveInt  # pixels, the longer side of the pictures that it works on
+    max_pictures: PositiveInt  # of each film, at even distances
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 from fourdistill.config import Params
 from fourdistill.data.frames import extract_frames
-from fourdistill.data.readers import read_sources
+from fourdistill.data.poses_table import with_poses
+from fourdistill.data.readers import ESTIMATE, SourceFolder, read_sources
 from fourdistill.data.splits import SplitRule
 from fourdistill.stage import run_stage
 
@@ -12,9 +13,22 @@ from fourdistill.stage import run_stage
 def main(params: Params) -> None:
     """Cut the videos under paths.raw into frames: paths.frames, paths.frames_table, reports/frames.json."""
     section, paths = params.extract_frames, params.paths
-    held_out = section.split
+    scenes = read_sources(
+        SourceFolder(
+            paths.raw / source.name,
+            source.format,
+            source.prefix,
+            source.fps,
+            source.duration_s,
+            source.background,
+            source.poses == ESTIMATE,
+        )
+        for source in section.sources
+    )
+    if any(source.poses == ESTIMATE for source in section.sources):
+        scenes = with_poses(scenes, paths.poses_table)
     extract_frames(
-        read_sources((paths.raw / source.name, source.format, source.prefix) for source in section.sources),
+        scenes,
         paths.frames,
         paths.frames_table,
         paths.reports / "frames.json",
@@ -22,7 +36,7 @@ def main(params: Params) -> None:
         jpeg_quality=section.jpeg_quality,
         max_frames=section.max_frames,
         ffmpeg=section.ffmpeg,
-        split=SplitRule(**asdict(held_out)),
+        split=SplitRule(**asdict(section.split)),
         engine=section.engine,
         jobs=section.jobs,
         max_bad_fraction=section.max_bad_fraction,

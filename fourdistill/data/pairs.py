@@ -16,9 +16,10 @@ from tqdm import tqdm
 from fourdistill.data.files import new_file
 from fourdistill.data.sampling import SceneGrid, sample_pairs
 from fourdistill.data.tables import FRAMES, KINDS, PAIRS, SPLITS, fixed_lists, read_table, to_matrices
+from fourdistill.data.timeline import synchronised
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
-from fourdistill.geometry.poses import Array, relative_pose
+from fourdistill.geometry.poses import Array, distinct_poses, relative_pose
 
 ROW_GROUP = 500_000  # pairs: bounds the memory of tables of any length
 
@@ -122,24 +123,19 @@ def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_
     times[cameras, index] = frames.timestamp_s[rows]
     across = np.zeros(shape, bool)
     across[cameras, index] = np.isfinite(frames.scale[rows])
+    moving = np.array([len(distinct_poses(frames.c2w[rows][cameras == camera])) > 1 for camera in range(shape[0])])
     limit = shape[1] - 1 if max_gap is None else min(max_gap, shape[1] - 1)
-    return SceneGrid(grid_rows, splits, across & _synchronised(times), _bound_gap(times, limit, max_gap_s))
-
-
-def _synchronised(times: Array) -> NDArray[np.bool_]:
-    """Timestamps (C, N) => whether a frame was taken within half a frame of its instant's median."""
-    instants = np.nanmedian(times, axis=0)
-    interval = np.median(np.diff(instants)) if len(instants) > 1 else np.inf
-    return np.abs(times - instants) <= interval / 2
+    return SceneGrid(grid_rows, splits, across & synchronised(times), moving, _bound_gap(times, limit, max_gap_s))
 
 
 def _bound_gap(times: Array, limit: int, max_gap_s: float | None) -> int:
     """The largest gap in frames, up to `limit`, that nowhere exceeds `max_gap_s`."""
     if max_gap_s is None:
         return limit
+    known = np.isfinite(times)  # (C, N); an instant may have no frame at all
+    latest, earliest = np.where(known, times, -np.inf).max(0), np.where(known, times, np.inf).min(0)
     for gap in range(1, limit + 1):
-        spans = np.nanmax(times[:, gap:], axis=0) - np.nanmin(times[:, :-gap], axis=0)
-        if np.nanmax(spans) > max_gap_s:
+        if (latest[gap:] - earliest[:-gap]).max() > max_gap_s:
             return gap - 1
     return limit
 

@@ -23,17 +23,19 @@ _SOURCES = {"train": ("train",), "val": ("train", "val"), "test": ("train", "tes
 @dataclass(frozen=True)
 class SceneGrid:
     """One scene, cameras x instants (C, N): `rows` of the frames table (-1: no frame), index into `SPLITS`, and
-    whether a frame can be paired across cameras (pose known, synchronised).
+    whether a frame can be paired across cameras (pose known, synchronised). A camera that is `moving` (C,) by its
+    poses is another one at every instant: two of its own frames are a joint pair, and never one of kind time.
     """
 
     rows: Ints
     splits: NDArray[np.int8]
     across: Bools
+    moving: Bools
     max_gap: int
 
     def masks(self, split: str, kind: str) -> tuple[Bools, Bools]:
         """Frames (C, N) that may be targets of a split, and those that may be sources."""
-        there = (self.rows >= 0) & (self.across | (kind == "time"))
+        there = (self.rows >= 0) & (~self.moving[:, None] if kind == "time" else self.across)
         target = there & (self.splits == SPLITS.index(split))
         source = there & np.isin(self.splits, [SPLITS.index(name) for name in _SOURCES[split]])
         return target, source
@@ -41,11 +43,17 @@ class SceneGrid:
     def count_pairs(self, split: str, kind: str) -> Ints:
         """Number of pairs at gap -(N-1) ... N-1, source = target + gap, (2N-1,); zero where `max_gap` forbids."""
         target, source = (mask.astype(np.int64) for mask in self.masks(split, kind))
-        same_camera = np.sum([np.correlate(s, t, "full") for s, t in zip(source, target, strict=True)], axis=0)
+        same_camera = np.zeros(2 * target.shape[1] - 1, np.int64)
+        for camera in np.flatnonzero(self._apart(kind)):
+            same_camera += np.correlate(source[camera], target[camera], "full")
         counts = same_camera if kind == "time" else np.correlate(source.sum(0), target.sum(0), "full") - same_camera
         gaps = np.abs(np.arange(len(counts)) - (len(counts) // 2))
         allowed = gaps == 0 if kind == "view" else (gaps > 0) & (gaps <= self.max_gap)
         return np.where(allowed, counts, 0)
+
+    def _apart(self, kind: str) -> Bools:
+        """Cameras (C,) whose own frames are no pair across cameras: those that stand still; at one instant, all."""
+        return np.ones_like(self.moving) if kind == "view" else ~self.moving
 
     def draw(self, split: str, kind: str, gap: int, num: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Table rows of `num` targets and of their sources, uniformly among all pairs of one gap, with replacement."""
@@ -55,7 +63,7 @@ class SceneGrid:
         if kind == "time":
             partners = (target & source).astype(np.int64)
         else:
-            partners = target * (source.sum(0) - source)  # sources in the other cameras
+            partners = target * (source.sum(0) - self._apart(kind)[:, None] * source)  # sources in other cameras
         cumulative = partners.ravel().cumsum()
         pick = rng.integers(cumulative[-1], size=num)
         cell = np.searchsorted(cumulative, pick, side="right")
@@ -64,7 +72,7 @@ class SceneGrid:
         if kind != "time":
             rank = cumulative[cell] - 1 - pick  # which of the target's partners
             candidates = source[:, start].copy()  # (C, num)
-            candidates[camera, np.arange(num)] = False
+            candidates[camera, np.arange(num)] &= ~self._apart(kind)[camera]
             source_camera = np.argmax(candidates.cumsum(0) > rank, axis=0)
         return self.rows[camera, start + first], self.rows[source_camera, start + first + gap]
 

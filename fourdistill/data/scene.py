@@ -13,23 +13,56 @@ class Camera:
     K: Array
     """(3, 3) intrinsics in pixels of an image of `size`, pixel centres at +0.5."""
     size: tuple[int, int]
-    """(width, height) of the images that K speaks of; the video may be a resized copy."""
+    """(width, height) of the images that K speaks of; the film may be a resized copy."""
     c2w: Array
     """(4, 4) camera-to-world, OpenCV axes, translation in the source's units."""
-    distortion: tuple[float, float, float, float] | None = None
-    """Brown-Conrady k1, k2, p1, p2 on normalised image points; None for an ideal lens."""
+    distortion: tuple[float, ...] | None = None
+    """Brown-Conrady k1, k2, p1, p2 and possibly k3, on normalised image points; None for an ideal lens."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's film of a scene."""
+    """One camera's film of a scene in a video file; nothing but the file's existence has been looked at."""
 
     camera_id: str
     """Unique within the scene; a folder is named after it."""
     path: Path
-    """The video file; nothing but its existence has been looked at."""
     camera: Camera | None = None
-    """None where nothing is known about the camera."""
+    """Of a camera that stands still; None where nothing is known about it."""
+    offset_s: float = 0.0
+    """Added to the container's times, so that those of the scene's cameras agree."""
+    track: tuple[tuple[float, Camera], ...] = ()
+    """Of a camera that moves: its pose at some presentation times in seconds. Frames at other times have none."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame in an image file."""
+
+    path: Path
+    index: int
+    """The instant, which cameras that filmed together agree on."""
+    timestamp_s: float
+    camera: Camera | None
+    split: str | None = None
+    """train, val or test, where the format says so."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One camera's film of a scene in image files; nothing but their existence has been looked at."""
+
+    camera_id: str
+    """Unique within the scene; a folder is named after it."""
+    path: Path
+    """What describes them: a file, or the folder that they lie in."""
+    pictures: tuple[Picture, ...]
+    """In order of `index`, which is unique among them; at least one."""
+    background: str = "white"
+    """What transparent pixels show: a colour that Pillow knows."""
+
+
+Film = Video | Pictures
 
 
 @dataclass(frozen=True)
@@ -38,7 +71,17 @@ class Scene:
 
     name: str
     """Unique over all sources of a run; a folder is named after it."""
-    videos: tuple[Video, ...]
+    videos: tuple[Film, ...]
     """In order of their camera ids; at least one."""
     caption: str | None = None
     """What is seen, in a sentence."""
+    split: str | None = None
+    """train, val or test, where the format says so."""
+    has_clock: bool = True
+    """Whether times are seconds; if not, the whole scene is counted as one (see `Source.duration_s`)."""
+    fps: float | None = None
+    """Frames to keep per second; None: all."""
+    pose_source: str | None = None
+    """Where the poses come from: the format's file, or `estimate` where they are yet to be estimated."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know, a line each."""

@@ -18,9 +18,22 @@ class SplitRule:
     held_out_in: Sequence[str] | None = None
     """The scenes that lose these cameras and times; None: all. What every scene loses, none can teach."""
 
-    def split(self, scene: str, camera: str, time: np.ndarray) -> np.ndarray:
-        """Split name of each frame (N,) of one video at normalised times (N,); test wins over val."""
-        split = np.full(len(time), "val" if scene in self.val_scenes else "train", dtype="<U5")
+    def split(
+        self,
+        scene: str,
+        camera: str,
+        time: np.ndarray,
+        of_frames: Sequence[str | None] | None = None,
+        of_scene: str | None = None,
+    ) -> np.ndarray:
+        """Split name of each frame (N,) of one film at normalised times (N,); test wins over val.
+
+        `of_frames` (N,) and `of_scene` are what the source itself says; this rule comes on top of that.
+        """
+        usual = of_scene or "train"
+        split = np.array([name or usual for name in of_frames or [None] * len(time)], dtype="<U5")
+        if scene in self.val_scenes:
+            split[:] = "val"
         if scene in self.test_scenes:
             split[:] = "test"
         if self.held_out_in is not None and scene not in self.held_out_in:

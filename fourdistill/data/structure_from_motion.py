@@ -1,9 +1,9 @@
 """Camera poses from pictures of a static, textured scene, by COLMAP (Schoenberger & Frahm 2016), extra `colmap`.
 
-One camera takes all pictures: a pinhole without distortion, whose intrinsics are held fixed where they are known and
-estimated where they are not. Every pair of pictures is matched. Of several partial reconstructions the one with the
-most pictures counts, the rest of the pictures are unregistered. Where the scene has too little texture nothing is
-registered; that is a result, not an error.
+A camera is a pinhole without distortion, whose intrinsics are held fixed where they are known and estimated where they
+are not; one takes all pictures, or several share them. Every pair of pictures is matched. Of several partial
+reconstructions the one with the most pictures counts, the rest of the pictures are unregistered. Where the scene has
+too little texture nothing is registered; that is a result, not an error.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ class Reconstruction:
     c2w: np.ndarray
     """Camera-to-world (N, 4, 4), OpenCV axes, of any scale and origin; NaN where a picture was not registered."""
     K: np.ndarray
-    """Intrinsics (3, 3) in pixels; NaN where nothing was registered."""
+    """Intrinsics (N, 3, 3) in pixels; NaN where a picture was not registered."""
     reprojection_error: float
     """Mean over all points, pixels; NaN where nothing was registered."""
 
@@ -39,26 +39,36 @@ class Reconstruction:
         return np.asarray(np.isfinite(self.c2w).all(axis=(1, 2)))
 
 
-def reconstruct(images: Sequence[Image.Image], K: ArrayLike | None = None, *, seed: int = 0) -> Reconstruction:
-    """Pose N pictures of one size by structure from motion; `K` (3, 3) in pixels is taken as given and kept.
+def reconstruct(
+    images: Sequence[Image.Image],
+    K: ArrayLike | None = None,
+    *,
+    cameras: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Reconstruction:
+    """Pose N pictures by structure from motion.
 
-    Raises `InputError` where pycolmap is not installed, `ValueError` where sizes differ.
+    `K` (3, 3) in pixels is taken as given and kept. `cameras` (N,) says who took each picture; None: one camera.
+    Raises `InputError` where pycolmap is not installed, `ValueError` where one camera's pictures differ in size.
     """
-    if len({image.size for image in images}) > 1:
+    cameras = [0] * len(images) if cameras is None else cameras
+    if len({(camera, image.size) for camera, image in zip(cameras, images, strict=True)}) > len(set(cameras)):
         raise ValueError("images: expected one size")
-    found = _run(images, None if K is None else np.asarray(K, np.float64), seed) if len(images) > 1 else None
-    c2w = np.full((len(images), 4, 4), np.nan)
+    known_K = None if K is None else np.asarray(K, np.float64)
+    found = _run(images, cameras, known_K, seed) if len(images) > 1 else None
+    c2w, all_K = np.full((len(images), 4, 4), np.nan), np.full((len(images), 3, 3), np.nan)
     if found is None:
-        return Reconstruction(c2w, np.full((3, 3), np.nan), float("nan"))
+        return Reconstruction(c2w, all_K, float("nan"))
     for image in found.images.values():
         if image.has_pose:
             w2c = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
-            c2w[int(Path(image.name).stem)] = np.linalg.inv(w2c)
-    camera = next(iter(found.cameras.values()))
-    return Reconstruction(c2w, camera.calibration_matrix(), float(found.compute_mean_reprojection_error()))
+            number = int(Path(image.name).stem)
+            c2w[number] = np.linalg.inv(w2c)
+            all_K[number] = found.cameras[image.camera_id].calibration_matrix()
+    return Reconstruction(c2w, all_K, float(found.compute_mean_reprojection_error()))
 
 
-def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any | None:
+def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | None, seed: int) -> Any | None:
     """The largest `pycolmap.Reconstruction`, or none."""
     pycolmap = import_pycolmap()
     pycolmap.set_random_seed(seed)
@@ -73,10 +83,12 @@ def _run(images: Sequence[Image.Image], K: np.ndarray | None, seed: int) -> Any 
         database, pictures, sparse = (Path(folder, name) for name in ("database.db", "pictures", "sparse"))
         pictures.mkdir()
         sparse.mkdir()
-        for number, image in enumerate(images):
-            image.convert("RGB").save(pictures / f"{number:05d}.png")
+        for number, (camera, image) in enumerate(zip(cameras, images, strict=True)):
+            taken_by = pictures / f"{camera:03d}"
+            taken_by.mkdir(exist_ok=True)
+            image.convert("RGB").save(taken_by / f"{number:05d}.png")
         pycolmap.extract_features(
-            database, pictures, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
+            database, pictures, camera_mode=pycolmap.CameraMode.PER_FOLDER, reader_options=reader,
             extraction_options=pycolmap.FeatureExtractionOptions(use_gpu=False), device=pycolmap.Device.cpu,
         )  # fmt: skip
         pycolmap.match_exhaustive(

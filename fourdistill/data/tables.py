@@ -1,4 +1,4 @@
-"""The two Parquet tables: their Arrow schemas, every field described, and reading and writing them."""
+"""The Parquet tables: their Arrow schemas, every field described, and reading and writing them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +27,8 @@ def _schema(*fields: pa.Field) -> pa.Schema:
 FRAMES = _schema(
     _field("scene", pa.string(), "what is filmed; unique over all sources"),
     _field("camera", pa.string(), "which camera of the scene"),
-    _field("frame_index", pa.int32(), "0, 1, ... within the camera's video; synchronised cameras agree on it"),
-    _field("timestamp_s", pa.float64(), "presentation time in seconds, from the container"),
+    _field("frame_index", pa.int32(), "number of the instant: 0, 1, ... in a film; synchronised cameras agree on it"),
+    _field("timestamp_s", pa.float64(), "presentation time in seconds, from the container, offset included"),
     _field("time", pa.float32(), "(timestamp_s - first) / (last - first) over the scene's frames, in [0, 1]"),
     _field("path", pa.string(), "JPEG file, relative to the frames folder"),
     _field("width", pa.int32(), "pixels"),
@@ -38,6 +38,16 @@ FRAMES = _schema(
     _field("scene_scale", pa.float64(), "median distance of the cameras from the scene's centre, source's units", True),
     _field("caption", pa.string(), "what is seen, in a sentence", True),
     _field("split", pa.string(), "train, val or test"),
+)
+
+POSES = _schema(
+    _field("scene", pa.string(), "as in the frames table"),
+    _field("camera", pa.string(), "as in the frames table"),
+    _field("timestamp_s", pa.float64(), "of the frame, by its container; null: of all frames of a still camera", True),
+    _field("width", pa.int32(), "pixels of the film that K speaks of"),
+    _field("height", pa.int32(), "pixels of the film that K speaks of"),
+    _field("K", pa.list_(pa.float64(), 9), "intrinsics, row by row, pixel centres at +0.5"),
+    _field("c2w", pa.list_(pa.float64(), 16), "camera-to-world, row by row, OpenCV axes; scene_scale is 1"),
 )
 
 PAIRS = _schema(

@@ -1,4 +1,4 @@
-"""Lens distortion (Brown-Conrady k1, k2, p1, p2, as OpenCV orders them) and the map that undoes it."""
+"""Lens distortion (Brown-Conrady k1, k2, p1, p2, k3, as OpenCV orders them) and the map that undoes it."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,12 +7,13 @@ Array = NDArray[np.float64]
 
 
 def distort(normalized: ArrayLike, coefficients: ArrayLike) -> Array:
-    """Ideal normalised image points (..., 2) => where the lens puts them (..., 2)."""
+    """Ideal normalised image points (..., 2) => where the lens puts them (..., 2); coefficients (4,), with k3 (5,)."""
     normalized = np.asarray(normalized, np.float64)
-    k1, k2, p1, p2 = np.asarray(coefficients, np.float64)
+    k1, k2, p1, p2, *rest = np.asarray(coefficients, np.float64)
+    k3 = rest[0] if rest else 0.0
     x, y = normalized[..., 0], normalized[..., 1]
     r2 = x * x + y * y
-    radial = 1 + k1 * r2 + k2 * r2 * r2
+    radial = 1 + k1 * r2 + k2 * r2 * r2 + k3 * r2 * r2 * r2
     return np.stack(
         [
             x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),

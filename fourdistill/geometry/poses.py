@@ -46,6 +46,13 @@ def is_rigid(transform: ArrayLike, tolerance: float = 1e-3) -> bool:
     return bool(departure <= tolerance and right_handed and last_row <= tolerance)
 
 
+def distinct_poses(c2w: ArrayLike) -> Array:
+    """Poses (N, 4, 4) of one camera, NaN where unknown => the known ones; one where it stands still."""
+    c2w = np.asarray(c2w, np.float64)
+    known = c2w[np.isfinite(c2w).all(axis=(1, 2))]
+    return known[:1] if len(known) and np.array_equal(known, np.broadcast_to(known[0], known.shape)) else known
+
+
 def opengl_to_opencv(c2w: ArrayLike) -> Array:
     """c2w (..., 4, 4) with OpenGL camera axes (+x right, +y up, +z back) => OpenCV camera axes; the world stays."""
     c2w = np.array(c2w, np.float64)

@@ -22,7 +22,7 @@ from tiny_scenes import (
 
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.probe import VideoError, probe_video
-from fourdistill.data.readers import read_source
+from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.tables import FRAMES, VERSION_KEY, read_table, to_matrices
 from fourdistill.errors import InputError
@@ -34,7 +34,7 @@ def extract(tmp_path, source, format_name="dynerf", out="out", **options: Any):
     folder = tmp_path / out
     options = {"size": SIZE, "jobs": 1} | options
     extract_frames(
-        read_source(source, format_name),
+        read_source(SourceFolder(source, format_name)),
         folder / "frames",
         folder / "frames.parquet",
         folder / "frames.json",
@@ -84,7 +84,14 @@ def test_frames_and_table(tmp_path, source):
     files = sorted(path for path in (folder / "frames").rglob("*") if path.is_file())
     assert len(files) == table.num_rows
     report = json.loads((folder / "frames.json").read_text())
-    assert report == {"scenes": 2, "videos": 6, "frames": 36, "split_names_not_found": [], "bad": []}
+    assert report == {
+        "scenes": 2,
+        "videos": 6,
+        "frames": 36,
+        "split_names_not_found": [],
+        "missing_frames": [],
+        "bad": [],
+    }
 
 
 def test_two_runs_give_the_same_bytes(tmp_path, source):
@@ -266,7 +273,7 @@ def test_bad_videos_fail_the_stage_with_one_line_and_nothing_half_written(tmp_pa
     noise = rng.integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8)
     write_film(tmp_path / "raw" / "noise.mp4", noise)
     damage(tmp_path / "raw" / "noise.mp4")
-    with pytest.raises(InputError, match=r"noise\.mp4: .*1 of 1 videos are bad") as caught:
+    with pytest.raises(InputError, match=r"noise\.mp4: .*1 of 1 files are bad") as caught:
         extract(tmp_path, tmp_path / "raw", "video")
     assert "\n" not in str(caught.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["frames.json"]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from tiny_scenes import gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
 
-from fourdistill.data.readers import READERS, read_source, read_sources
+from fourdistill.data.readers import READERS, SourceFolder, read_source, read_sources
+from fourdistill.data.scene import Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 
@@ -22,27 +23,31 @@ def dynerf(tmp_path):
 
 
 def test_dynerf(dynerf):
-    walk, run = read_source(dynerf, "dynerf")
+    walk, run = read_source(SourceFolder(dynerf, "dynerf"))
     assert (walk.name, run.name) == ("a_walk", "b_run")
     assert walk.caption == "a man walks"
     assert run.caption is None
     assert [video.camera_id for video in walk.videos] == ["cam00", "cam01", "cam04"]
     for video, pose in zip(walk.videos, ring_cameras(3), strict=True):
-        assert video.camera is not None
+        assert isinstance(video, Video) and video.camera is not None
         np.testing.assert_allclose(video.camera.c2w, pose, atol=1e-12)
         np.testing.assert_allclose(video.camera.K, intrinsics(50, 50, 32, 24))
         assert video.camera.size == (64, 48)
 
 
 def test_a_dynerf_scene_may_be_the_source_itself(dynerf):
-    (scene,) = read_source(dynerf / "a_walk", "dynerf")
+    (scene,) = read_source(SourceFolder(dynerf / "a_walk", "dynerf"))
     assert scene.name == "a_walk"
 
 
 def test_sources_are_sorted_by_scene(dynerf, tmp_path):
     write_film(tmp_path / "films" / "alone.mp4", gray_film([1]))
     scenes = read_sources(
-        [(dynerf / "b_run", "dynerf", ""), (dynerf / "a_walk", "dynerf", ""), (tmp_path / "films", "video", "")]
+        [
+            SourceFolder(dynerf / "b_run", "dynerf"),
+            SourceFolder(dynerf / "a_walk", "dynerf"),
+            SourceFolder(tmp_path / "films", "video"),
+        ]
     )
     assert [scene.name for scene in scenes] == ["a_walk", "alone", "b_run"]
 
@@ -52,9 +57,9 @@ def test_videos_have_captions_beside_them_and_no_cameras(tmp_path):
         (tmp_path / name).write_bytes(b"never opened")
     (tmp_path / "one.txt").write_text("bikes in traffic")
     (tmp_path / ".hidden.mp4").write_bytes(b"")
-    one, two = read_source(tmp_path, "video")
+    one, two = read_source(SourceFolder(tmp_path, "video"))
     assert (one.name, one.caption, two.name, two.caption) == ("one", "bikes in traffic", "two", None)
-    assert one.videos[0].camera is None
+    assert isinstance(one.videos[0], Video) and one.videos[0].camera is None
 
 
 def write_qualisys(folder, xml, names=("cam01", "cam02", "cam03")):
@@ -69,10 +74,10 @@ def write_qualisys(folder, xml, names=("cam01", "cam02", "cam03")):
 def test_qualisys(tmp_path):
     cameras = ring_cameras(3)
     write_qualisys(tmp_path / "gym", qualisys_xml(cameras, (1088, 1920), 1600, (-0.05, 0.1, 0.001, 0.002)))
-    (scene,) = read_source(tmp_path, "qualisys")
+    (scene,) = read_source(SourceFolder(tmp_path, "qualisys"))
     assert scene.name == "gym"
     for video, pose in zip(scene.videos, cameras, strict=True):
-        assert video.camera is not None
+        assert isinstance(video, Video) and video.camera is not None
         np.testing.assert_allclose(video.camera.c2w, pose, atol=1e-9)
         np.testing.assert_allclose(video.camera.K, intrinsics(1600, 1600, 544, 960))
         assert video.camera.size == (1088, 1920)
@@ -81,14 +86,15 @@ def test_qualisys(tmp_path):
 
 def test_qualisys_without_distortion(tmp_path):
     write_qualisys(tmp_path / "gym", qualisys_xml(ring_cameras(3), (64, 48), 50))
-    (scene,) = read_source(tmp_path / "gym", "qualisys")
-    assert scene.videos[0].camera is not None and scene.videos[0].camera.distortion is None
+    (scene,) = read_source(SourceFolder(tmp_path / "gym", "qualisys"))
+    (video, *_) = scene.videos
+    assert isinstance(video, Video) and video.camera is not None and video.camera.distortion is None
 
 
 def refuse(folder, format_name, *parts):
     """Reading must fail with one line that holds every part."""
     with pytest.raises(InputError) as caught:
-        read_sources([(folder, format_name, "")])
+        read_sources([SourceFolder(folder, format_name)])
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -96,7 +102,7 @@ def refuse(folder, format_name, *parts):
 
 
 def test_unknown_format(tmp_path):
-    refuse(tmp_path, "dnerf", "format", "'dnerf'", *READERS)
+    refuse(tmp_path, "llff", "format", "'llff'", *READERS)
 
 
 @pytest.mark.parametrize("format_name", READERS)
@@ -147,8 +153,8 @@ def test_two_scenes_of_one_name(dynerf, tmp_path_factory):
     films = tmp_path_factory.mktemp("films")
     (films / "a_walk.mp4").write_bytes(b"never opened")
     with pytest.raises(InputError, match=r"films.*a_walk\.mp4: scene 'a_walk': expected a name of its own"):
-        read_sources([(dynerf, "dynerf", ""), (films, "video", "")])
-    apart = read_sources([(dynerf, "dynerf", ""), (films, "video", "mine_")])
+        read_sources([SourceFolder(dynerf, "dynerf"), SourceFolder(films, "video")])
+    apart = read_sources([SourceFolder(dynerf, "dynerf"), SourceFolder(films, "video", "mine_")])
     assert {"a_walk", "mine_a_walk"} <= {scene.name for scene in apart}
 
 

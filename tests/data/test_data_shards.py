@@ -16,7 +16,7 @@ from fourdistill.data.features import FeatureReader, encode_frames
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.loader import make_loader
 from fourdistill.data.pairs import build_pairs
-from fourdistill.data.readers import read_source
+from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.shards import write_shards
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.tables import FRAMES, PAIRS, read_table
@@ -40,7 +40,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     for seed, name in enumerate(("kick", "walk")):
         write_dynerf(root / "raw" / name, 3, 6, caption="a gray wall" if seed == 0 else None, seed=seed)
-    scenes = read_source(root / "raw", "dynerf")
+    scenes = read_source(SourceFolder(root / "raw", "dynerf"))
     split = SplitRule(test_cameras=["cam01"])
     extract_frames(
         scenes, root / "frames", root / "frames.parquet", root / "frames.json", size=SIZE, split=split, jobs=1

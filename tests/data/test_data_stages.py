@@ -85,15 +85,15 @@ def test_truncated_video(workplace):
     scene = write_dynerf(folder / "data" / "raw" / "ring" / "kick", 2, 4)
     write_film(scene / "cam00.mp4", np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8))
     truncate(scene / "cam00.mp4")
-    fail(folder, "extract_frames", "kick/cam00.mp4", "1 of 2 videos are bad", "expected at most 5%", "frames.json")
+    fail(folder, "extract_frames", "kick/cam00.mp4", "1 of 2 files are bad", "expected at most 5%", "frames.json")
 
 
 def test_unknown_format(workplace):
     folder, params, save = workplace
-    params["extract_frames"]["sources"][0]["format"] = "dnerf"
+    params["extract_frames"]["sources"][0]["format"] = "llff"
     save()
     write_film(folder / "data" / "raw" / "ring" / "a.mp4", gray_film([10]))
-    fail(folder, "extract_frames", "dnerf", "dynerf", "qualisys", "video")
+    fail(folder, "extract_frames", "llff", "dnerf", "dynerf", "qualisys", "video")
 
 
 def test_a_stage_without_the_one_before_it(workplace):

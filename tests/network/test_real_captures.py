@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
 
 from fourdistill.data.frames import extract_frames
-from fourdistill.data.readers import read_source
+from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.tables import FRAMES, PAIRS, read_table, to_matrices
 from fourdistill.geometry.camera import project
 from fourdistill.geometry.distortion import sample_bilinear
@@ -165,7 +165,7 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
 
     This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
     """
-    scenes = read_source(workplace / "data" / "raw" / "gym" / "single", "qualisys")
+    scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
     extract_frames(scenes, tmp_path / "frames", tmp_path / "table", tmp_path / "report", size=768, max_frames=1, jobs=1)
     table = read_table(tmp_path / "table", FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))

@@ -7,7 +7,7 @@ from dataset import scene_name, write_scene
 from render import PARAMS, render_set
 from settings import read_settings
 
-from fourdistill.data.readers import read_source
+from fourdistill.data.readers import SourceFolder, read_source
 
 pytestmark = pytest.mark.network
 TINY = {"scenes": 2, "cameras": 2, "frames": 3, "resolution": 64, "motions": ["kick", "jump"], "seed": 4}
@@ -37,7 +37,7 @@ def decode(path):
 
 
 def test_the_project_reads_what_the_generator_writes(scenes, wheels):
-    read = read_source(scenes, "dynerf")
+    read = read_source(SourceFolder(scenes, "dynerf"))
     assert sorted(scene.name.split("_")[1] for scene in read) == ["jump", "kick"]
     for scene in read:
         assert [video.camera_id for video in scene.videos] == ["cam00", "cam01"]

@@ -1,33 +1,62 @@
 """The table of formats: each reader turns one source folder into scenes and touches no pixels."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fourdistill.data.readers.colmap import read_colmap
+from fourdistill.data.readers.dnerf import read_dnerf
 from fourdistill.data.readers.dynerf import read_dynerf
+from fourdistill.data.readers.nerfies import read_nerfies
+from fourdistill.data.readers.nerfstudio import read_nerfstudio
 from fourdistill.data.readers.qualisys import read_qualisys
+from fourdistill.data.readers.realestate10k import read_realestate10k
+from fourdistill.data.readers.ucf101 import read_ucf101
 from fourdistill.data.readers.video import read_videos
-from fourdistill.data.scene import Scene
+from fourdistill.data.scene import Film, Pictures, Scene
 from fourdistill.errors import InputError
 
 READERS: dict[str, Callable[[Path], list[Scene]]] = {
+    "colmap": read_colmap,
+    "dnerf": read_dnerf,
     "dynerf": read_dynerf,
+    "nerfies": read_nerfies,
+    "nerfstudio": read_nerfstudio,
     "qualisys": read_qualisys,
+    "realestate10k": read_realestate10k,
+    "ucf101": read_ucf101,
     "video": read_videos,
 }
+ESTIMATE = "estimate"
 
 
-def read_sources(sources: Iterable[tuple[Path, str, str]]) -> list[Scene]:
-    """(folder, format, prefix of its scenes' names) of every source => all scenes, sorted by name.
+@dataclass(frozen=True)
+class SourceFolder:
+    """One folder of raw data and how to read it."""
+
+    folder: Path
+    format: str
+    """One of `READERS`."""
+    prefix: str = ""
+    """Of its scenes' names."""
+    fps: float | None = None
+    """Frames to keep per second; None: all."""
+    duration_s: float | None = None
+    """How long a scene of a format without a clock lasts; None: one second, in name only."""
+    background: str = "white"
+    """What transparent pixels show."""
+    estimate_poses: bool = False
+    """Whether poses are to be estimated rather than read."""
+
+
+def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
+    """All scenes of every source, sorted by name.
 
     Raises `InputError` for an unknown format, a folder that is missing or empty, or two scenes of one name.
     """
     scenes: dict[str, Scene] = {}
-    for folder, format_name, prefix in sources:
-        if format_name not in READERS:
-            raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
-        for read in read_source(folder, format_name):
-            scene = replace(read, name=prefix + read.name)
+    for source in sources:
+        for scene in read_source(source):
             if scene.name in scenes:
                 first, second = scenes[scene.name].videos[0].path, scene.videos[0].path
                 raise InputError(
@@ -38,10 +67,61 @@ def read_sources(sources: Iterable[tuple[Path, str, str]]) -> list[Scene]:
     return [scenes[name] for name in sorted(scenes)]
 
 
-def read_source(folder: Path, format_name: str) -> list[Scene]:
+def read_source(source: SourceFolder) -> list[Scene]:
     """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
-    if not any(folder.iterdir()):
-        raise InputError(f"{folder}: expected videos or scene folders of format {format_name!r}, found an empty folder")
-    return READERS[format_name](folder)
+    folder, format_name = source.folder, source.format
+    if format_name not in READERS:
+        raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
+    try:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
+        if not any(folder.iterdir()):
+            raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
+        scenes = READERS[format_name](folder)
+    except OSError as error:  # no permission, a loop of links, a name too long
+        raise InputError(f"{error.filename or folder}: expected to be readable: {error.strerror}") from error
+    return [_finish(scene, source) for scene in scenes]
+
+
+def _finish(scene: Scene, source: SourceFolder) -> Scene:
+    """A scene with what its source says about it."""
+    if source.duration_s is not None and scene.has_clock:
+        raise InputError(
+            f"{source.folder}: duration_s: expected null for format {source.format!r}, which has a clock of its own"
+        )
+    if source.estimate_poses and scene.pose_source is not None:
+        raise InputError(
+            f"{source.folder}: poses: expected read for format {source.format!r}, which has poses of its own"
+        )
+    videos = scene.videos if scene.has_clock else _scaled(scene.videos, source.duration_s or 1.0)
+    videos = tuple(replace(v, background=source.background) if isinstance(v, Pictures) else v for v in videos)
+    warnings = scene.warnings
+    if not scene.has_clock and source.duration_s is None:
+        warnings += ("no clock: the whole scene is counted as one second; see duration_s",)
+    return replace(
+        scene,
+        name=source.prefix + scene.name,
+        videos=videos,
+        fps=source.fps,
+        has_clock=scene.has_clock or source.duration_s is not None,
+        pose_source=ESTIMATE if source.estimate_poses else scene.pose_source,
+        warnings=warnings,
+    )
+
+
+def _scaled(films: tuple[Film, ...], duration_s: float) -> tuple[Film, ...]:
+    """Films whose times, of any unit, run from 0 to `duration_s` over the scene."""
+    times = [picture.timestamp_s for film in films if isinstance(film, Pictures) for picture in film.pictures]
+    first, span = min(times), (max(times) - min(times)) or 1.0
+    return tuple(
+        replace(
+            film,
+            pictures=tuple(
+                replace(picture, timestamp_s=(picture.timestamp_s - first) / span * duration_s)
+                for picture in film.pictures
+            ),
+        )
+        if isinstance(film, Pictures)
+        else film
+        for film in films
+    )

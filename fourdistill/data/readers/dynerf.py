@@ -4,18 +4,20 @@
 
     <folder>/<scene>/cam00.mp4 cam01.mp4 ...   numbers may have gaps
                      poses_bounds.npy          (N, 17) float, one row per video in sorted order
+                     sync.csv                  optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt               optional
 
 `<folder>` may also be one such scene itself. A row is a 3x5 matrix, row by row, then near and far depth. Columns 0-3
 are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal point is the
 image centre, and there is no distortion. Units are the source's own (COLMAP's for the published scenes).
+Times are the containers' presentation times. There is no split; the published scenes are tested on cam00.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption
+from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
 from fourdistill.data.scene import Camera, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -34,8 +36,11 @@ def _read_scene(folder: Path) -> Scene:
     if not paths:
         raise InputError(f"{folder}: expected videos cam00.mp4, cam01.mp4, ... and {POSES}, found no video")
     cameras = _read_cameras(folder / POSES, len(paths))
-    videos = tuple(Video(path.stem, path, camera) for path, camera in zip(paths, cameras, strict=True))
-    return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+    offsets = read_offsets(folder, [path.stem for path in paths])
+    videos = tuple(
+        Video(path.stem, path, camera, offsets[path.stem]) for path, camera in zip(paths, cameras, strict=True)
+    )
+    return Scene(folder.name, videos, read_caption(folder / "caption.txt"), pose_source=POSES)
 
 
 def _read_cameras(path: Path, num_videos: int) -> list[Camera]:

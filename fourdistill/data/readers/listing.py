@@ -1,10 +1,14 @@
-"""What the readers share: which files are videos, which folders are scenes, and captions beside them."""
+"""What the readers share: which files are videos, which folders are scenes, captions and offsets beside them."""
 
+import csv
+import re
 from pathlib import Path
 
+from fourdistill.data.readers.parsing import read_text
 from fourdistill.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
+SYNC = "sync.csv"
 
 
 def list_videos(folder: Path) -> list[Path]:
@@ -16,6 +20,7 @@ def list_videos(folder: Path) -> list[Path]:
     )
     by_stem: dict[str, Path] = {}
     for video in videos:
+        check_name(video)
         if video.stem in by_stem:
             raise InputError(f"{video}: expected a stem of its own, but {by_stem[video.stem].name} lies beside it")
         by_stem[video.stem] = video
@@ -29,15 +34,48 @@ def list_scene_folders(folder: Path, is_scene: bool) -> list[Path]:
     scenes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not scenes:
         raise InputError(f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither")
+    for scene in scenes:
+        check_name(scene)
     return scenes
+
+
+def check_name(path: Path) -> None:
+    """Raise `InputError` for a name that is no UTF-8: it could not be put into tables."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!a}: expected a file name in UTF-8") from error
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key by which frame_2 comes before frame_10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", name)]
 
 
 def read_caption(path: Path) -> str | None:
     """The text of a caption file as one line, or None where there is no such file or nothing in it."""
     if not path.is_file():
         return None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected a caption in UTF-8: {error.reason}") from error
-    return " ".join(text.split()) or None
+    return " ".join(read_text(path, "a caption").split()) or None
+
+
+def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
+    """Seconds to add to each camera's times, from `sync.csv` (columns camera, offset_s) in a scene's folder, or zeros.
+
+    Raises `InputError` for a camera that is not there, or twice, and for what is no number.
+    """
+    path = folder / SYNC
+    offsets: dict[str, float] = {}
+    if not path.is_file():
+        return dict.fromkeys(camera_ids, 0.0)
+    for number, row in enumerate(csv.DictReader(read_text(path, "a table of offsets").splitlines()), start=2):
+        camera, offset = row.get("camera"), row.get("offset_s")
+        if camera not in camera_ids or camera in offsets:
+            raise InputError(f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {camera}")
+        try:
+            offsets[camera] = float(offset or "")
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {offset!r}") from error
+        if not abs(offsets[camera]) < 1e9:
+            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {offset!r}")
+    return {camera: offsets.get(camera, 0.0) for camera in camera_ids}

@@ -4,13 +4,15 @@
 
     <folder>/<scene>/calibration/Calib.qca.txt   one <camera serial="cam01"> per video, in any order
                      videos/cam01.mp4 ...        named after the serials
+                     sync.csv                    optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt                 optional
 
 `<folder>` may also be one such scene itself, and the two subfolders may be left out. `transform` holds the rotation
 from world to camera (OpenGL axes) and the centre in millimetres: converted to OpenCV c2w in metres. `intrinsic` is in
 1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are plain
 (k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to
--0.06 where the file says -0.047 (Pose2Sim divides these by 64 as well).
+-0.06 where the file says -0.047 (Pose2Sim divides these by 64 as well). Times are the containers' presentation times;
+there is no split.
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption
+from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
 from fourdistill.data.scene import Camera, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -48,8 +50,9 @@ def _read_scene(folder: Path) -> Scene:
             f"{calibration}: camera serial: expected one per video in {videos_folder} "
             f"({', '.join(path.stem for path in paths) or 'none there'}), found {', '.join(sorted(cameras))}"
         )
-    videos = tuple(Video(path.stem, path, cameras[path.stem]) for path in paths)
-    return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+    offsets = read_offsets(folder, [path.stem for path in paths])
+    videos = tuple(Video(path.stem, path, cameras[path.stem], offsets[path.stem]) for path in paths)
+    return Scene(folder.name, videos, read_caption(folder / "caption.txt"), pose_source=calibration.name)
 
 
 def _only_calibration(folder: Path) -> Path:

@@ -1,14 +1,19 @@
-"""Reader of plain videos, one scene each, with nothing known about the cameras: only time pairs come of them.
+"""Reader of plain films with nothing known about the cameras: time pairs alone, unless their poses are estimated.
 
 ::
 
-    <folder>/<scene>.mp4     or .avi .m4v .mkv .mov .mpg .webm
-             <scene>.txt     optional caption
+    <folder>/<scene>.mp4         .avi .m4v .mkv .mov .mpg .webm: a scene with one camera, cam00
+             <scene>.txt         optional caption
+    <folder>/<scene>/*.mp4       a scene with several cameras, named after the files
+                     sync.csv    optional: camera, offset_s; seconds to add to a camera's times
+                     caption.txt optional
+
+Times are the container's presentation times. There is no split.
 """
 
 from pathlib import Path
 
-from fourdistill.data.readers.listing import list_videos, read_caption
+from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
 from fourdistill.data.scene import Scene, Video
 from fourdistill.errors import InputError
 
@@ -16,8 +21,22 @@ CAMERA_ID = "cam00"
 
 
 def read_videos(folder: Path) -> list[Scene]:
-    """One scene per video, named after its file, with one camera `cam00`."""
+    """One scene per film, named after its file, and one per folder of films."""
+    scenes = [
+        Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt")))
+        for path in list_videos(folder)
+    ]
+    if any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir()):
+        scenes += [_read_folder(scene) for scene in list_scene_folders(folder, is_scene=False)]
+    if not scenes:
+        raise InputError(f"{folder}: expected video files (.mp4, .mkv, .avi, ...) or folders of them, found none")
+    return scenes
+
+
+def _read_folder(folder: Path) -> Scene:
     paths = list_videos(folder)
     if not paths:
-        raise InputError(f"{folder}: expected video files (.mp4, .mkv, .avi, ...), found none")
-    return [Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt"))) for path in paths]
+        raise InputError(f"{folder}: expected video files, one per camera, found none")
+    offsets = read_offsets(folder, [path.stem for path in paths])
+    videos = tuple(Video(path.stem, path, offset_s=offsets[path.stem]) for path in paths)
+    return Scene(folder.name, videos, read_caption(folder / "caption.txt"))

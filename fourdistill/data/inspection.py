@@ -1,0 +1,185 @@
+"""What a folder of raw data holds: scenes, cameras, frames, times, poses, and what to mind before a run."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from fourdistill.data.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
+from fourdistill.data.kept_frames import keep_frames
+from fourdistill.data.readers import READERS, SourceFolder, read_source
+from fourdistill.data.readers.parsing import picture_size
+from fourdistill.data.scene import Camera, Film, Pictures, Scene, Video
+from fourdistill.data.timeline import agree, is_variable_rate
+from fourdistill.errors import InputError
+
+# A file that only this format has, in a scene's folder: tried before the formats that films alone could be.
+_MARKERS = {
+    "nerfstudio": "transforms.json",
+    "dnerf": "transforms_*.json",
+    "nerfies": "dataset.json",
+    "dynerf": "poses_bounds.npy",
+    "qualisys": "**/*.qca.txt",
+    "colmap": "sparse",
+}
+_WITHOUT_MARKER = ("ucf101", "realestate10k", "video")
+
+
+@dataclass(frozen=True)
+class CameraFacts:
+    """One camera's film; `error` is why it cannot be used, and then the rest is empty."""
+
+    name: str
+    path: str
+    num_frames: int = 0
+    fps: float | None = None
+    """Usual rate; None for a single frame, or where there is no clock."""
+    variable_rate: bool = False
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    """From the first frame to the last."""
+    width: int = 0
+    height: int = 0
+    has_poses: bool = False
+    num_posed: int = 0
+    moves: bool = False
+    focal_px: float | None = None
+    distorted: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SceneFacts:
+    """One scene: what its cameras filmed, where its poses come from, and what to mind."""
+
+    name: str
+    caption: str | None
+    duration_s: float
+    has_clock: bool
+    pose_source: str | None
+    splits: dict[str, int]
+    """Frames by the split that the format says."""
+    cameras: list[CameraFacts]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """All of a folder, read as one format."""
+
+    format: str
+    scenes: list[SceneFacts]
+
+
+def inspect_folder(source: SourceFolder) -> tuple[FolderFacts, list[Scene]]:
+    """Read and probe one source, decoding next to nothing; raises `InputError` where it cannot be read."""
+    scenes = read_source(source)
+    return FolderFacts(source.format, [_scene_facts(scene) for scene in scenes]), scenes
+
+
+def find_format(folder: Path) -> str:
+    """The format that a folder has by the files in it; raises `InputError` where none fits."""
+    for name, marker in _MARKERS.items():
+        if any(folder.glob(marker)) or any(folder.glob(f"*/{marker}")):
+            return name
+    for name in _WITHOUT_MARKER:
+        try:
+            read_source(SourceFolder(folder, name))
+        except InputError:  # not this one; the last of them says what is wrong with the folder
+            if name == _WITHOUT_MARKER[-1]:
+                raise
+        else:
+            return name
+    raise InputError(f"{folder}: expected one of the formats {', '.join(READERS)}")
+
+
+def _scene_facts(scene: Scene) -> SceneFacts:
+    probed = [probe_film((scene.name, film)) for film in scene.videos]
+    good = [film for film in probed if isinstance(film, ProbedFilm)]
+    cameras = [_camera_facts(film, scene.has_clock) for film in good]
+    cameras += [
+        CameraFacts(file.film.camera_id, str(file.path), error=file.reason)
+        for file in probed
+        if isinstance(file, BadFile)
+    ]
+    times = [film.timestamps_s for film in good]
+    duration = max(t[-1] for t in times) - min(t[0] for t in times) if times else 0.0
+    splits = Counter(split or scene.split or "not said" for film in good for split in _splits(film))
+    return SceneFacts(
+        scene.name,
+        scene.caption,
+        float(duration),
+        scene.has_clock,
+        scene.pose_source,
+        dict(splits),
+        sorted(cameras, key=lambda camera: camera.name),
+        [*scene.warnings, *_warnings(scene, good, cameras)],
+    )
+
+
+def _splits(film: ProbedFilm) -> list[str | None]:
+    if isinstance(film.film, Pictures):
+        return [picture.split for picture in film.film.pictures]
+    return [None] * len(film.timestamps_s)
+
+
+def _camera_facts(probed: ProbedFilm, has_clock: bool) -> CameraFacts:
+    film, times = probed.film, probed.timestamps_s
+    cameras = known_cameras(film, probed)
+    posed = [camera for camera in cameras if camera is not None]
+    size = (probed.info.width, probed.info.height) if probed.info else picture_size(_first_picture(film)) or (0, 0)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    shrink = size[0] / posed[0].size[0] if posed else 0.0
+    return CameraFacts(
+        name=film.camera_id,
+        path=str(film.path),
+        num_frames=len(times),
+        fps=1 / step if has_clock and step > 0 else None,
+        variable_rate=is_variable_rate(times),
+        start_s=float(times[0]),
+        duration_s=float(times[-1] - times[0]),
+        width=size[0],
+        height=size[1],
+        has_poses=bool(posed),
+        num_posed=len(posed),
+        moves=any(not np.array_equal(camera.c2w, posed[0].c2w) for camera in posed),
+        focal_px=float(posed[0].K[0, 0] * shrink) if posed else None,
+        distorted=any(camera.distortion is not None for camera in posed),
+    )
+
+
+def known_cameras(film: Film, probed: ProbedFilm) -> list[Camera | None]:
+    """The camera of each frame of a film, None where it is unknown."""
+    if isinstance(film, Pictures):
+        return [picture.camera for picture in film.pictures]
+    assert probed.info is not None
+    return cameras_of_frames(film, probed.info.timestamps_s)
+
+
+def _first_picture(film: Film) -> Path:
+    return film.pictures[0].path if isinstance(film, Pictures) else film.path
+
+
+def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) -> list[str]:
+    lines = [f"{camera.name}: skipped: {camera.error}" for camera in cameras if camera.error]
+    lines += [
+        f"{camera.name}: variable frame rate: its presentation times count"
+        for camera in cameras
+        if camera.variable_rate and scene.has_clock
+    ]
+    if good and not any(camera.has_poses for camera in cameras):
+        lines.append("no poses: time pairs alone; see `poses: estimate`")
+    lines += [
+        f"{camera.name}: {camera.num_frames - camera.num_posed} of {camera.num_frames} frames have no pose"
+        for camera in cameras
+        if 0 < camera.num_posed < camera.num_frames
+    ]
+    lines += [f"{camera.name}: its lens distorts, which is undone" for camera in cameras if camera.distorted]
+    together = len(good) > 1 and isinstance(good[0].film, Video)
+    if together and not agree([film.timestamps_s for film in good]):
+        starts = ", ".join(f"{film.film.camera_id} {film.timestamps_s[0]:.3f} s" for film in good)
+        lines.append(f"frame numbers do not agree (starts: {starts}): frames are matched by time; see sync.csv")
+    _, missing = keep_frames([replace(scene, fps=None)], good, None)
+    lines += [f"{film.film.camera_id}: lacks {num} of the scene's instants" for film, num in missing]
+    return lines

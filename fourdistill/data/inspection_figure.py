@@ -1,0 +1,106 @@
+"""A picture of raw data: where each scene's cameras stand, and a contact sheet of what they see."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fourdistill.data.decode import open_film, raw_frames
+from fourdistill.data.files import new_file
+from fourdistill.data.films import ProbedFilm, probe_film
+from fourdistill.data.inspection import known_cameras
+from fourdistill.data.jpegs import SCALER, FramePlan, find_ffmpeg
+from fourdistill.data.pictures import read_picture
+from fourdistill.data.probe import VideoError
+from fourdistill.data.scene import Pictures, Scene
+from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.poses import distinct_poses
+
+MAX_SCENES, MAX_CAMERAS, NUM_INSTANTS = 6, 6, 5
+HEIGHT = 96  # pixels of a picture
+
+
+def draw_scenes(scenes: list[Scene], path: Path) -> None:
+    """Write a PNG of the first scenes: cameras from above on the left, frames of each camera on the right.
+
+    Films that cannot be read are left out.
+    """
+    shown = scenes[:MAX_SCENES]
+    figure = Figure(figsize=(11, 4.2 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 2))
+    for (left, right), scene in zip(axes, shown, strict=True):
+        films = [film for film in map(probe_film, [(scene.name, video) for video in scene.videos])
+                 if isinstance(film, ProbedFilm)]  # fmt: skip
+        _draw_cameras(left, films)
+        _draw_frames(right, films[:MAX_CAMERAS])
+        left.set_title(f"{scene.name}: {len(scene.videos)} cameras", loc="left")
+    with new_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
+
+
+def _draw_cameras(axes: Axes, films: list[ProbedFilm]) -> None:
+    """Camera centres and viewing directions, seen from above the scene (its up is the mean of the cameras' own)."""
+    poses = {}
+    for film in films:
+        known = [camera.c2w for camera in known_cameras(film.film, film) if camera is not None]
+        if known:
+            poses[film.film.camera_id] = distinct_poses(np.stack(known))
+    axes.set_axis_off()
+    if not poses:
+        axes.text(0.5, 0.5, "no poses", ha="center", transform=axes.transAxes)
+        return
+    everything = np.concatenate(list(poses.values()))
+    frame = fit_scene_frame(everything)
+    plane = frame.axes[:2] if frame else np.eye(3)[:2]
+    center = frame.center if frame else everything[:, :3, 3].mean(0)
+    reach = (frame.scale if frame else 1.0) / 4
+    for name, c2w in poses.items():
+        x, y = plane @ (c2w[:, :3, 3] - center).T
+        u, v = plane @ c2w[:, :3, 2].T * reach
+        points = axes.scatter(x, y, s=12, label=name)
+        axes.quiver(x, y, u, v, angles="xy", scale_units="xy", scale=1, width=0.004, color=points.get_facecolor())
+    axes.plot(0, 0, "+", color="black")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.2)
+    if len(poses) <= 12:
+        axes.legend(loc="lower right", fontsize="x-small")
+
+
+def _draw_frames(axes: Axes, films: list[ProbedFilm]) -> None:
+    """A row of frames for each camera, over its whole duration."""
+    rows = []
+    for film in films:
+        try:
+            rows.append((film.film.camera_id, _frames(film)))
+        except VideoError:
+            continue  # `inspect_folder` lists it
+    axes.set_axis_off()
+    if not rows:
+        axes.text(0.5, 0.5, "no frames", ha="center", transform=axes.transAxes)
+        return
+    width = max(image.width for _, images in rows for image in images)
+    sheet = Image.new("RGB", (width * NUM_INSTANTS, HEIGHT * len(rows)), "white")
+    for row, (_, images) in enumerate(rows):
+        for column, image in enumerate(images):
+            sheet.paste(image, (column * width, row * HEIGHT))
+    axes.imshow(np.asarray(sheet))
+    for row, (name, _) in enumerate(rows):
+        axes.text(-4, (row + 0.5) * HEIGHT, name, fontsize="x-small", ha="right", va="center")
+
+
+def _frames(probed: ProbedFilm) -> list[Image.Image]:
+    """Up to `NUM_INSTANTS` frames, `HEIGHT` pixels high."""
+    film = probed.film
+    chosen = np.unique(np.linspace(0, len(probed.timestamps_s) - 1, NUM_INSTANTS).round().astype(int))
+    if isinstance(film, Pictures):
+        images = [read_picture(film.pictures[index].path, film.background) for index in chosen]
+        return [image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT)) for image in images]
+    info = probed.info
+    assert info is not None
+    size = (max(2, round(info.width * HEIGHT / info.height)), HEIGHT)
+    plan = FramePlan(HEIGHT, 2, find_ffmpeg(None), threads=0)
+    stream = open_film(film.path, info, plan).filter("scale", *size, flags=SCALER)
+    with raw_frames(stream, size, chosen, plan) as frames:
+        return [Image.fromarray(frame) for frame in frames]

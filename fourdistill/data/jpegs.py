@@ -1,0 +1,98 @@
+"""Square frames to a folder of JPEGs, by ffmpeg: the one encoder, wherever the frames come from."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import imageio_ffmpeg
+
+from fourdistill.data.probe import VideoError
+from fourdistill.data.square import Image
+from fourdistill.errors import InputError
+
+FRAME_PATTERN = "%06d.jpg"
+
+# bitexact: no version strings, no CPU-dependent shortcuts, so that the same input gives the same bytes.
+BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
+SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """How the frames of one film are cut and written."""
+
+    size: int
+    """Width and height of the JPEGs in pixels."""
+    jpeg_quality: int
+    """ffmpeg's -q:v, 1 (best) to 31."""
+    ffmpeg: str
+    """The binary."""
+    threads: int
+    """Threads of the decoder and the encoder; the bytes do not depend on it."""
+
+
+def find_ffmpeg(named: str | None) -> str:
+    """The ffmpeg binary: the one named, else the one on PATH, else the one that imageio-ffmpeg brings."""
+    if named is not None:
+        found = shutil.which(named)
+        if found is None:
+            raise InputError(f"ffmpeg: expected a program, found none at {named!r}")
+        return found
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def scale(film: Any, width: int, height: int) -> Any:
+    """An ffmpeg-python stream, resized for JPEG: BT.601 full range by definition, whatever the film was."""
+    return film.filter("scale", width, height, flags=SCALER, out_color_matrix="bt601", out_range="pc")
+
+
+def jpegs(film: Any, plan: FramePlan, num_frames: int | None = None) -> Any:
+    """A stream as JPEGs with full chroma: at 128 pixels, half of it is half of the colour detail."""
+    limit = {} if num_frames is None else {"frames:v": num_frames}
+    quality = {"q:v": plan.jpeg_quality, "qmin": 1}
+    layout = {"format": "image2", "vcodec": "mjpeg", "pix_fmt": "yuvj444p", "start_number": 0}
+    return film.output(
+        FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **limit, **BITEXACT
+    )
+
+
+def command(output: Any, plan: FramePlan) -> list[str]:
+    """The command line of an ffmpeg-python output; a frame that decodes with errors is a fault, not to be hidden."""
+    strict = output.global_args("-hide_banner", "-loglevel", "error", "-xerror")
+    return [str(argument) for argument in ffmpeg.compile(strict, cmd=plan.ffmpeg)]
+
+
+def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan) -> None:
+    """Write 000000.jpg, 000001.jpg, ... of RGB images (size, size, 3); raises `VideoError` where ffmpeg fails."""
+    raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{plan.size}x{plan.size}", framerate=1)
+    with tempfile.TemporaryFile() as log:
+        # In the folder itself: its name may hold a %, which a pattern would misread.
+        encoder = subprocess.Popen(
+            command(jpegs(scale(raw, plan.size, plan.size), plan), plan),
+            stdin=subprocess.PIPE, stderr=log, cwd=folder,
+        )  # fmt: skip
+        assert encoder.stdin is not None
+        # A broken pipe means that the encoder has failed: its own status and last line say why, below.
+        try:
+            with suppress(BrokenPipeError):
+                for square in squares:
+                    encoder.stdin.write(square.tobytes())
+        finally:
+            with suppress(BrokenPipeError):
+                encoder.stdin.close()
+            encoder.wait()
+        check_exit(encoder.returncode, log)
+
+
+def check_exit(returncode: int, log: Any) -> None:
+    """Raise `VideoError` with the last line of an ffmpeg's log, unless it went well."""
+    if returncode != 0:
+        log.seek(0)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        raise VideoError(f"ffmpeg: {lines[-1] if lines else 'failed without a message'}")

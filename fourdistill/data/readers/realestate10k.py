@@ -1,0 +1,107 @@
+"""Reader of the RealEstate10K layout (Zhou et al. 2018): one moving camera, its pose at every frame of a clip.
+
+::
+
+    <folder>/<clip>.txt         or in train/ and test/, which are then the split
+             <clip>.mp4         the film that it was taken from, or
+             <clip>/<us>.jpg    its frames, named after their times in microseconds
+
+Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, 0, 0, and the
+12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from motion;
+the lens is ideal. Of a film, a pose belongs to the frame nearest to it in time; frames without one stay unposed.
+"""
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_videos
+from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text
+from fourdistill.data.readers.posed_pictures import ONLY_CAMERA
+from fourdistill.data.scene import Camera, Film, Picture, Pictures, Scene, Video
+from fourdistill.errors import InputError
+from fourdistill.geometry.camera import intrinsics
+from fourdistill.geometry.poses import compose, inverse
+
+_SPLITS = ("train", "test")
+_COLUMNS = 19
+_MICROSECONDS = 1e6
+Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, fy, cx, cy) over the size, c2w
+
+
+def read_realestate10k(folder: Path) -> list[Scene]:
+    """One scene per text file, named after it."""
+    splits = [name for name in _SPLITS if (folder / name).is_dir()]
+    places = [(folder / name, name) for name in splits] or [(folder, None)]
+    clips = [(path, split) for place, split in places for path in sorted(place.glob("*.txt"))]
+    if not clips:
+        raise InputError(f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none")
+    return [_read_scene(path, split) for path, split in clips]
+
+
+def _read_scene(path: Path, split: str | None) -> Scene:
+    check_name(path)
+    poses = _read_poses(path)
+    pictures_dir = path.with_suffix("")
+    videos = [video for video in list_videos(path.parent) if video.stem == path.stem]
+    if pictures_dir.is_dir():
+        film = _pictures(path, pictures_dir, poses)
+    elif videos:
+        film = _video(videos[0], poses)
+    else:
+        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"{path}: expected its film ({kinds}) or a folder of its frames beside it, found neither")
+    return Scene(path.stem, (film,), split=split, pose_source=path.name)
+
+
+def _read_poses(path: Path) -> Poses:
+    poses: Poses = []
+    for number, line in enumerate(read_text(path, "a RealEstate10K clip").splitlines()[1:], start=2):
+        where, words = f"{path}: line {number}", line.split()
+        if not words:
+            continue
+        try:
+            time_us, values = int(words[0]), np.array(words[1:], np.float64)
+        except ValueError as error:
+            raise InputError(f"{where}: expected numbers: {error}") from error
+        if len(words) != _COLUMNS or not 0 <= time_us < 1 << 53:
+            raise InputError(f"{where}: expected {_COLUMNS} numbers, the first a time, found {len(words)}")
+        if poses and time_us <= poses[-1][0]:
+            raise InputError(f"{where}: expected a time after that of the line before")
+        w2c = values[6:].reshape(3, 4)
+        c2w = inverse(compose(w2c[:, :3], w2c[:, 3]))
+        check_lens(intrinsics(*values[:4]), where)
+        poses.append((time_us, values[:4], check_pose(c2w, where)))
+    if not poses:
+        raise InputError(f"{path}: expected lines of poses after the address, found none")
+    return poses
+
+
+def _pictures(path: Path, folder: Path, poses: Poses) -> Pictures:
+    pictures = []
+    for index, (time_us, lens, c2w) in enumerate(poses):
+        names = (f"{time_us}{suffix}" for suffix in (".jpg", ".png", ".jpeg"))
+        found = next((file for file in (inside(folder, name, path) for name in names) if file.is_file()), None)
+        if found is None:
+            raise InputError(f"{folder / str(time_us)}.jpg: expected a frame for each line of {path.name}")
+        size = picture_size(found)
+        camera = None if size is None else _camera(lens, size, c2w)
+        pictures.append(Picture(found, index, time_us / _MICROSECONDS, camera))
+    return Pictures(ONLY_CAMERA, path, tuple(pictures))
+
+
+def _video(path: Path, poses: Poses) -> Film:
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            size = (stream.width, stream.height)
+    except (av.FFmpegError, ValueError, IndexError):
+        return Video(ONLY_CAMERA, path)  # the extraction will say what is wrong with it
+    track = tuple((time_us / _MICROSECONDS, _camera(lens, size, c2w)) for time_us, lens, c2w in poses)
+    return Video(ONLY_CAMERA, path, track=track)
+
+
+def _camera(lens: np.ndarray, size: tuple[int, int], c2w: np.ndarray) -> Camera:
+    fx, fy, cx, cy = lens * [size[0], size[1], size[0], size[1]]
+    return Camera(intrinsics(fx, fy, cx, cy), size, c2w)

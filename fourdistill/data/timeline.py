@@ -1,0 +1,103 @@
+"""The common clock of a scene's cameras: which of each camera's frames to keep, and the instant that each belongs to.
+
+Frames of synchronised cameras agree on their number. Where they do not (a later start, a dropped frame, another rate,
+a variable one) or where fewer frames a second are wanted, the scene gets instants, and every camera gives each
+instant the frame nearest to it in time, if one lies within half of an interval. Nothing is doubled and nothing drifts:
+instants are times, not counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Frames of one camera to keep: their number in the film (N,) and their instant in the scene (N,), both rising."""
+
+    frames: Ints
+    instants: Ints
+
+
+def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]:
+    """Ascending times (N_c,) of each camera => what to keep of it; with `fps`, that many frames a second at most."""
+    if fps is None and agree(timestamps_s):
+        return [Kept(np.arange(len(times)), np.arange(len(times))) for times in timestamps_s]
+    if fps is None:
+        instants = _instants_of_slowest(timestamps_s)
+    else:
+        first = min(times[0] for times in timestamps_s)
+        last = max(times[-1] for times in timestamps_s)
+        # The last instant may lie up to half of an interval behind the last frame.
+        instants = first + np.arange(np.floor((last - first) * fps + 0.5) + 1) / fps
+    return [_nearest(times, instants) for times in timestamps_s]
+
+
+def agree(timestamps_s: Sequence[Times]) -> bool:
+    """Whether frames of equal number were taken within half a frame of each other, in all cameras that have them."""
+    num = max(len(times) for times in timestamps_s)
+    grid = np.full((len(timestamps_s), num), np.nan)
+    for row, times in zip(grid, timestamps_s, strict=True):
+        row[: len(times)] = times
+    return bool(synchronised(grid)[np.isfinite(grid)].all())
+
+
+def synchronised(times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Times (C, N), NaN where there is no frame => whether a frame lies within half a frame of its instant's median."""
+    seen = np.isfinite(times_s).any(axis=0)
+    instants = np.full(times_s.shape[1], np.nan)
+    instants[seen] = np.nanmedian(times_s[:, seen], axis=0)
+    intervals = np.diff(instants[seen])
+    interval = np.median(intervals) if len(intervals) else np.inf
+    with np.errstate(invalid="ignore"):
+        return np.abs(times_s - instants) <= interval / 2
+
+
+def count_missing(kept: Sequence[Kept]) -> list[int]:
+    """For each camera, the instants of the scene between its own first and last that it has no frame of."""
+    return [int(k.instants[-1] - k.instants[0] + 1 - len(k.instants)) if len(k.instants) else 0 for k in kept]
+
+
+def is_variable_rate(timestamps_s: Times) -> bool:
+    """Whether the intervals between frames differ by more than a tenth of the usual one (rounding is less)."""
+    intervals = np.diff(timestamps_s)
+    return bool(len(intervals) and np.ptp(intervals) > 0.1 * np.median(intervals))
+
+
+def _instants_of_slowest(timestamps_s: Sequence[Times]) -> Times:
+    """The slowest camera's own times, gaps filled and both ends continued at its usual interval, over the scene."""
+    intervals = [np.median(np.diff(times)) if len(times) > 1 else 0.0 for times in timestamps_s]
+    slowest = timestamps_s[int(np.argmax(intervals))]
+    interval = max(intervals)
+    if interval <= 0:
+        return np.unique(np.concatenate(timestamps_s))
+    first, last = min(times[0] for times in timestamps_s), max(times[-1] for times in timestamps_s)
+    num_before = int((slowest[0] - first) / interval + 0.5)
+    num_after = int((last - slowest[-1]) / interval + 0.5)
+    within = [
+        np.linspace(start, stop, max(1, round((stop - start) / interval)), endpoint=False)
+        for start, stop in pairwise(slowest)
+    ]
+    before = slowest[0] - interval * np.arange(num_before, 0, -1)
+    return np.concatenate([before, *within, slowest[-1] + interval * np.arange(num_after + 1)])
+
+
+def _nearest(times: Times, instants: Times) -> Kept:
+    """The frame nearest to each instant, where it lies within half of the usual interval between instants."""
+    interval = np.median(np.diff(instants)) if len(instants) > 1 else np.inf
+    right = np.clip(np.searchsorted(times, instants), 0, len(times) - 1)
+    left = np.maximum(right - 1, 0)
+    frames = np.where(np.abs(times[left] - instants) <= np.abs(times[right] - instants), left, right)
+    distance = np.abs(times[frames] - instants)
+    close = distance <= interval / 2 * (1 + 1e-9)
+    order = np.lexsort((distance, frames))
+    first_of_frame = np.zeros(len(instants), bool)  # a frame serves the instant that it is nearest to
+    first_of_frame[order[np.flatnonzero(np.diff(frames[order], prepend=-1))]] = True
+    keep = np.flatnonzero(close & first_of_frame)
+    return Kept(frames[keep], keep)
