@@ -34,8 +34,7 @@ def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]
     else:
         first = min(times[0] for times in timestamps_s)
         last = max(times[-1] for times in timestamps_s)
-        # The last instant may lie up to half of an interval behind the last frame.
-        instants = first + np.arange(np.floor((last - first) * fps + 0.5) + 1) / fps
+        instants = first + np.arange(int((last - first) * fps + 1e-6) + 1) / fps
     return [_nearest(times, instants) for times in timestamps_s]
 
 

@@ -279,3 +279,53 @@ def test_null_matrices_read_as_nan():
     matrices = to_matrices(frames["c2w"], (4, 4))
     assert np.isnan(matrices[:2]).all()
     np.testing.assert_allclose(matrices[2], ring_cameras(2, radius=3.0)[0])
+
+
+def moving(frames, cameras):
+    """The frames table with those cameras turned about the scene's up by five degrees a frame."""
+    rows = frames.to_pylist()
+    for row in rows:
+        if row["camera"] in cameras:
+            turn = np.radians(5 * row["frame_index"])
+            rotation = np.eye(4)
+            rotation[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+            row["c2w"] = (rotation @ np.array(row["c2w"]).reshape(4, 4)).ravel()
+            row["scene_scale"] = 2.0
+    return pa.Table.from_pylist(rows, schema=FRAMES)
+
+
+def test_a_camera_that_moves_gives_joint_pairs_of_its_own_and_none_of_time(tmp_path):
+    """As D-NeRF and Nerfies have it: a gap in time is a gap in viewpoint, too, and is never called otherwise."""
+    frames = moving(frames_table([("kick", 1, 12, True)]), {"cam00"})
+    pairs = build(tmp_path, frames, {"train": 300}).to_pylist()
+    assert {row["kind"] for row in pairs} == {"joint"}
+    assert {(row["source_frame"], row["target_frame"]) for row in pairs} == {
+        (source, target) for source in range(12) for target in range(12) if source != target
+    }
+    for row, source, target in joined(frames, read_table(tmp_path / "pairs.parquet", PAIRS)):
+        expected = np.linalg.inv(np.reshape(source["c2w"], (4, 4))) @ np.reshape(target["c2w"], (4, 4))
+        pose = np.reshape(row["relative_pose"], (3, 4))
+        np.testing.assert_allclose(pose[:, :3], expected[:3, :3], atol=1e-6)
+        assert row["delta_azimuth"] == pytest.approx(
+            np.radians(5 * (target["frame_index"] - source["frame_index"])), abs=1e-5
+        )
+
+
+def test_still_and_moving_cameras_of_one_scene(tmp_path):
+    frames = moving(frames_table([("kick", 3, 6, True)]), {"cam01"})
+    pairs = build(tmp_path, frames, {"train": 3000}).to_pylist()
+    of_kind = {kind: [row for row in pairs if row["kind"] == kind] for kind in KINDS}
+    assert {row["source_camera"] for row in of_kind["time"]} == {"cam00", "cam02"}
+    assert all(row["source_camera"] != row["target_camera"] and row["gap"] == 0 for row in of_kind["view"])
+    assert {row["source_camera"] for row in of_kind["view"]} == {"cam00", "cam01", "cam02"}
+    same = {row["source_camera"] for row in of_kind["joint"] if row["source_camera"] == row["target_camera"]}
+    assert same == {"cam01"}
+    assert all(row["gap"] != 0 for row in of_kind["joint"])
+
+
+def test_frames_of_a_moving_camera_without_a_pose_are_in_no_pair(tmp_path):
+    rows = moving(frames_table([("kick", 1, 8, True)]), {"cam00"}).to_pylist()
+    for row in rows[3:5]:
+        row |= {"K": None, "c2w": None, "scene_scale": None}
+    pairs = build(tmp_path, pa.Table.from_pylist(rows, schema=FRAMES), {"train": 200}).to_pylist()
+    assert {row["source_frame"] for row in pairs} | {row["target_frame"] for row in pairs} == {0, 1, 2, 5, 6, 7}

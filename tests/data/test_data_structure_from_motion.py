@@ -24,7 +24,7 @@ def test_a_textured_room_gives_its_cameras(photographs, known):
     assert pytest.approx(K, abs=0.0 if known else 3.0) == found.K[0]
     assert found.reprojection_error < 0.5
     errors = pose_errors(found.c2w, POSES)
-    assert np.nanmax(errors.rotation_deg) < 0.2
+    assert np.nanmax(errors.rotation_deg) < 0.1
     assert np.nanmax(errors.direction_deg) < 0.5
     assert np.nanmax(errors.translation) < 0.01
 
