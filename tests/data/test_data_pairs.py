@@ -297,7 +297,7 @@ def moving(frames, cameras):
 def test_a_camera_that_moves_gives_joint_pairs_of_its_own_and_none_of_time(tmp_path):
     """As D-NeRF and Nerfies have it: a gap in time is a gap in viewpoint, too, and is never called otherwise."""
     frames = moving(frames_table([("kick", 1, 12, True)]), {"cam00"})
-    pairs = build(tmp_path, frames, {"train": 300}).to_pylist()
+    pairs = build(tmp_path, frames, {"train": 3000}).to_pylist()
     assert {row["kind"] for row in pairs} == {"joint"}
     assert {(row["source_frame"], row["target_frame"]) for row in pairs} == {
         (source, target) for source in range(12) for target in range(12) if source != target
