@@ -29,7 +29,7 @@ def tripod(pose, num_frames):
     frames = []
     for index in range(num_frames):
         ball = (rows - 120) ** 2 + (columns - 60 - 20 * index) ** 2 < 40**2
-        frames.append(np.where(ball[..., None], np.uint8([200, 30, 30]), background))
+        frames.append(np.where(ball[..., None], np.array([200, 30, 30], np.uint8), background))
     return np.stack(frames)
 
 

@@ -162,9 +162,9 @@ def test_baselines_that_the_model_paints_can_be_left_out(run, tmp_path):
 def test_guidance_of_each_condition_reaches_the_pipeline(run, tmp_path):
     plain = run()
     for name in ("text", "image", "time", "view"):
-        metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 3.0}))
+        metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 20.0}))
         assert metrics["psnr"] != plain["psnr"], name
-        assert f"guidance 1, of {name} 3, seed 0" in (tmp_path / "index.html").read_text()
+        assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
 
 
 def test_what_was_generated_scores_the_same_from_its_folder(run, tmp_path, pipe, grid_scenes):
