@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.errors import InputError
 from fourdistill.shipped import default_adapter, default_base
 
 EXAMPLES = """Examples:
 
-`fourdistill export --format ip-adapter --out exported/ip-adapter-plus_mine.safetensors`
+`fourdistill export --format ip-adapter --out ip-adapter-plus_mine.safetensors`
 
-`fourdistill export --adapter models/adapter --format pipeline --out exported/pipeline`
+`fourdistill export --adapter models/adapter --format pipeline --out models/whole`
 """
 
 
@@ -38,6 +39,9 @@ def run(
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Write an adapter in a form that other programs take."""
+    if format_name is Format.pipeline and out.exists() and not (out / "model_index.json").is_file():
+        if not out.is_dir() or any(out.iterdir()):
+            raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
     base, adapter = base or default_base(), adapter or default_adapter()
 
     from fourdistill.formats import left_out, write_ip_adapter
