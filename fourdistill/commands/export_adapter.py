@@ -39,9 +39,8 @@ def run(
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Write an adapter in a form that other programs take."""
-    if format_name is Format.pipeline and out.exists() and not (out / "model_index.json").is_file():
-        if not out.is_dir() or any(out.iterdir()):
-            raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
+    if format_name is Format.pipeline and not may_become_pipeline(out):
+        raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
     base, adapter = base or default_base(), adapter or default_adapter()
 
     from fourdistill.formats import left_out, write_ip_adapter
@@ -59,3 +58,10 @@ def run(
     read = Adapter.load(find_adapter(base, adapter), loaded)
     write_ip_adapter(out, read, loaded.unet)
     typer.echo(f"{out}: an IP-Adapter Plus for load_ip_adapter; without {', '.join(left_out(read))}")
+
+
+def may_become_pipeline(folder: Path) -> bool:
+    """Whether nothing of anybody's is in the way at a path."""
+    if not folder.exists() or (folder / "model_index.json").is_file():
+        return True
+    return folder.is_dir() and not any(folder.iterdir())
