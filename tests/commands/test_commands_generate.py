@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +170,8 @@ def test_outside_a_checkout_base_and_adapter_must_be_named(parts, tmp_path, monk
 def test_every_command_explains_itself_with_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and f"fourdistill {command}" in " ".join(result.stdout.split())
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, fourdistill, fourdistill.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
