@@ -1,12 +1,17 @@
 """Reading files that came from outside: text and JSON of a declared form, and paths that must stay in their folder."""
 
-from pathlib import Path
+import math
+from io import BytesIO
+from pathlib import Path, PurePath
+from tokenize import TokenError
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib import format as npy
 from PIL import Image
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from fourdistill.data.scene import PICTURE_FORMATS
 from fourdistill.errors import InputError
 from fourdistill.geometry.poses import is_rigid
 
@@ -47,11 +52,29 @@ def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
         raise InputError(f"{path}: {field + ': ' if field else ''}expected {what}: {message}") from error
 
 
+def read_array(path: Path) -> np.ndarray:
+    """The one array of an .npy file, never unpickled; raises `InputError` where it is no such file, or not whole."""
+    file = BytesIO(read_bytes(path, "an .npy array"))
+    try:
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, by_column, dtype = read_header(file)
+        # Not `np.load`, which also opens archives, and makes room for whatever shape the header claims.
+        flat = np.frombuffer(file.read(), dtype, math.prod(shape))
+        return flat.reshape(shape, order="F" if by_column else "C")
+    except (ValueError, TypeError, SyntaxError, TokenError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: expected an .npy array of numbers: {message}") from error
+
+
 def inside(folder: Path, name: str, source: Path) -> Path:
-    """The path that a description names, relative to `folder`; raises `InputError` where it leads out of it."""
+    """The path that a description names, relative to `folder`; raises `InputError` where it leads out of it.
+
+    Neither by `..`, which would also make a bad name for a camera, nor as a whole path, nor through a link.
+    """
     try:
         path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path != folder.resolve():
+        if ".." not in PurePath(name).parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
             return folder / name
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
         raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {error}") from error
@@ -61,7 +84,7 @@ def inside(folder: Path, name: str, source: Path) -> Path:
 def picture_size(path: Path) -> tuple[int, int] | None:
     """(width, height) by an image file's header, or None where that cannot be read: its extraction will say why."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

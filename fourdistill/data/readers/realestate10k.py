@@ -33,7 +33,7 @@ Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, f
 def read_realestate10k(folder: Path) -> list[Scene]:
     """One scene per text file, named after it."""
     places = [folder / name for name in _SPLITS if (folder / name).is_dir()]
-    places = places or list_scene_folders(folder, is_scene=any(folder.glob("*.txt")))
+    places = places or list_scene_folders(folder, is_scene=any(folder.glob("[!.]*.txt")))
     scenes = [scene for place in places for scene in _read_place(place)]
     if not scenes:
         raise InputError(f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none")
@@ -44,7 +44,7 @@ def _read_place(folder: Path) -> list[Scene]:
     """The clips directly inside a folder, which is listed once: it may hold tens of thousands."""
     split = folder.name if folder.name in _SPLITS else None
     videos = {video.stem: video for video in list_videos(folder)}
-    return [_read_scene(path, videos.get(path.stem), split) for path in sorted(folder.glob("*.txt"))]
+    return [_read_scene(path, videos.get(path.stem), split) for path in sorted(folder.glob("[!.]*.txt"))]
 
 
 def _read_scene(path: Path, video: Path | None, split: str | None) -> Scene:
@@ -75,10 +75,10 @@ def _read_poses(path: Path) -> Poses:
             raise InputError(f"{where}: expected {_COLUMNS} numbers, the first a time, found {len(words)}")
         if poses and time_us <= poses[-1][0]:
             raise InputError(f"{where}: expected a time after that of the line before")
-        w2c = values[6:].reshape(3, 4)
-        c2w = inverse(compose(w2c[:, :3], w2c[:, 3]))
+        rotation, translation = np.split(values[6:].reshape(3, 4), [3], axis=1)
+        w2c = check_pose(compose(rotation, translation[:, 0]), where)
         check_lens(intrinsics(*values[:4]), where)
-        poses.append((time_us, values[:4], check_pose(c2w, where)))
+        poses.append((time_us, values[:4], inverse(w2c)))
     if not poses:
         raise InputError(f"{path}: expected lines of poses after the address, found none")
     return poses
