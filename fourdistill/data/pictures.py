@@ -60,7 +60,7 @@ def read_picture(path: Path, background: str) -> PIL.Image:
     """An image file as RGB, laid on a background where it is transparent; raises `VideoError` where it is not whole."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # the bound is ours, below
+            warnings.simplefilter("ignore")  # the bound on pixels is ours, below; what is not whole raises
             with PIL.open(path, formats=PICTURE_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise VideoError(

@@ -59,6 +59,8 @@ def _film(container: "av.container.InputContainer") -> "av.VideoStream":
     """The first video stream that is not a cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:  # PyAV's types say that there always is one
+                raise VideoError("expected a codec that is known, found another")
             return stream
     raise VideoError("expected a video stream, found none")
 

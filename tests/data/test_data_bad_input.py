@@ -200,7 +200,7 @@ def test_descriptions_that_point_outside_their_folder(tmp_path, name):
         (lambda v: v["frames"][1]["transform_matrix"].pop(), "frames.1.transform_matrix"),
         (lambda v: v["frames"][1].pop("transform_matrix"), "frames.1.transform_matrix"),
         (lambda v: v["frames"][1].update(file_path="2.png"), "expected each picture once"),
-        (lambda v: v["frames"][1].update(time=0.5), "0.png: time: expected one"),
+        (lambda v: v["frames"][1].update(time=0.5), "'0.png': time: expected one"),
         (lambda v: v["frames"].clear(), "frames"),
         (lambda v: v.update(w=1e12), "expected a width and height of 1 to 65536"),
         (lambda v: v.update(w=0), "expected a width and height of 1 to 65536"),

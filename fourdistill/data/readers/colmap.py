@@ -78,7 +78,7 @@ def _rig_films(model: Model, images_dir: Path, source: Path) -> tuple[Pictures, 
         index = instants[model.instants[image.image_id]]
         film = cameras.setdefault(image.camera_id, {})
         if index in film:
-            raise InputError(f"{source}: {image.name}: expected one picture per camera and frame of the rig")
+            raise InputError(f"{source}: {image.name[:200]!r}: expected one picture per camera and frame of the rig")
         path = inside(images_dir, image.name, source)
         film[index] = Picture(path, index, float(index), _camera(model, image))
     names = {camera_id: min(found) for camera_id, found in folders.items() if len(found) == 1 and "" not in found}

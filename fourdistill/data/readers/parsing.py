@@ -23,6 +23,11 @@ MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models stay b
 MAX_SIDE = 1 << 16  # pixels
 
 
+def reason(error: Exception) -> str:
+    """What another library says of a file, as a part of one line: it may quote all of the file."""
+    return " ".join(str(error).split())[:200]
+
+
 def read_bytes(path: Path, what: str) -> bytes:
     """All of a file; raises `InputError` where it cannot be read or is absurdly large."""
     try:
@@ -49,7 +54,7 @@ def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         message = " ".join(first["msg"].split())
-        raise InputError(f"{path}: {field + ': ' if field else ''}expected {what}: {message}") from error
+        raise InputError(f"{path}: {field[:200] + ': ' if field else ''}expected {what}: {message[:200]}") from error
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -63,8 +68,7 @@ def read_array(path: Path) -> np.ndarray:
         flat = np.frombuffer(file.read(), dtype, math.prod(shape))
         return flat.reshape(shape, order="F" if by_column else "C")
     except (ValueError, TypeError, SyntaxError, TokenError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: expected an .npy array of numbers: {message}") from error
+        raise InputError(f"{path}: expected an .npy array of numbers: {reason(error)}") from error
 
 
 def inside(folder: Path, name: str, source: Path) -> Path:
@@ -77,7 +81,7 @@ def inside(folder: Path, name: str, source: Path) -> Path:
         if ".." not in PurePath(name).parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
             return folder / name
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
-        raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {error}") from error
+        raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {reason(error)}") from error
     raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
 
 

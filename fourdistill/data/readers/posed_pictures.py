@@ -40,11 +40,11 @@ def films(shots: Sequence[Shot], source: Path, by_folder: bool = True) -> tuple[
         raise InputError(f"{source}: expected at least one picture, found none")
     timed = [shot.time is not None for shot in shots]
     if any(timed) and not all(timed):
-        raise InputError(f"{source}: {shots[timed.index(False)].name}: time: expected one, as other frames have")
+        raise InputError(f"{source}: {shots[timed.index(False)].name[:200]!r}: time: expected one, as other frames have")
     paths: set[Path] = set()
     for shot in shots:
         if shot.path in paths:
-            raise InputError(f"{source}: {shot.name}: expected each picture once, found it twice")
+            raise InputError(f"{source}: {shot.name[:200]!r}: expected each picture once, found it twice")
         paths.add(shot.path)
     shots = sorted(shots, key=_order)
     folders = {str(PurePosixPath(shot.name).parent) for shot in shots}
@@ -105,7 +105,7 @@ def _film(camera_id: str, shots: list[Shot], indices: list[int], source: Path) -
     pictures = []
     for shot, index in zip(shots, indices, strict=True):
         if pictures and pictures[-1].index == index:
-            raise InputError(f"{source}: {shot.name}: expected a time of its own within camera {camera_id}")
+            raise InputError(f"{source}: {shot.name[:200]!r}: expected a time of its own within camera {camera_id}")
         time = float(index) if shot.time is None else shot.time
         pictures.append(Picture(shot.path, index, time, shot.camera, shot.split))
     return Pictures(camera_id, source, tuple(pictures))

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
-from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_text
+from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_text, reason
 from fourdistill.data.scene import Camera, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -71,7 +71,7 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"{path}: expected a Qualisys calibration in XML: {error}") from error
+        raise InputError(f"{path}: expected a Qualisys calibration in XML: {reason(error)}") from error
     cameras: dict[str, Camera] = {}
     for element in root.iterfind("cameras/camera"):
         serial = element.get("serial")
@@ -106,7 +106,7 @@ def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, na
     try:
         numbers = np.array([float(text) for text in texts if text is not None])
     except ValueError as error:
-        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {error}") from error
+        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {reason(error)}") from error
     if len(numbers) != len(names) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
     return numbers

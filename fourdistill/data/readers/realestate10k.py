@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_scene_folders, list_videos
-from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text
+from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text, reason
 from fourdistill.data.readers.posed_pictures import ONLY_CAMERA
 from fourdistill.data.scene import Camera, Film, Picture, Pictures, Scene, Video
 from fourdistill.errors import InputError
@@ -70,7 +70,7 @@ def _read_poses(path: Path) -> Poses:
         try:
             time_us, values = int(words[0]), np.array(words[1:], np.float64)
         except ValueError as error:
-            raise InputError(f"{where}: expected numbers: {error}") from error
+            raise InputError(f"{where}: expected numbers: {reason(error)}") from error
         if len(words) != _COLUMNS or not 0 <= time_us < 1 << 53:
             raise InputError(f"{where}: expected {_COLUMNS} numbers, the first a time, found {len(words)}")
         if poses and time_us <= poses[-1][0]:
