@@ -37,6 +37,12 @@ def status_2_on_bad_input() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def _check_out(option: str, path: Path) -> None:
+    """Raise `InputError` where a file cannot be written, before there is work to lose."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{option}: expected a file in an existing folder, found {path}")
+
+
 @app.command(epilog="Example: `fourdistill inspect data/raw/mocap --figure mocap.png`")
 def inspect(
     path: Annotated[Path, typer.Argument(help="Folder of raw data, as `extract_frames.sources` would name it.")],
@@ -51,6 +57,8 @@ def inspect(
     Exit status 2 where it cannot be read as the format.
     """
     with status_2_on_bad_input():
+        if figure:
+            _check_out("--figure", figure)
         facts, scenes = inspect_folder(SourceFolder(path, format_name or find_format(path)))
         if figure:
             draw_scenes(scenes, figure)
@@ -74,7 +82,7 @@ def _print_facts(facts: FolderFacts) -> None:
             table.add_row(scene.name, name, *_cells(camera, scene.has_clock))
     console.print(table)
     for scene in facts.scenes:
-        splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items())
+        splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items()) or "no frames"
         for note in [f"poses: {scene.pose_source or 'none'}; split of the frames: {splits}", *scene.warnings]:
             console.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
 
@@ -121,8 +129,8 @@ def evaluate(
     with status_2_on_bad_input():
         if space not in SPACES:
             raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
-        if out and (out.is_dir() or not out.parent.is_dir()):
-            raise InputError(f"--out: expected a file in an existing folder, found {out}")
+        if out:
+            _check_out("--out", out)
         loaded = load_base(base, with_ip_adapter=False).to(default_device())
         size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
         spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)

@@ -74,13 +74,12 @@ def _read_scene(folder: Path) -> Scene:
 def _read_shots(folder: Path, path: Path, split: str) -> list[Shot]:
     """The pictures of one file."""
     transforms = read_json(path, _Transforms, "a D-NeRF description")
+    pictures = [has_suffix(inside(folder, frame.file_path, path)) for frame in transforms.frames]
+    size = next(filter(None, map(picture_size, pictures)), None)
+    if size is None:
+        raise InputError(f"{pictures[0]}: expected a picture, as {path.name} names it")
     shots = []
-    size = None
-    for number, frame in enumerate(transforms.frames):
-        picture = has_suffix(inside(folder, frame.file_path, path))
-        size = size or picture_size(picture)
-        if size is None:
-            raise InputError(f"{picture}: expected a picture, as {path.name} names it")
+    for number, (frame, picture) in enumerate(zip(transforms.frames, pictures, strict=True)):
         focal = focal_from_angle(transforms.camera_angle_x, size[0])
         c2w = check_pose(
             opengl_to_opencv(np.array(frame.transform_matrix)), f"{path}: frames.{number}.transform_matrix"
