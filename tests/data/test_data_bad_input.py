@@ -175,7 +175,7 @@ def test_pictures_that_claim_absurd_sizes(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../secret.png", "/etc/passwd", "images/../../x.png", "images/../x.png", ".", "", "link/x.png", "a\0b.png"],
+    ["../../secret.png", "/etc/passwd", "images/../../x.png", "images/../x.png", ".", "", "link/x.png", "a\0b.png", "x" * 300],
 )
 def test_descriptions_that_point_outside_their_folder(tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
@@ -246,7 +246,7 @@ def write_nerfies(folder):
     ("file", "old", "new", "expected"),
     [
         ("camera/b.json", None, None, "camera/b.json"),
-        ("metadata.json", '"b"', '"c"', "b: expected an entry"),
+        ("metadata.json", '"b"', '"c"', "'b': expected an entry"),
         ("metadata.json", '"warp_id": 1', '"warp_id": 0', "warp_id: expected one of its own"),
         ("metadata.json", '"warp_id": 1', '"warp_id": 1e300', "warp_id"),
         ("camera/b.json", "[0, 0, 1.0]", "[0, NaN, 1.0]", "position"),

@@ -21,6 +21,7 @@ Form = TypeVar("Form")
 FORM = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models stay below
 MAX_SIDE = 1 << 16  # pixels
+MAX_NAME = 255  # bytes of a file's name, which is what file systems allow
 
 
 def reason(error: Exception) -> str:
@@ -78,7 +79,10 @@ def inside(folder: Path, name: str, source: Path) -> Path:
     """
     try:
         path = (folder / name).resolve()
-        if ".." not in PurePath(name).parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
+        parts = PurePath(name).parts
+        if ".." not in parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
+            if any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
+                raise ValueError("a name too long")
             return folder / name
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
         raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {reason(error)}") from error
