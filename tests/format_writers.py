@@ -273,7 +273,7 @@ def write_colmap_binary(folder: Path, capture: Capture) -> None:
 
 
 def write_realestate10k(folder: Path, capture: Capture, name: str = "scene") -> None:
-    """Beside the folder: an address, then a line a frame: microseconds, intrinsics over the size, two zeros, 3x4 w2c."""
+    """Beside the folder. An address, then lines of: microseconds, intrinsics over the size, two zeros, 3x4 w2c."""
     lines = ["https://www.youtube.com/watch?v=abc_DEF-123"]
     width, height = capture.size
     K = np.diag([1 / width, 1 / height, 1]) @ capture.K

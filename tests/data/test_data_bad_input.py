@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from fractions import Fraction
+from typing import Any
 
 import av
 import imageio_ffmpeg
@@ -30,7 +31,7 @@ def refuse(folder, format_name, *parts):
     assert "\n" not in message and all(part in message for part in parts), message
 
 
-def extract(folder, source, **options):
+def extract(folder, source, **options: Any):
     """(rows, report)."""
     out = folder / "out"
     options = {"size": SIZE, "jobs": 1, "max_bad_fraction": 0.5} | options
@@ -45,7 +46,7 @@ def write_transforms(folder, names=("0.png", "1.png", "2.png"), size=(SIZE, SIZE
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", size, (90, 90, 90)).save(folder / name)
     frames = [{"file_path": name, "transform_matrix": EYE.tolist()} for name in names]
-    value = {"fl_x": 40.0, "w": size[0], "h": size[1], "frames": frames} | common
+    value: dict[str, Any] = {"fl_x": 40.0, "w": size[0], "h": size[1], "frames": frames} | common
     rewrite(folder, value)
     return value
 
@@ -124,7 +125,9 @@ def test_a_camera_with_no_frame_at_any_instant(tmp_path):
         write_film(tmp_path / "raw" / "kick" / f"{name}.mp4", gray_film([50] * len(times)), times)
     rows, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=1.0))
     assert {row["camera"] for row in rows} == {"a"}
-    assert [(bad["camera"], bad["reason"][:37]) for bad in report["bad"]] == [("b", "expected a frame at one of the scene'")]
+    assert [(bad["camera"], bad["reason"][:37]) for bad in report["bad"]] == [
+        ("b", "expected a frame at one of the scene'")
+    ]
 
 
 # --- pictures
@@ -137,7 +140,10 @@ def test_a_camera_with_no_frame_at_any_instant(tmp_path):
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "not a readable picture"),
         (lambda path: path.unlink(), "not a readable picture"),
         (lambda path: (path.unlink(), path.symlink_to(path.name + ".gone")), "not a readable picture"),
-        (lambda path: Image.new("RGB", (SIZE, 2 * SIZE)).save(path), "expected the calibrated shape 32x32, found 32x64"),
+        (
+            lambda path: Image.new("RGB", (SIZE, 2 * SIZE)).save(path),
+            "expected the calibrated shape 32x32, found 32x64",
+        ),
         (lambda path: Image.new("I;16", (SIZE, SIZE)).save(path), "expected 8 bits a channel"),
         (lambda path: Image.new("RGB", (SIZE, SIZE)).save(path, format="EPS"), "not a readable picture"),
     ],
@@ -158,6 +164,26 @@ def test_a_picture_of_another_size_but_the_same_shape_is_a_copy(tmp_path):
     assert not report["bad"] and rows[0]["K"] == rows[1]["K"]
 
 
+def test_a_camera_all_of_whose_pictures_are_bad_counts_with_all_of_them(tmp_path):
+    write_transforms(tmp_path / "raw" / "room", [f"{camera}/{n}.png" for camera in "ab" for n in range(4)])
+    for path in (tmp_path / "raw" / "room" / "b").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="4 of 8 files are bad"):
+        extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfstudio"), max_bad_fraction=0.4)
+    rows, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfstudio"), max_bad_fraction=0.5)
+    assert {row["camera"] for row in rows} == {"a"}
+
+
+def test_a_lens_that_folds_over_is_refused(tmp_path):
+    """Its polynomial turns back before the corners: what would be seen there is not what was."""
+    write_transforms(tmp_path / "raw" / "room", fl_x=14.0, k1=-0.4)
+    with pytest.raises(InputError, match="a lens whose distortion can be undone"):
+        extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfstudio"))
+    write_transforms(tmp_path / "raw" / "room", fl_x=40.0, k1=-0.4)
+    rows, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfstudio"))
+    assert len(rows) == 3
+
+
 def test_pictures_that_claim_absurd_sizes(tmp_path):
     """A header may promise any size: nothing is made room for before it is checked."""
     write_transforms(tmp_path / "room")
@@ -166,7 +192,7 @@ def test_pictures_that_claim_absurd_sizes(tmp_path):
     for width, height in ((9_000, 9_000), (2**31 - 1, 2**31 - 1)):
         data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         path.write_bytes(data)
-        with pytest.raises(VideoError, match="megapixels|not a readable picture"):
+        with pytest.raises(VideoError, match=r"megapixels|not a readable picture"):
             read_picture(path, "white")
 
 
@@ -175,7 +201,17 @@ def test_pictures_that_claim_absurd_sizes(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../secret.png", "/etc/passwd", "images/../../x.png", "images/../x.png", ".", "", "link/x.png", "a\0b.png", "x" * 300],
+    [
+        "../../secret.png",
+        "/etc/passwd",
+        "images/../../x.png",
+        "images/../x.png",
+        ".",
+        "",
+        "link/x.png",
+        "a\0b.png",
+        "x" * 300,
+    ],
 )
 def test_descriptions_that_point_outside_their_folder(tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
@@ -280,7 +316,10 @@ POSE = "1000 0.9 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0"
         (f"http://x\n{POSE.replace('1000', 'noon')}\n", "line 2: expected numbers"),
         (f"http://x\n{POSE.replace('0.9', 'nan', 1)}\n", "line 2: expected finite intrinsics"),
         (f"http://x\n{POSE.replace(' 1 0 0 0', ' inf 0 0 0', 1)}\n", "line 2: expected finite numbers"),
-        (f"http://x\n{POSE.replace(' 1 0 0 0', ' 2 0 0 0', 1)}\n", "line 2: expected finite numbers and an orthonormal"),
+        (
+            f"http://x\n{POSE.replace(' 1 0 0 0', ' 2 0 0 0', 1)}\n",
+            "line 2: expected finite numbers and an orthonormal",
+        ),
         (f"http://x\n{POSE}\n", "expected its film"),
     ],
 )
@@ -301,20 +340,21 @@ def test_arrays_that_claim_absurd_sizes(tmp_path):
     write_dynerf(tmp_path / "kick", 2, 2)
     path = tmp_path / "kick" / "poses_bounds.npy"
     whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"(2, 17), }        ", b"(99999999999, 17)}"))
-    assert path.read_bytes() != whole
-    refuse(tmp_path, "dynerf", "poses_bounds.npy: expected an .npy array of numbers")
+    for number in (b"99999999999", b"9" * 25):  # rows, more than memory and than an index can hold
+        header = b"(%s, 17)}" % number
+        path.write_bytes(whole.replace(b"(2, 17), }".ljust(len(header)), header))
+        assert path.read_bytes() != whole
+        refuse(tmp_path, "dynerf", "poses_bounds.npy: expected an .npy array of numbers")
 
 
 # --- names and text
 
 
 def test_names_that_are_no_utf8(tmp_path):
-    with open(os.fsencode(tmp_path) + b"/f\xffilm.mp4", "wb") as file:
-        file.write(b"never opened")
+    (tmp_path / os.fsdecode(b"f\xffilm.mp4")).write_bytes(b"never opened")
     refuse(tmp_path, "video", "expected a file name in UTF-8")
     folder = tmp_path / "other"
-    os.makedirs(os.fsencode(folder) + b"/sc\xe9ne")
+    (folder / os.fsdecode(b"sc\xe9ne")).mkdir(parents=True)
     for format_name in ("dynerf", "dnerf", "nerfies", "nerfstudio", "colmap", "qualisys"):
         refuse(folder, format_name, "expected a file name in UTF-8")
 

@@ -102,7 +102,7 @@ def test_sub_sampling_a_long_film_does_not_drift(tmp_path):
     num = 1800
     rate = 30000 / 1001 / 10  # as many frames as a minute has, ten times as far apart
     times = np.arange(num) / rate
-    write_film(tmp_path / "raw" / "long.mp4", gray_film([10 + index % 200 for index in range(num)]), times)
+    write_film(tmp_path / "raw" / "long.mp4", gray_film([10 + index % 200 for index in range(num)]), times.tolist())
     frames, pairs, report = stage(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=1.5))
     instants = np.array([row["frame_index"] for row in frames])
     stamps = np.array([row["timestamp_s"] for row in frames])

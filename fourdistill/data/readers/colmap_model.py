@@ -66,7 +66,9 @@ def read_model(folder: Path) -> Model:
     images = list(_binary_images(paths["images"]) if binary else _text_images(paths["images"]))
     for image in images:
         if image.camera_id not in cameras:
-            raise InputError(f"{paths['images']}: {image.name[:200]!r}: camera {image.camera_id}: expected it in the model")
+            raise InputError(
+                f"{paths['images']}: {image.name[:200]!r}: camera {image.camera_id}: expected it in the model"
+            )
     instants: dict[int, int] = {}
     if paths["frames"].is_file():
         instants = dict(_binary_frames(paths["frames"]) if binary else _text_frames(paths["frames"]))

@@ -75,11 +75,15 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     for number, row in enumerate(csv.DictReader(read_text(path, "a table of offsets").splitlines()), start=2):
         camera, offset = row.get("camera"), row.get("offset_s")
         if camera not in camera_ids or camera in offsets:
-            raise InputError(f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(camera)[:80]!r}")
+            raise InputError(
+                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(camera)[:80]!r}"
+            )
         try:
             offsets[camera] = float(offset or "")
         except ValueError as error:
-            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}") from error
+            raise InputError(
+                f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}"
+            ) from error
         if not abs(offsets[camera]) < 1e9:
             raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}")
     return {camera: offsets.get(camera, 0.0) for camera in camera_ids}

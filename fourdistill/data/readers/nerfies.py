@@ -84,7 +84,9 @@ def _read_scene(folder: Path) -> Scene:
         index = frame.warp_id - first
         film = cameras.setdefault(frame.camera_id, {})
         if index in film:
-            raise InputError(f"{folder / 'metadata.json'}: {name[:200]!r}: warp_id: expected one of its own within its camera")
+            raise InputError(
+                f"{folder / 'metadata.json'}: {name[:200]!r}: warp_id: expected one of its own within its camera"
+            )
         film[index] = Picture(picture, index, float(index), camera, "val" if name in val_ids else "train")
     films = tuple(
         Pictures(f"cam{number:02d}", path, tuple(film[index] for index in sorted(film)))

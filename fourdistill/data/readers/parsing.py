@@ -68,7 +68,7 @@ def read_array(path: Path) -> np.ndarray:
         # Not `np.load`, which also opens archives, and makes room for whatever shape the header claims.
         flat = np.frombuffer(file.read(), dtype, math.prod(shape))
         return flat.reshape(shape, order="F" if by_column else "C")
-    except (ValueError, TypeError, SyntaxError, TokenError) as error:
+    except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:
         raise InputError(f"{path}: expected an .npy array of numbers: {reason(error)}") from error
 
 

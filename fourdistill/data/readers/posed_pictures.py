@@ -40,7 +40,9 @@ def films(shots: Sequence[Shot], source: Path, by_folder: bool = True) -> tuple[
         raise InputError(f"{source}: expected at least one picture, found none")
     timed = [shot.time is not None for shot in shots]
     if any(timed) and not all(timed):
-        raise InputError(f"{source}: {shots[timed.index(False)].name[:200]!r}: time: expected one, as other frames have")
+        raise InputError(
+            f"{source}: {shots[timed.index(False)].name[:200]!r}: time: expected one, as other frames have"
+        )
     paths: set[Path] = set()
     for shot in shots:
         if shot.path in paths:

@@ -24,7 +24,11 @@ def write_rig(folder, binary):
     for number in NAMES:
         model.add_camera(
             pycolmap.Camera(
-                camera_id=number, model="OPENCV", width=112, height=80, params=[fx, fy, cx, cy, *np.multiply(LENS, number)]
+                camera_id=number,
+                model="OPENCV",
+                width=112,
+                height=80,
+                params=[fx, fy, cx, cy, *np.multiply(LENS, number)],
             )
         )
     rig = pycolmap.Rig(rig_id=1)

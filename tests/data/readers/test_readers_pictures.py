@@ -1,6 +1,7 @@
 """What each format of picture files says beside its geometry: times, cameras, splits, backgrounds, sizes."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,12 +44,11 @@ def camera_of(film, number=0) -> Camera:
     return camera
 
 
-def extract(folder, source, **options):
+def extract(folder, source, **options: Any):
     """(rows, folder of frames, report)."""
     out = folder / "out"
-    extract_frames(
-        read_source(source), out / "frames", out / "t", out / "r.json", **({"size": 32, "jobs": 1} | options)
-    )
+    options = {"size": 32, "jobs": 1} | options
+    extract_frames(read_source(source), out / "frames", out / "t", out / "r.json", **options)
     return read_table(out / "t", FRAMES).to_pylist(), out / "frames", json.loads((out / "r.json").read_text())
 
 
