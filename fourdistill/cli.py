@@ -17,6 +17,7 @@ from fourdistill.data.inspection import CameraFacts, FolderFacts, find_format, i
 from fourdistill.data.inspection_figure import draw_scenes
 from fourdistill.data.readers import READERS, SourceFolder
 from fourdistill.errors import InputError
+from fourdistill.push_shards import push_shards
 
 MAX_DETAILED = 8  # scenes that `inspect` shows camera by camera
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -137,6 +138,9 @@ def evaluate(
         typer.echo(json.dumps(metrics, indent=2))
         return
     typer.echo("\n\n".join([format_figures(metrics), *scored.remarks()]))
+
+
+app.command("push-shards", epilog="Example: `fourdistill push-shards data/shards s3://bucket/mocap/`")(push_shards)
 
 
 if __name__ == "__main__":

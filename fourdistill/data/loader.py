@@ -28,7 +28,8 @@ from fourdistill.data.streaming.shard_list import (
 from fourdistill.errors import InputError
 
 __all__ = [
-    "Batch", "Loader", "ReadOptions", "Shards", "Source", "fingerprint_shards", "list_splits", "make_loader", "merge_reports",
+    "Batch", "Loader", "ReadOptions", "Shards", "Source",
+    "fingerprint_shards", "list_splits", "make_loader", "merge_reports",
 ]  # fmt: skip
 
 
@@ -108,7 +109,7 @@ class Loader:
             yield unpack(packed)
 
 
-def _as_it_is(packed: Packed | InputError) -> Packed | InputError:
+def _as_it_is(packed: Any) -> Any:
     return packed
 
 

@@ -3,7 +3,7 @@ import io
 import json
 import tarfile
 from dataclasses import fields
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """Addresses of files: a local path, `s3://...`, `https://...`, or whatever else fsspec opens.
 
-Credentials, endpoint and region of S3 come the usual AWS way: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ~/.aws/.
+Credentials, endpoint and region of S3 come the usual AWS way: AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws/ and so on.
 """
 
 import importlib
@@ -50,6 +50,6 @@ def reading(address: str, expected: str) -> Iterator[None]:
 
 def describe(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
-    # WebDataset adds streams and addresses to the arguments: the first one is the message.
-    text = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+    # WebDataset adds streams and addresses to the arguments: the message is what was there before.
+    text = getattr(error, "strerror", None) or str(error.args[0] if error.args else "no reason given")
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

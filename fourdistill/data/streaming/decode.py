@@ -74,11 +74,8 @@ class Decoder:
     def decode(self, sample: dict[str, Any]) -> Row:
         """Raises `KeyError`, `ValueError`, `TypeError` or `OSError` where it is not as write_shards writes it."""
         pair = json.loads(sample["json"])
-        numbers = [
-            pair["normalized_gap"],
-            *(pair["relative_pose"] or [0.0] * 12),
-            *(pair[name] or 0.0 for name in _POSE),
-        ]
+        pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
+        numbers = [pair["normalized_gap"], *pose, *displacement]
         kind, caption, pair_id = pair["kind"], pair["caption"] or "", pair["pair_id"]
         if len(numbers) != 16 or not all(map(math.isfinite, numbers)):
             raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite")

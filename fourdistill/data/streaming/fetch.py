@@ -4,9 +4,9 @@ s3fs and botocore try again by themselves what S3 answers with an error or cuts 
 only drips, and HTTP, which fsspec tries once. Tenacity does those.
 """
 
+from aiohttp import ClientError, ClientResponseError
 from fsspec.asyn import AsyncFileSystem
 from fsspec.exceptions import FSTimeoutError
-from aiohttp import ClientError, ClientResponseError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from fourdistill.data.streaming.addresses import open_filesystem

@@ -1,4 +1,4 @@
-"""Shards to blocks of bytes: from the disk, or from afar with read-ahead over the ends of shards, or by way of a cache."""
+"""Shards to blocks of bytes: from the disk, from afar with read-ahead over the ends of shards, or through a cache."""
 
 import hashlib
 import tempfile
@@ -76,7 +76,7 @@ class Opener:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _open_local(self, shard: Shard) -> Blocks:
-        file = Path(open_filesystem(shard.url)[1]).open("rb")
+        file = Path(open_filesystem(shard.url)[1]).open("rb")  # noqa: SIM115 - closed when it has been read
         try:
             if self._options.verify:
                 _check(shard, _digest(file))
@@ -112,7 +112,7 @@ class Opener:
             cached = self._cache.get(key, fetcher.size, write)
             if cached is not None:
                 return cached
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it has been read
         try:
             write(file)
         except BaseException:

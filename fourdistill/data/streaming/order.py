@@ -1,4 +1,4 @@
-"""In which order a reader meets the samples: a function of (seed, epoch, reader), so that a resumed run finds its place.
+"""In which order a reader meets the samples: a function of (seed, epoch, reader), so a resumed run finds its place.
 
 The readers are the workers of all processes. Each reads every `num_readers`th shard of an epoch's permutation, and
 shuffles what comes out in a buffer.
@@ -82,7 +82,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Start:
-    """A place in a reader's samples: an epoch, how many of its samples to leave out, and which shards need no reading."""
+    """A place: an epoch, how many of its samples to leave out, and the positions of shards that need no reading."""
 
     epoch: int
     skip: int

@@ -1,4 +1,4 @@
-"""Batches from worker processes: all tensors of one in a single piece of shared memory, since each piece costs a file."""
+"""Batches from worker processes: all tensors of one in a single piece of shared memory, since each costs a file."""
 
 from dataclasses import dataclass
 from math import prod

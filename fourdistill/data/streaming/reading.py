@@ -1,4 +1,4 @@
-"""What one reader does: shards of its sources in their order, mixed by weight, decoded, in batches; faults are counted."""
+"""What one reader does: shards of its sources in order, mixed by weight, decoded, in batches; faults are counted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

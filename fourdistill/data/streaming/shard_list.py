@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from fourdistill.data.shards import INDEX
 from fourdistill.data.streaming.addresses import open_filesystem, reading
@@ -80,7 +80,7 @@ def fingerprint_shards(shards: Shards) -> str:
 def _by_pattern(address: str) -> list[Shard]:
     try:
         urls = list(braceexpand(address))
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise InputError(f"{address}: expected braces such as train-{{000000..000015}}.tar: {error}") from error
     known = {folder: read_index(folder) or {} for folder in {_folder(url) for url in urls}}
     return [known[_folder(url)].get(_name(url)) or Shard(url, _split_of(_name(url), address)) for url in urls]
