@@ -204,7 +204,7 @@ def test_an_empty_tar_is_an_error_not_an_endless_loop(data, tmp_path):
     with tarfile.open(folder / "train-000000.tar", "w"):
         pass
     with pytest.raises(
-        InputError, match=r"train-000000\.tar: skipped after 0 of 20 samples: OSError: ends after 10240 bytes"
+        InputError, match=r"train-000000\.tar: skipped after 0 of 20 samples: ReadError: ends after 10240 bytes"
     ):
         next(iter(make_loader(folder, "train", 4, seed=0, shuffle=True)))
 
@@ -257,7 +257,7 @@ def test_a_damaged_tar_is_one_clear_line(data, tmp_path, keep_size):
     whole = (data / "shards" / "train-000000.tar").read_bytes()
     (folder / "train-000000.tar").write_bytes(whole[: len(whole) // 2] if not keep_size else b"\xff" * len(whole))
     expected = r"train-000000\.tar: skipped after " + (
-        "0 of 20 samples: ReadError" if keep_size else r"\d+ of 20 samples: OSError: ends after \d+ bytes"
+        "0 of 20 samples: ReadError" if keep_size else r"\d+ of 20 samples: ReadError: "
     )
     with pytest.raises(InputError, match=expected):
         list(make_loader(folder, "train", 4, seed=0, shuffle=False, epochs=1))

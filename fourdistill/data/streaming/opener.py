@@ -49,7 +49,7 @@ class Blocks:
 
     shard: Shard
     size: int | None
-    """Bytes, None where only the end will tell."""
+    """Bytes that it should have, None where nothing says."""
     iterator: Iterator[bytes]
 
 
@@ -176,7 +176,10 @@ class _Window:
             self._fill()
             if not self._waiting or self._waiting[0][0] != index:
                 return
-            yield self._waiting.popleft()[1].result()
+            block = self._waiting.popleft()[1].result()
+            yield block
+            if len(block) % BLOCK and self._waiting and self._waiting[0][0] == index:
+                return  # the file ends before it should
 
 
 def _ranges(size: int | None) -> Iterator[tuple[int, int | None]]:
@@ -192,12 +195,10 @@ def _from_file(shard: Shard, file: BinaryIO) -> Blocks:
         with file:
             while block := file.read(_LOCAL_BLOCK):
                 yield block
-            if shard.bytes is not None and file.tell() != shard.bytes:
-                raise OSError(f"ends after {file.tell()} bytes, expected {shard.bytes} by the index")
 
     size = file.seek(0, 2)
     file.seek(0)
-    return Blocks(shard, size, blocks())
+    return Blocks(shard, size if shard.bytes is None else shard.bytes, blocks())
 
 
 def _digest(file: BinaryIO) -> str:

@@ -103,16 +103,19 @@ class ShardReader:
         """Undecoded samples of one source, epoch after epoch."""
         order = self._plan.order(number)
         start = order.start(skip, self._reader)
+        left = start.skip
         epochs = count(start.epoch) if self._plan.epochs is None else range(start.epoch, self._plan.epochs)
         for epoch in epochs:
             passed = start.passed if epoch == start.epoch else frozenset()
             samples = order.shuffle(self._epoch(number, order, epoch, passed), epoch, self._reader)
             found = False
-            for sample in islice(samples, start.skip if epoch == start.epoch else 0, None):
-                if sample is not None:
-                    found = True
+            for sample in samples:
+                found = True
+                if left:
+                    left -= 1
+                elif sample is not None:
                     yield sample
-            if not found and epoch != start.epoch:
+            if not found:
                 first = self._plan.sources[number][0].url
                 raise InputError(f"{first}: expected samples in it or in the shards beside it, found none")
 

@@ -62,7 +62,10 @@ class BlockStream:
     def check_end(self) -> None:
         """Raises `tarfile.ReadError` unless the archive ended as archives end."""
         if self._last.count(0) != len(self._last):
-            raise tarfile.ReadError(f"damaged about byte {self._offset}: expected another header, or the end")
+            raise tarfile.ReadError(f"broken at byte {self._offset}: expected another header or the closing zeros")
         for rest in chain([self._block[self._start :]], self._blocks):
             if rest.count(0) != len(rest):
-                raise tarfile.ReadError(f"damaged before byte {self._offset}: expected nothing after the end")
+                raise tarfile.ReadError(f"broken before byte {self._offset}: expected nothing after the closing zeros")
+            self._offset += len(rest)
+        if self._size is not None and self._offset < self._size:
+            raise tarfile.ReadError(f"ends after {self._offset} bytes, expected {self._size}")

@@ -60,7 +60,7 @@ def list_shards(address: str, split: str | None = None) -> list[Shard]:
     """The shards at an address, those of one split or all, in the order of their names."""
     if split is not None and split not in SPLITS:
         raise InputError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    found = _by_pattern(address) if address.endswith(".tar") else _in_folder(address.rstrip("/"))
+    found = _by_pattern(address) if "{" in address or address.endswith(".tar") else _in_folder(address.rstrip("/"))
     shards = [shard for shard in found if split in (None, shard.split)]
     if not shards:
         what = "shards" if split is None else f"shards of split {split}"
