@@ -50,7 +50,7 @@ class S3Server:
         command = [
             str(weed) if weed.exists() else str(shutil.which("weed")), "-logtostderr=true", "server", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", f"-dir={self._folder / 'data'}", f"-master.port={ports['master']}",
-            f"-volume.port={ports['volume']}", "-volume.max=20", "-master.volumeSizeLimitMB=64", "-filer",
+            f"-volume.port={ports['volume']}", "-volume.max=20", "-volume.preStopSeconds=0", "-master.volumeSizeLimitMB=64", "-filer",
             f"-filer.port={ports['filer']}", "-s3", f"-s3.port={ports['s3']}", f"-s3.config={self._folder / 's3.json'}",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         ]  # fmt: skip

@@ -70,9 +70,10 @@ def test_without_an_index_it_resumes_by_reading(shards, tmp_path):
 def test_a_resumed_mixture_goes_on_where_it_was(shards, tmp_path):
     other = write_shard_folder(tmp_path / "other", 4, 5, first_id=1000)
     sources = [Source(str(shards), 3), Source(str(other), 1)]
-    assert first_batches(load(sources, start_batch=30, num_workers=2), 8) == first_batches(
-        load(sources, num_workers=2), 38
-    )[30:]
+    assert (
+        first_batches(load(sources, start_batch=30, num_workers=2), 8)
+        == first_batches(load(sources, num_workers=2), 38)[30:]
+    )
 
 
 def test_workers_and_processes_see_the_same_batches(shards):

@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 from aiohttp import ClientError
+from fsspec.exceptions import FSTimeoutError
 
 from fourdistill.errors import InputError
 
@@ -22,17 +23,20 @@ def open_filesystem(address: str) -> tuple[Any, str]:
         raise InputError(f"{address}: expected a path, or an address such as s3://bucket/prefix/: {error}") from error
 
 
-def _botocore_errors() -> tuple[type[Exception], ...]:
+def _botocore_errors(*names: str) -> tuple[type[Exception], ...]:
     """S3's own errors that s3fs does not turn into an `OSError`; none without the extra `s3`."""
     try:
         errors = importlib.import_module("botocore.exceptions")
     except ImportError:
         return ()
-    return (errors.BotoCoreError, errors.ClientError)
+    return tuple(getattr(errors, name) for name in names)
 
 
-# What file systems raise where something cannot be had.
-ACCESS_ERRORS: tuple[type[Exception], ...] = (OSError, ClientError, TimeoutError, *_botocore_errors())
+# What file systems raise where something cannot be had, and where it might be had a little later.
+ACCESS_ERRORS = (OSError, ClientError, TimeoutError, *_botocore_errors("BotoCoreError", "ClientError"))
+CONNECTION_ERRORS = (
+    FSTimeoutError, TimeoutError, ClientError, *_botocore_errors("EndpointConnectionError", "ConnectTimeoutError")
+)  # fmt: skip
 
 
 @contextmanager

@@ -1,15 +1,14 @@
 """Parts of files from any file system, each within a time limit, and again where a connection failed.
 
-s3fs and botocore try again by themselves what S3 answers with an error or cuts off. What they leave: a connection that
-only drips, and HTTP, which fsspec tries once. Tenacity does those.
+s3fs and botocore try again by themselves what S3 answers with an error or cuts off. They leave a connection that only
+drips, a server that takes longer to come back, and HTTP, which fsspec tries once: Tenacity does those.
 """
 
-from aiohttp import ClientError, ClientResponseError
+from aiohttp import ClientResponseError
 from fsspec.asyn import AsyncFileSystem
-from fsspec.exceptions import FSTimeoutError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from fourdistill.data.streaming.addresses import open_filesystem
+from fourdistill.data.streaming.addresses import CONNECTION_ERRORS, open_filesystem
 
 _TRIES = 3
 _TOO_BUSY = 429
@@ -50,4 +49,4 @@ def _may_pass(error: BaseException) -> bool:
     """Whether another try may help that s3fs has not made already."""
     if isinstance(error, ClientResponseError):
         return error.status >= 500 or error.status == _TOO_BUSY
-    return isinstance(error, (FSTimeoutError, TimeoutError, ClientError))
+    return isinstance(error, CONNECTION_ERRORS)
