@@ -89,9 +89,10 @@ class FaultProxy(ThreadingHTTPServer):
     """Serves on a free port of loopback. `faults`: a part of a path => what is done to answers to GET."""
 
     daemon_threads = True
+    allow_reuse_address = True
 
-    def __init__(self, upstream: str):
-        super().__init__(("127.0.0.1", 0), Answer)
+    def __init__(self, upstream: str, port: int):
+        super().__init__(("127.0.0.1", port), Answer)
         self.upstream = urlsplit(upstream).netloc
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.faults: dict[str, Fault] = {}
@@ -116,9 +117,9 @@ def times(number: int, fault: Fault) -> Fault:
 
 
 @contextmanager
-def running_proxy(upstream: str) -> Iterator[FaultProxy]:
-    """A proxy for the length of a `with`."""
-    proxy = FaultProxy(upstream)
+def running_proxy(upstream: str, port: int = 0) -> Iterator[FaultProxy]:
+    """A proxy for the length of a `with`; on any free port where none is named."""
+    proxy = FaultProxy(upstream, port)
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()
     try:

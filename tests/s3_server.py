@@ -31,7 +31,7 @@ def credentials(endpoint: str, secret: str = SECRET) -> dict[str, str]:
 
 
 class S3Server:
-    """A server that can be stopped and started again over the same data."""
+    """A server with a folder of its own."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -77,7 +77,7 @@ class S3Server:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(20)
+                self._process.wait(2)  # it would wait longer for connections that stay open
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
