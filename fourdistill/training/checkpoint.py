@@ -16,8 +16,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from fourdistill.errors import InputError
-
 FINGERPRINT_NAME, LIVE_NAME = "fingerprint.json", "live"
 
 
@@ -85,14 +83,6 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove the folder; called when the adapter has been saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def shards_hash(shards: Path) -> str:
-    """SHA-256 of the index of shards, which holds the checksums of the tars."""
-    index = shards / "index.json"
-    if not index.is_file():
-        raise InputError(f"{index}: expected the index of the shards to train on")
-    return hashlib.sha256(index.read_bytes()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

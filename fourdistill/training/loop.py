@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from diffusers.optimization import get_scheduler
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, list_splits, make_loader
+from fourdistill.data.loader import Batch, ReadOptions, Shards, fingerprint_shards, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_null_image
 from fourdistill.training.batches import make_conditions, move
-from fourdistill.training.checkpoint import Checkpoints, shards_hash, weights_hash
+from fourdistill.training.checkpoint import Checkpoints, weights_hash
 from fourdistill.training.drops import draw_drops, draw_keep, drop_captions, drop_displacements, drop_images
 from fourdistill.training.gaps import measure_gaps
 from fourdistill.training.loss import sample_timesteps
@@ -31,11 +31,12 @@ DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
 
 
 def train(
-    shards: Path,
+    shards: Shards,
     base: BaseModel,
     adapter: Adapter,
     settings: TrainingSettings,
     *,
+    read_options: ReadOptions | None = None,
     adapter_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
@@ -58,7 +59,7 @@ def train(
     )
     prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
     step = checkpoints.resume(accelerator)
-    run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
+    run = Run(accelerator, base, adapter, prepared, settings, draw_samples, read_options)
     run.load_validation(shards)
     if step == 0:
         run.validate(0)
@@ -102,10 +103,11 @@ class Run:
         prepared: torch.nn.Module,
         settings: TrainingSettings,
         draw_samples: DrawSamples | None,
+        read_options: ReadOptions | None = None,
     ):
         self.accelerator, self.base, self.adapter, self.settings = accelerator, base, adapter, settings
         self.denoiser = Denoiser.of(base, prepared)
-        self.draw_samples = draw_samples
+        self.draw_samples, self.read_options = draw_samples, read_options
         self.null_image = encode_null_image(base.image_encoder)
         last = self.denoiser.num_train_timesteps - 1
         if max(settings.gap_timesteps) > last:
@@ -115,16 +117,18 @@ class Run:
         self.window: list[torch.Tensor] = []  # losses since the last log
         self.window_start = time.perf_counter()
 
-    def load_validation(self, shards: Path) -> None:
+    def load_validation(self, shards: Shards) -> None:
         """Keep some validation batches, the same ones in every run of one seed; none where there is no such split."""
         count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
         if count and "val" in list_splits(shards):
-            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
+            # Each pair once and the same ones for ever, whatever training draws.
+            options = None if self.read_options is None else replace(self.read_options, resampled=False)
+            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1, options=options)
             num_batches = math.ceil(count / size)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
 
-    def train_batches(self, shards: Path, step: int) -> Iterator[Batch]:
-        """Training batches from `step` to the end; those of earlier steps are read and skipped."""
+    def train_batches(self, shards: Shards, step: int) -> Iterator[Batch]:
+        """Training batches from `step` to the end; those of earlier steps are skipped."""
         settings = self.settings
         loader = make_loader(
             shards,
@@ -133,8 +137,10 @@ class Run:
             seed=settings.seed,
             shuffle=True,
             num_workers=settings.num_workers,
+            start_batch=step,
+            options=self.read_options,
         )
-        for batch in islice(loader, step, settings.max_steps):
+        for batch in islice(loader, settings.max_steps - step):
             yield move(batch, self.accelerator.device)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
@@ -219,12 +225,12 @@ def format_gaps(gaps: dict[str, float]) -> str:
     return "  ".join(f"{name} {'/'.join(values)}" for name, values in levels.items())
 
 
-def fingerprint(shards: Path, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
+def fingerprint(shards: Shards, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint must agree with: settings, data, base and adapter."""
     return {
         "settings": settings,
         "adapter": asdict(adapter.config),
-        "shards": shards_hash(shards),
+        "shards": fingerprint_shards(shards),
         "initial_weights": weights_hash(adapter),
         "unet": weights_hash(base.unet),
         "text_encoder": weights_hash(base.text_encoder),
