@@ -191,6 +191,8 @@ class TrainPrior:
     log_every: PositiveInt
     validate_every: PositiveInt
     checkpoint_every: PositiveInt
+    keep_checkpoints: PositiveInt
+    checkpoints: str | None  # an fsspec address for copies; null: beside the prior alone
     num_val_pairs: Count
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
 
@@ -199,6 +201,7 @@ class TrainPrior:
 class Train:
     """Shards to an adapter: the form of the adapter, then the training."""
 
+    launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     preset: str
     ip_adapter: str | None
     bypass_norm: Literal["unit", "base"]
@@ -216,7 +219,8 @@ class Train:
     sigma_timesteps: NonNegativeFloat
     sigma_layer: NonNegativeFloat
     trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens", "lora"]], Field(min_length=1)]
-    batch_size: PositiveInt
+    batch_size: PositiveInt  # of a step, over all processes
+    micro_batches: PositiveInt | None  # parts that it is computed in; null: one per process
     max_steps: PositiveInt
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
@@ -232,10 +236,14 @@ class Train:
     validate_every: PositiveInt
     sample_every: PositiveInt
     checkpoint_every: PositiveInt
+    keep_checkpoints: PositiveInt
+    checkpoints: str | None  # an fsspec address for copies; null: beside the adapter alone
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+    gradient_checkpointing: bool
+    compile: str | None  # a backend of torch.compile for the U-Net
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,7 +15,9 @@ from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.stage import run_stage
+from fourdistill.training.launch import is_launched, launch
 from fourdistill.training.loop import train
+from fourdistill.training.report import REPORT_NAME
 from fourdistill.training.settings import DropoutRates, TrainingSettings, apply_preset
 
 NUM_SAMPLES = 6
@@ -23,6 +25,9 @@ NUM_SAMPLES = 6
 
 def main(params: Params) -> None:
     """Train the mappers and the image prompt on the shards; a killed run goes on when started again."""
+    if params.train.launcher is not None and not is_launched():
+        launch(params.train.launcher, params.paths.live / REPORT_NAME)
+        return
     paths = params.paths
     section = asdict(params.train)
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
@@ -39,6 +44,7 @@ def main(params: Params) -> None:
         adapter_folder=paths.adapter,
         live_folder=paths.live,
         checkpoint_folder=paths.adapter.with_name(f".{paths.adapter.name}.checkpoint"),
+        checkpoint_address=params.train.checkpoints,
         draw_samples=lambda base, adapter: draw_samples(base, adapter, params),
     )
 

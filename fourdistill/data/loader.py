@@ -68,17 +68,27 @@ def make_loader(
     shuffle: bool,
     epochs: int | None = None,
     num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    start_batch: int = 0,
     images: bool = False,
     shuffle_buffer: int = 2000,
 ) -> Iterable[Batch]:
     """Batches of one split, `epochs` times over (None: without end); only the very last may be smaller.
 
-    Iterating again gives the same batches again. With workers, each reads its own share of the tars. Raises
-    `InputError` where the shards are missing, have no such split, or were written without features.
+    Iterating again gives the same batches again, from `start_batch` on. Each of `world_size` readers and each of its
+    workers reads its own share of the tars. Raises `InputError` where the shards are missing, fewer than the readers,
+    have no such split, or were written without features.
     """
     urls = _list_tars(Path(shards), split)
-    dataset = _Batches(urls, batch_size, seed, shuffle, epochs, images, shuffle_buffer)
-    return DataLoader(dataset, batch_size=None, num_workers=num_workers) if num_workers else dataset
+    readers = world_size * max(num_workers, 1)
+    if world_size > 1 and len(urls) < readers:
+        raise InputError(f"{shards}: expected at least {readers} tars of split {split}, found {len(urls)}")
+    skip = start_batch if num_workers == 0 else 0  # undecoded
+    dataset = _Batches(urls, batch_size, seed, shuffle, epochs, images, shuffle_buffer, rank, world_size, skip)
+    if num_workers == 0:
+        return dataset
+    return _From(DataLoader(dataset, batch_size=None, num_workers=num_workers), start_batch)
 
 
 def list_splits(shards: str | Path) -> set[str]:
@@ -119,6 +129,15 @@ def _list_tars(shards: Path, split: str) -> list[str]:
     return [str(shards / name) for name in sizes]
 
 
+@dataclass(frozen=True)
+class _From:
+    loader: Iterable[Batch]
+    start_batch: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(iter(self.loader), self.start_batch, None)
+
+
 class _Batches(IterableDataset[Batch]):
     def __init__(
         self,
@@ -129,17 +148,23 @@ class _Batches(IterableDataset[Batch]):
         epochs: int | None,
         images: bool,
         shuffle_buffer: int,
+        rank: int,
+        world_size: int,
+        skip: int,
     ) -> None:
+        self._rank, self._world_size, self._skip = rank, world_size, skip
         self._urls, self._batch_size, self._seed, self._shuffle = urls, batch_size, seed, shuffle
         self._epochs, self._images, self._buffer = epochs, images, shuffle_buffer
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
-        share = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        worker_id, num_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        share = (self._rank * num_workers + worker_id, self._world_size * num_workers)
         if share[0] >= len(self._urls):
             return  # more workers than tars
         epochs = itertools.count() if self._epochs is None else range(self._epochs)
         samples = itertools.chain.from_iterable(self._epoch(epoch, *share) for epoch in epochs)
+        samples = itertools.islice(samples, self._skip * self._batch_size, None)
         decoded = (_decode(sample, self._images) for sample in samples)
         while rows := list(itertools.islice(decoded, self._batch_size)):
             yield _collate(rows)

@@ -15,8 +15,8 @@ from fourdistill.models.adapter import TRAINABLE, Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training import loop
 from fourdistill.training.loop import make_optimizer, train
+from fourdistill.training.objective import Objective
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -67,14 +67,14 @@ class Killed(Exception):
 
 def kill_after(monkeypatch, steps):
     """Make the training die at the start of step `steps`, like a killed process."""
-    original = loop.Run.loss
+    original = Objective.__call__
 
-    def loss(self, batch, step):
+    def loss(self, batch, step, part):
         if step == steps:
             raise Killed
-        return original(self, batch, step)
+        return original(self, batch, step, part)
 
-    monkeypatch.setattr(loop.Run, "loss", loss)
+    monkeypatch.setattr(Objective, "__call__", loss)
 
 
 def test_training_changes_what_is_trainable_and_saves_an_adapter(noise_shards, base, tmp_path):

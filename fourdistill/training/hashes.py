@@ -1,0 +1,30 @@
+"""Fingerprints of what a training starts from."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fourdistill.errors import InputError
+
+
+def shards_hash(shards: Path) -> str:
+    """SHA-256 of the index of shards, which holds the checksums of the tars."""
+    index = shards / "index.json"
+    if not index.is_file():
+        raise InputError(f"{index}: expected the index of the shards to train on")
+    return file_hash(index)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 over all parameters and buffers, in the order of the state dict."""
+    digest = hashlib.sha256()
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
