@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["train_toy"])
+CONTEXT.set_forkserver_preload(["dvclive", "fourdistill.training.loop"])  # Python 3.11 finds no module of the tests
 PATIENCE_S = 120  # for anything that a test waits for
 
 
