@@ -144,6 +144,9 @@ class EncodeFrames:
     batch_size: PositiveInt
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     mirror: bool  # encode the frames' mirror images too
+    engine: Literal["loky", "ray"]
+    jobs: Annotated[int, AfterValidator(_nonzero)]  # each loads the base; -1: one per core
+    gpus: NonNegativeFloat  # of each worker of a Ray cluster
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -153,6 +156,8 @@ class WriteShards:
     shard_size_mb: PositiveFloat
     max_pairs: PositiveInt | None  # of each split
     features: bool
+    engine: Literal["loky", "ray"]
+    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,0 +1,79 @@
+"""The data stages on a Ray cluster of two nodes: the same bytes as on one process."""
+
+import hashlib
+
+import fsspec
+import pytest
+from stage_runs import STAGES, digests, run_stage, write_scenes
+
+from fourdistill.data.fanout import fan_out
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+
+@pytest.fixture(scope="module")
+def cluster(monkeypatch_module):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch_module.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    made.add_node(**node)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def node_id(_):
+    import time
+
+    import ray
+
+    time.sleep(0.2)  # long enough that one node does not do it all
+    return ray.get_runtime_context().get_node_id()
+
+
+def test_both_nodes_work_and_little_waits(cluster):
+    drawn, done = [], []
+
+    def items():
+        for number in range(12):
+            drawn.append(number)
+            done.append(len(drawn))
+            yield number
+
+    nodes = fan_out(node_id, items(), engine="ray", jobs=-1, description="where", total=12)
+    assert len(set(nodes)) == 2 and drawn == list(range(12))
+
+
+def test_a_cluster_writes_the_same_bytes(cluster, tiny_base, tmp_path, monkeypatch):
+    for place in ("here", "there"):
+        write_scenes(tmp_path / place)
+    monkeypatch.chdir(tmp_path)  # relative paths must mean the same to the workers
+    from pathlib import Path
+
+    for stage in STAGES:
+        run_stage(stage, Path("here"), str(tiny_base))
+        run_stage(stage, Path("there"), str(tiny_base), engine="ray", jobs=-1)
+        assert digests(Path("there"), stage) == digests(Path("here"), stage), stage
+
+
+def test_shards_go_to_an_address(cluster, tiny_base, tmp_path):
+    write_scenes(tmp_path)
+    for stage in STAGES:
+        run_stage(stage, tmp_path, str(tiny_base))
+    address = f"local://{tmp_path}/bucket/set"  # workers in other processes see the same store
+    for _ in range(2):  # the second set replaces the first
+        run_stage("write_shards", tmp_path, str(tiny_base), engine="ray", jobs=-1, shards=address)
+    filesystem, root = fsspec.url_to_fs(address)
+    found = {path.rsplit("/", 1)[1]: hashlib.sha256(filesystem.cat_file(path)) for path in filesystem.ls(root, False)}
+    local = digests(tmp_path, "write_shards")
+    assert {f"shards/{name}": digest.hexdigest() for name, digest in found.items()} == local
