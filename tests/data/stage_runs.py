@@ -56,7 +56,7 @@ def digests(folder: Path, stage: str) -> dict[str, str]:
     found = {}
     for output in OUTPUTS[stage]:
         path = folder / output
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for file in sorted(path.rglob("*")) or [path]:
             if file.is_file():
                 found[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
