@@ -203,6 +203,29 @@ class TrainPrior:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ShardSource:
+    """Shards at an address, and their share in the mixture of several."""
+
+    address: str
+    weight: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Loader:
+    """Where the shards of a training lie, and how they are read."""
+
+    sources: list[str | ShardSource]  # empty: paths.shards
+    shuffle_buffer: PositiveInt
+    resampled: bool
+    max_bad_fraction: Fraction
+    verify: bool
+    read_ahead_mb: PositiveFloat
+    timeout_s: PositiveFloat
+    cache_dir: str | None
+    cache_gb: PositiveFloat
+
+
+@dataclass(frozen=True, config=STRICT)
 class Train:
     """Shards to an adapter: the form of the adapter, then the training."""
 
@@ -246,6 +269,7 @@ class Train:
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
+    loader: Loader
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     gradient_checkpointing: bool
     compile: str | None  # a backend of torch.compile for the U-Net

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fourdistill.config import Params, pick
-from fourdistill.data.loader import list_splits, make_loader
+from fourdistill.data.loader import ReadOptions, Shards, Source, list_splits, make_loader
 from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
@@ -37,7 +37,7 @@ def main(params: Params) -> None:
     prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     train(
-        paths.shards,
+        find_shards(params),
         base,
         adapter,
         settings,
@@ -45,13 +45,22 @@ def main(params: Params) -> None:
         live_folder=paths.live,
         checkpoint_folder=paths.adapter.with_name(f".{paths.adapter.name}.checkpoint"),
         checkpoint_address=params.train.checkpoints,
+        read_options=ReadOptions(**pick(ReadOptions, section["loader"])),
         draw_samples=lambda base, adapter: draw_samples(base, adapter, params),
     )
 
 
+def find_shards(params: Params) -> Shards:
+    """The sources that params name, or the shards of the pipeline."""
+    named = params.train.loader.sources
+    if not named:
+        return params.paths.shards
+    return [Source(each) if isinstance(each, str) else Source(each.address, each.weight) for each in named]
+
+
 def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
-    shards, seed = params.paths.shards, params.seed
+    shards, seed = find_shards(params), params.seed
     if "val" not in list_splits(shards):
         return None
     batch = next(iter(make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True)))

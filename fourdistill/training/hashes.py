@@ -6,16 +6,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fourdistill.errors import InputError
-
-
-def shards_hash(shards: Path) -> str:
-    """SHA-256 of the index of shards, which holds the checksums of the tars."""
-    index = shards / "index.json"
-    if not index.is_file():
-        raise InputError(f"{index}: expected the index of the shards to train on")
-    return file_hash(index)
-
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file."""

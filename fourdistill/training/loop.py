@@ -10,11 +10,12 @@ from diffusers.optimization import get_scheduler
 from torch import nn
 from tqdm import tqdm
 
+from fourdistill.data.loader import ReadOptions, Shards, fingerprint_shards
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.training.checkpoint import Checkpoints
-from fourdistill.training.hashes import shards_hash, weights_hash
+from fourdistill.training.hashes import weights_hash
 from fourdistill.training.monitor import DrawSamples, Monitor
 from fourdistill.training.objective import Objective
 from fourdistill.training.parts import Parts
@@ -28,11 +29,12 @@ _OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a
 
 
 def train(
-    shards: Path,
+    shards: Shards,
     base: BaseModel,
     adapter: Adapter,
     settings: TrainingSettings,
     *,
+    read_options: ReadOptions | None = None,
     adapter_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
@@ -70,11 +72,11 @@ def train(
     model, optimizer, lr_scheduler = accelerator.prepare(denoiser, optimizer, lr_scheduler)
     report = TrainReport(accelerator.num_processes, parts.total, settings.batch_size)
     step, kept = checkpoints.resume(accelerator)
-    loaders = parts.loaders(shards, settings, step)
+    loaders = parts.loaders(shards, settings, read_options, step)
     objective = Objective(accelerator, model, denoiser, settings, parts)
     monitor = Monitor(accelerator, denoiser, settings, draw_samples, report, live_folder)
     monitor.start(step, kept, loaders)
-    monitor.load_validation(shards)
+    monitor.load_validation(shards, read_options)
     if step == 0:
         monitor.validate(0)
 
@@ -165,14 +167,14 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
 
 
 def fingerprint(
-    shards: Path, base: BaseModel, adapter: Adapter, settings: TrainingSettings, parts: Parts
+    shards: Shards, base: BaseModel, adapter: Adapter, settings: TrainingSettings, parts: Parts
 ) -> dict[str, Any]:
     """What a checkpoint must agree with: settings, data, base and adapter; not the number of processes."""
     values = asdict(settings) | {"micro_batches": parts.total}
     return {
         "settings": {name: value for name, value in values.items() if name not in _OF_NO_CONSEQUENCE},
         "adapter": asdict(adapter.config),
-        "shards": shards_hash(shards),
+        "shards": fingerprint_shards(shards),
         "initial_weights": weights_hash(adapter),
         "unet": weights_hash(base.unet),
         "text_encoder": weights_hash(base.text_encoder),

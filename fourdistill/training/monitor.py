@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, list_splits, make_loader
+from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
@@ -47,10 +48,10 @@ class Monitor:
         self.validation_batches: list[Batch] = []
         self.validation: dict[str, float] = {}
         self.window: list[torch.Tensor] = []  # losses since the last log
-        self.loaders: list[Any] = []
+        self.loaders: list[Loader] = []
         self.logged_step, self.logged_s = 0, 0.0  # step and the report's seconds at the last log
 
-    def start(self, step: int, kept: dict[str, Any], loaders: list[Any]) -> None:
+    def start(self, step: int, kept: dict[str, Any], loaders: list[Loader]) -> None:
         """Go on after `step` steps from what a checkpoint kept of `state`, maybe nothing."""
         self.loaders = loaders
         if kept:
@@ -65,11 +66,13 @@ class Monitor:
         mean = mean_over_processes(self.accelerator, self.window) if self.window else 0.0
         return {"report": self.report.state(), "window": (mean, len(self.window))}
 
-    def load_validation(self, shards: Path) -> None:
+    def load_validation(self, shards: Shards, options: ReadOptions | None = None) -> None:
         """Keep some validation batches, the same ones in every run of one seed; none where there is no such split."""
         count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
         if count and "val" in list_splits(shards):
-            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
+            # Each pair once and the same ones for ever, whatever training draws.
+            options = None if options is None else replace(options, resampled=False)
+            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1, options=options)
             num_batches = math.ceil(count / size)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
 
@@ -91,12 +94,12 @@ class Monitor:
     def log(self, step: int, lr: float) -> None:
         """Log the mean training loss over all processes, and the speed."""
         self.report.stop_clock()
-        self.report.count_skips(gather_object([dict(getattr(each, "skipped", {})) for each in self.loaders]))
+        self.report.count_data(gather_object([each.report.counts() for each in self.loaders]))
         loss = mean_over_processes(self.accelerator, self.window)
         samples = (step - self.logged_step) * self.settings.batch_size
         speed = samples / max(self.report.seconds - self.logged_s, 1e-9)
         values = {"train.loss": loss, "train.lr": lr, "train.samples_per_s": speed}
-        values |= {f"train.skipped.{name}": count for name, count in self.report.skips.items()}
+        values |= {f"train.{name}": count for name, count in self.report.lost.items()}
         self.accelerator.log(values, step=step)
         if self.accelerator.is_main_process:
             self.report.write(self.live_folder)

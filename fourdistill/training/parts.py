@@ -7,9 +7,8 @@ same steps, however many processes share them.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from fourdistill.data.loader import Batch, make_loader
+from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, make_loader
 from fourdistill.errors import InputError
 from fourdistill.training.settings import TrainingSettings
 
@@ -33,7 +32,9 @@ class Parts:
             raise InputError(f"train: batch_size: expected a multiple of its {total} parts, got {batch_size}")
         return cls(total, tuple(range(process_index, total, num_processes)), batch_size // total)
 
-    def loaders(self, shards: Path, settings: TrainingSettings, first_step: int) -> list[Iterable[Batch]]:
+    def loaders(
+        self, shards: Shards, settings: TrainingSettings, options: ReadOptions | None, first_step: int
+    ) -> list[Loader]:
         """A loader of training batches without end for each part of this process, from `first_step` on."""
         return [
             make_loader(
@@ -46,6 +47,7 @@ class Parts:
                 rank=part,
                 world_size=self.total,
                 start_batch=first_step,
+                options=options,
             )
             for part in self.mine
         ]

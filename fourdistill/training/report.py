@@ -2,13 +2,15 @@
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fourdistill.data.loader import merge_reports
+
 REPORT_NAME = "train_report.json"
+LOSSES = ("shards_broken", "samples_undecodable", "samples_missing")
 
 
 @dataclass
@@ -25,9 +27,9 @@ class TrainReport:
     """How often a run went on from a checkpoint."""
     seconds: float = 0.0
     """Spent in steps that count: without validation, samples, checkpoints, and what was lost with a killed run."""
-    skips: dict[str, int] = field(default_factory=dict)
-    """Data that could not be read, by kind, as the loaders count it."""
-    _earlier: dict[str, int] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    """Shards and samples that were read, and that could not be, as the loaders count them."""
+    _earlier: dict[str, Any] = field(default_factory=dict)
     _since: float = field(default_factory=time.perf_counter)
 
     def start_clock(self) -> None:
@@ -39,21 +41,23 @@ class TrainReport:
         self.seconds += time.perf_counter() - self._since
         self._since = time.perf_counter()
 
-    def count_skips(self, counts: Iterable[Mapping[str, int]]) -> None:
-        """Take over what the loaders of all processes have skipped in this run, beside what earlier runs did."""
-        total = Counter(self._earlier)
-        for each in counts:
-            total.update(each)
-        self.skips = dict(sorted(total.items()))
+    def count_data(self, counts: Iterable[dict[str, Any]]) -> None:
+        """Take over what the loaders of all processes have counted in this run, beside what earlier runs did."""
+        self.data = merge_reports([self._earlier, *counts])
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Of `data`, what was skipped and how often; empty where all is well."""
+        return {name: self.data[name] for name in LOSSES if self.data.get(name)}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"restarts": self.restarts, "seconds": self.seconds, "skips": self.skips}
+        return {"restarts": self.restarts, "seconds": self.seconds, "data": self.data}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
         self.restarts, self.seconds = state["restarts"] + 1, state["seconds"]
-        self.skips = self._earlier = state["skips"]
+        self.data = self._earlier = state["data"]
 
     def write(self, folder: Path) -> None:
         """Write the report into the folder of the logs."""

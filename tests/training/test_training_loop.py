@@ -146,7 +146,7 @@ def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):
 
 
 def test_missing_shards_are_one_clear_line(base, tmp_path):
-    with pytest.raises(InputError, match=r"index\.json: expected the index of the shards"):
+    with pytest.raises(InputError, match=r"expected shards, found none"):
         run(tmp_path, base, tmp_path)
 
 
