@@ -52,7 +52,7 @@ def fan_out(
     options: dict[str, Any] = {}
     if engine == "ray":
         _register_ray()
-        options = {"ray_remote_args": {"num_gpus": gpus}}
+        options = {"ray_remote_args": {"num_cpus": 1, "num_gpus": gpus}}  # without CPUs, all would start on one node
         function = _InFolder(function, os.getcwd())  # noqa: PTH109
     elif engine != "loky":
         raise InputError(f"engine: expected loky or ray, got {engine!r}")

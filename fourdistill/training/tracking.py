@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 
 from fourdistill.errors import InputError
 from fourdistill.models.precision import default_device, resolve_precision
@@ -19,7 +19,7 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
         raise InputError("mixed_precision: fp16: expected a GPU; bf16 and no run on the processor")
     # A batch without a view displacement leaves the View Mapper without a gradient. Buffers never change.
     handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    return Accelerator(
+    accelerator = Accelerator(
         log_with="dvclive",
         mixed_precision=precision,
         cpu=device.type == "cpu",
@@ -27,6 +27,10 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
         # The batch is the same whatever the number of processes, so the learning rate moves once a step.
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        kind = accelerator.distributed_type.value
+        raise InputError(f"accelerate: {kind}: expected a copy of the base on every device (MULTI_GPU), not sharding")
+    return accelerator
 
 
 def start_logs(accelerator: Accelerator, live_folder: Path, *, resume: bool) -> None:
