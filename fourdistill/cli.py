@@ -139,5 +139,31 @@ def evaluate(
     typer.echo("\n\n".join([format_figures(metrics), *scored.remarks()]))
 
 
+@app.command(epilog="Example: `fourdistill demo --adapter models/adapter`")
+def demo(
+    base: Annotated[str, typer.Option(help="Base model: a folder or a Hub id.")] = "data/base/mini",
+    adapter: Annotated[str, typer.Option(help="Adapter for it.")] = "models/mini-adapter",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default the best there is.")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Diffusion steps that the page begins with.")] = 20,
+    examples: Annotated[Path, typer.Option(help="Folder of pictures to pick from.")] = Path("examples"),
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve a web page: a picture, sliders for time and camera, and what the pipeline makes of them.
+
+    It keeps nothing: pictures stay in memory while the page is open, uploaded files are removed after minutes.
+    """
+    from fourdistill.demo.serve import serve
+    from fourdistill.inference.pipeline import FourDistillPipeline
+    from fourdistill.models.precision import default_device
+
+    with status_2_on_bad_input():
+        pipe = FourDistillPipeline.from_pretrained(base, adapter=adapter).to(device or default_device())
+        serve(
+            pipe, examples=examples, num_inference_steps=steps, host=host, port=port, open_browser=open_browser
+        )  # fmt: skip
+
+
 if __name__ == "__main__":
     app()
