@@ -161,7 +161,8 @@ def demo(
     with status_2_on_bad_input():
         pipe = FourDistillPipeline.from_pretrained(base, adapter=adapter).to(device or default_device())
         serve(
-            pipe, examples=examples, num_inference_steps=steps, host=host, port=port, open_browser=open_browser
+            pipe, examples=examples, num_inference_steps=steps, host=host, port=port, open_browser=open_browser,
+            announce=lambda address: typer.echo(f"Serving at {address}; stop with Ctrl-C."),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the page asks of the pipeline, one request at a time: pictures of a command, with progress, until told to stop."""
+"""What the page asks of the pipeline, one request after the other: pictures, with progress, until told to stop."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -22,7 +23,7 @@ Condition = torch.Tensor | None
 
 
 class Handlers:
-    """The page's deeds, for every session."""
+    """The page's deeds, for every session; `call` is what Gradio knows of a request: (gr.Request, gr.Progress)."""
 
     def __init__(self, artist: Artist, examples: Sequence[Path]):
         self.artist = artist
@@ -42,32 +43,33 @@ class Handlers:
         """Give up what the session is drawing."""
         self.jobs.stop(request.session_hash or "")
 
-    def draw(self, seen: Condition, command: Command, asked: list, request: gr.Request, progress: gr.Progress) -> str:
+    def draw(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """One picture; nothing is `asked` beside the command."""
-        [[image]] = self._paint(seen, [[command]], request, progress)
+        [[image]] = self._paint(seen, [[command]], *call)
         return show_picture(image, f"{_time(command.time)}, {_camera(command)}")
 
-    def sweep_time(self, seen: Condition, command: Command, asked: list, request: gr.Request, progress: gr.Progress) -> str:
+    def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation over time from the commanded camera; asked: from, to, frames."""
         first, last, count = asked
         commands = sweep(command, _spread(first, last, count), [command.azimuth])
-        rows = self._paint(seen, commands, request, progress)
+        rows = self._paint(seen, commands, *call)
         return show_sequence([row[0] for row in rows], f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
 
-    def orbit(self, seen: Condition, command: Command, asked: list, request: gr.Request, progress: gr.Progress) -> str:
+    def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation of a camera that turns from where it is commanded to stand; asked: degrees, frames."""
         turn, count = asked
         start = command.azimuth or 0.0
         # A full turn stops one step before its beginning, so that it goes on without a halt.
-        azimuths = _spread(start, start + turn, count + 1)[:-1] if abs(turn) == 360 else _spread(start, start + turn, count)
-        [row] = self._paint(seen, sweep(command, [command.time], azimuths), request, progress)
+        closed = abs(turn) == 360
+        azimuths = _spread(start, start + turn, count + closed)[: int(count)]
+        [row] = self._paint(seen, sweep(command, [command.time], azimuths), *call)
         return show_sequence(row, f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
 
-    def grid(self, seen: Condition, command: Command, asked: list, request: gr.Request, progress: gr.Progress) -> str:
+    def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """Pictures in rows over time and columns over azimuth; asked: from, to, rows, from, to, columns."""
         times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
-        images = self._paint(seen, sweep(command, times, azimuths), request, progress)
-        return show_grid(images, [_time(time) for time in times], [f"{azimuth:+.0f}°" for azimuth in azimuths])
+        images = self._paint(seen, sweep(command, times, azimuths), *call)
+        return show_grid(images, [_time(time) for time in times], [f"{azimuth:.0f}°" for azimuth in azimuths])
 
     def _paint(
         self, seen: Condition, commands: Sequence[Sequence[Command]], request: gr.Request, progress: gr.Progress

@@ -16,16 +16,6 @@ KEPT_S = 600  # how long an uploaded file may lie about: it is needed until the 
 HEAD = "<h1>fourdistill</h1><p>The same subject at another instant, from another camera.</p>"
 
 
-class PictureField(gr.Image):
-    """Gradio's picture field that hands over the uploaded file as it is: `read_upload` alone opens it."""
-
-    is_template = True  # drawn in the browser as its parent is
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The file's path; Gradio has checked that it is an upload."""
-        return None if payload is None else payload.path
-
-
 def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
     """The page with its events; it opens with the first example, if there is one."""
     with gr.Blocks(title="fourdistill", analytics_enabled=False, delete_cache=(60, KEPT_S)) as page:
@@ -33,12 +23,13 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
         condition = gr.State(None)
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=2, min_width=300):
-                picture = PictureField(
-                    sources=["upload", "clipboard"], label="Condition picture", height=280, buttons=[],
+                picture = gr.Image(
+                    type="filepath", sources=["upload", "clipboard"], label="Condition picture", height=280, buttons=[],
                     alt_text="the condition picture", elem_classes="condition",
                 )  # fmt: skip
+                picture.preprocess = uploaded_path  # a subclass would make Gradio write a .pyi beside this module
                 with gr.Row(elem_classes="examples"):
-                    examples = [gr.Button(path.stem, icon=path, min_width=80) for path in handlers.examples]
+                    examples = [gr.Button(path.stem, icon=path, min_width=60) for path in handlers.examples]
                 cameras = gr.HTML(draw_cameras(0, 0, 1), elem_classes="cameras")
             with gr.Column(scale=3, min_width=300):
                 tabs = lay_out_tabs(handlers)
@@ -52,6 +43,11 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
         connect_picture(page, handlers, condition, picture, examples, drawing)
         connect_cameras(controls, cameras)
     return page
+
+
+def uploaded_path(payload: Any) -> str | None:
+    """What the field sends => the file's path, checked by Gradio to be an upload; `read_upload` alone opens it."""
+    return None if payload is None else payload.path
 
 
 def connect_tabs(
@@ -97,7 +93,7 @@ def drawing_event(handlers: Handlers, condition: gr.State, controls: Controls, t
 
 
 def connect_picture(
-    page: gr.Blocks, handlers: Handlers, condition: gr.State, picture: PictureField, examples: Sequence[gr.Button],
+    page: gr.Blocks, handlers: Handlers, condition: gr.State, picture: gr.Image, examples: Sequence[gr.Button],
     drawing: dict[str, Any],
 ) -> None:  # fmt: skip
     """A new condition picture is looked at once and drawn from at once; leaving the page ends what it draws."""

@@ -14,7 +14,8 @@ FRAME_MS = 125  # of an animation
 def show_picture(image: Image.Image, words: str) -> str:
     """One picture with its description and a link that saves it, as HTML."""
     url = data_url("image/png", png_bytes(image))
-    return f'<figure class="drawn"><img src="{url}" alt="{escape(words)}">{_caption(words, {"picture.png": url})}</figure>'
+    caption = _caption(words, {"picture.png": url})
+    return f'<figure class="drawn"><img src="{url}" alt="{escape(words)}">{caption}</figure>'
 
 
 def show_sequence(images: Sequence[Image.Image], words: str, name: str) -> str:
