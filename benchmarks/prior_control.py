@@ -17,6 +17,7 @@ from fourdistill.data.frame_pairs import read_frame_features
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.control import control_values, outcomes, sweep_correlation
+from fourdistill.evaluation.generate import command_arguments
 from fourdistill.evaluation.grid import Sweep, build_sweeps
 from fourdistill.evaluation.retrieval import Grid, read_grids
 from fourdistill.evaluation.scores import commanded_frames
@@ -28,13 +29,7 @@ FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.t
 
 def displaced_codes(prior: DisplacementPrior, commands: list[Command], embeds: torch.Tensor) -> np.ndarray:
     """Commands, image embeddings of their sources (M, S, D) => codes of what the prior expects (M, K)."""
-    angles = [command.spherical or (None, None, None) for command in commands]
-    inputs = broadcast(
-        image_embeds=embeds,
-        time=[command.time for command in commands],
-        relative_pose=None,
-        **{name: [row[i] for row in angles] for i, name in enumerate(("azimuth", "elevation", "radius"))},
-    )
+    inputs = broadcast(image_embeds=embeds, relative_pose=None, **command_arguments(commands, "spherical"))
     conditions = make_conditions(inputs, 0, prior.config.view_encoding)
     with torch.no_grad():
         return prior([prior.codec.encode(embeds)], conditions).numpy()

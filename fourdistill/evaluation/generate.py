@@ -79,5 +79,9 @@ def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[s
         return arguments | {
             "relative_pose": [None if pose is None else torch.tensor(pose).view(3, 4) for pose in poses]
         }
-    angles = [command.spherical or (None, None, None) for command in commands]
-    return arguments | {name: [row[i] for row in angles] for i, name in enumerate(("azimuth", "elevation", "radius"))}
+    moved = [command.spherical for command in commands]
+    return arguments | {
+        "azimuth": [None if angles is None else angles[0] for angles in moved],
+        "elevation": [None if angles is None else angles[1] for angles in moved],
+        "radius": [None if angles is None else 1 + angles[2] for angles in moved],  # a factor of the distance
+    }

@@ -1,7 +1,8 @@
-"""Camera displacements as users give them (degrees, or a relative pose) => both forms that a View Mapper may read.
+"""Displacements as users give them (a share of the scene or seconds; degrees, or a relative pose) => as mappers read.
 
-One form is turned into the other about a canonical source camera: level, looking at the scene's centre from the
-scene's scale away. Training data has its real cameras; here nothing more is known than the displacement.
+One form of a view is turned into the other about a canonical source camera: level, looking at the scene's centre from
+the scene's scale away. Training data has its real cameras; here nothing more is known than the displacement. As the
+source looks from one scale away, a `radius` of r, a factor of its distance, is the difference r - 1 of training data.
 """
 
 import numpy as np
@@ -21,9 +22,9 @@ def view_displacement(
 ) -> tuple[Array, Array] | None:
     """One displacement => (spherical (3,): rad, rad, over scale; rows of the 3x4 `source_from_target` (12,)).
 
-    `azimuth` and `elevation` in degrees, `radius` a difference over the scene's scale; what is None is zero, and None
-    is returned when all are. `relative_pose` is (3, 4) or (4, 4), translation over the scene's scale; it excludes the
-    other three. Raises `InputError`.
+    `azimuth` and `elevation` in degrees, `radius` the target's distance from the centre over the source's; what is
+    None is as in the source (0, 0, 1), and None is returned when all are. `relative_pose` is (3, 4) or (4, 4),
+    translation over the scene's scale; it excludes the other three. Raises `InputError`.
     """
     angles = {"azimuth": azimuth, "elevation": elevation, "radius": radius}
     given = [name for name, value in angles.items() if value is not None]
@@ -35,14 +36,48 @@ def view_displacement(
         return delta, pose[:3].reshape(12)
     if not given:
         return None
-    values = np.array([0.0 if value is None else value for value in angles.values()])
-    if not np.isfinite(values).all():
-        raise InputError(f"azimuth, elevation, radius: expected finite numbers, got {values.tolist()}")
-    if values[2] <= -1:
-        raise InputError(f"radius: expected a difference above -1 scene scales, got {radius}")
-    delta = np.array([*np.radians(values[:2]), values[2]])
+    azimuth, elevation = (
+        0.0 if angle is None else check_number(angle, "azimuth, elevation") for angle in (azimuth, elevation)
+    )
+    radius = 1.0 if radius is None else check_number(radius, "radius")
+    if abs(elevation) > 180:
+        raise InputError(f"elevation: expected degrees from -180 to 180, got {elevation:g}")
+    if radius <= 0:
+        raise InputError(f"radius: expected a factor of the source's distance, above 0, got {radius:g}")
+    delta = np.array([np.radians(azimuth), np.radians(elevation), radius - 1])
     pose = inverse(SOURCE) @ orbit(FRAME, SOURCE, delta)
     return delta, pose[:3].reshape(12)
+
+
+def check_time(time: float | None, name: str = "time") -> float | None:
+    """A displacement in time, in [-1, 1] or None; raises `InputError`."""
+    if time is not None and abs(check_number(time, name)) > 1:
+        raise InputError(f"{name}: expected a share of the scene from -1 to 1, got {time:g}")
+    return time
+
+
+def seconds_to_time(seconds: float | None, duration_s: float | None) -> float | None:
+    """Seconds, of the sign of `time`, in a scene of `duration_s` => the share of the scene; None stays None."""
+    if seconds is None:
+        return None
+    if duration_s is None:
+        raise InputError("seconds: expected duration_s beside it, how many seconds the scene lasts")
+    if check_number(duration_s, "duration_s") <= 0:
+        raise InputError(f"duration_s: expected more than 0 seconds, got {duration_s:g}")
+    if abs(check_number(seconds, "seconds")) > duration_s:
+        raise InputError(f"seconds: expected at most the scene's {duration_s:g} s either way, got {seconds:g}")
+    return seconds / duration_s
+
+
+def check_number(value: float, name: str) -> float:
+    """A finite number, or `InputError`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected a number, got {value!r}") from error
+    if not np.isfinite(number):
+        raise InputError(f"{name}: expected a finite number, got {number}")
+    return number
 
 
 def check_pose(relative_pose: ArrayLike) -> Array:
@@ -71,7 +106,7 @@ def displacement_arguments(
         arguments["relative_pose"] = (np.reshape(relative_pose[0], (-1, 3, 4)), relative_pose[1])
     else:
         azimuth, elevation, radius = np.asarray(spherical[0]).T
-        degrees = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": radius}
+        degrees = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": 1 + radius}
         arguments |= {name: (values, spherical[1]) for name, values in degrees.items()}
     return {
         name: [value if has else None for value, has in zip(np.asarray(values), np.asarray(present), strict=True)]

@@ -8,16 +8,17 @@ where c is the text, the image, the displacement in time, that of the camera, or
 this is the formula of Ho & Salimans 2022 (arXiv 2207.12598, eq. 6); a weight of 1 costs no branch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from fourdistill.errors import InputError
+from fourdistill.inference.control_table import ControlTable
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.control import ControlTokens
 
 FULL = "full"
 
@@ -61,29 +62,32 @@ class BranchedConditioning:
 
     fixed: Conditioning
     """Text and image of the branches, one branch after the other; no timestep changes them."""
-    control: ControlTokens | None
-    """Of all timesteps, (S * B, num_layers, n, D); a branch only masks them."""
+    control: ControlTable | None
+    """The words of the samples at all timesteps; a branch only masks them."""
     branches: Sequence[str]
 
-    def steps(self, num_steps: int) -> Iterator[Conditioning]:
-        """One `Conditioning` a timestep."""
-        control, copies = self.control, len(self.branches)
-        if control is None:
-            yield from [self.fixed] * num_steps
-            return
-        seen = control.mask.unflatten(0, (num_steps, -1))[0]  # (B, n)
-        left = [[branch not in ("all", kind) for kind in control.kinds] for branch in self.branches]
+    @cached_property
+    def mask(self) -> torch.Tensor | None:
+        """(branches * B, n) bool, which words each branch of a sample sees; None when all see all."""
+        if self.control is None:
+            return None
+        seen = self.control.seen  # (B, n)
+        left = [[branch not in ("all", kind) for kind in self.control.words] for branch in self.branches]
         every = torch.cat([seen & torch.tensor(kinds, device=seen.device) for kinds in left])  # (branches * B, n)
-        mask = None if every.all() else every
-        values = control.values.unflatten(0, (num_steps, -1))  # (S, B, num_layers, n, D)
-        keys = None if control.keys is None else control.keys.unflatten(0, (num_steps, -1))
-        for step in range(num_steps):
-            yield replace(
-                self.fixed,
-                control=torch.cat([values[step]] * copies),
-                control_keys=None if keys is None else torch.cat([keys[step]] * copies),
-                control_mask=mask,
-            )
+        return None if every.all() else every
+
+    def at(self, step: int) -> Conditioning:
+        """What the U-Net is conditioned on at one timestep."""
+        if self.control is None:
+            return self.fixed
+        values, keys = self.control.at(step)  # (B, num_layers, n, D)
+        copies = len(self.branches)
+        return replace(
+            self.fixed,
+            control=torch.cat([values] * copies),
+            control_keys=None if keys is None else torch.cat([keys] * copies),
+            control_mask=self.mask,
+        )
 
 
 def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Conditions:

@@ -1,29 +1,36 @@
 """The diffusers pipeline: image, prompt, displacement in time, displacement of the camera => image."""
 
-import inspect
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import ArrayLike
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
-from fourdistill.inference.inputs import ConditionImage, Number, broadcast, lay_out_others, make_conditions
+from fourdistill.inference.guidance import Guidance
+from fourdistill.inference.inputs import (
+    ConditionImage,
+    Number,
+    as_pictures,
+    broadcast,
+    count_seconds,
+    lay_out_grid,
+    lay_out_others,
+)
+from fourdistill.inference.noise import Generators, make_generators, prepare_noise
+from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
+from fourdistill.inference.sampling import prepare, sample
+from fourdistill.inference.saving import find_adapter, save_parts
+from fourdistill.inference.schedulers import make_scheduler
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
-from fourdistill.models.conditions import Conditions
-from fourdistill.models.control import ControlTokens
-from fourdistill.models.text import PromptEncoder
 
 
 class FourDistillPipeline(DiffusionPipeline):
@@ -33,6 +40,7 @@ class FourDistillPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->adapter->unet->vae"
+    _callback_tensor_inputs = CALLBACK_TENSORS
 
     def __init__(
         self,
@@ -58,31 +66,81 @@ class FourDistillPipeline(DiffusionPipeline):
         )
         self.vae_scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._interrupt, self._num_timesteps = False, 0
 
     @classmethod
-    def from_pretrained(cls, base: str | Path, adapter: str | Path, scheduler: Any = None) -> "FourDistillPipeline":  # type: ignore[override]
-        """Load a base (local folder or Hub id) and an adapter's folder; `scheduler` replaces the base's own."""
-        loaded = load_base(str(base), with_ip_adapter=False)
-        return cls.from_parts(loaded, Adapter.load(adapter, loaded), scheduler)
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        base: str | Path,
+        adapter: str | Path | None = None,
+        *,
+        scheduler: Any = None,
+        dtype: torch.dtype | None = None,
+        **loading: Any,
+    ) -> "FourDistillPipeline":
+        """Load a base and an adapter, or a pipeline that `save_pretrained` wrote.
+
+        Args:
+            base: a local folder in Stable Diffusion layout, or a Hub id.
+            adapter: a folder, or `owner/repo` or `owner/repo/folder` on the Hub; None: `adapter/` of the base.
+            scheduler: instead of the base's own, a scheduler or the name of one (see `set_scheduler`).
+            dtype: of all parts; None is float32.
+            loading: handed on to diffusers for a base on the Hub, such as `revision`, `variant` and `cache_dir`.
+        """
+        folder = find_adapter(str(base), None if adapter is None else str(adapter))
+        loaded = load_base(str(base), with_ip_adapter=False, **loading)
+        pipe = cls.from_parts(loaded, Adapter.load(folder, loaded), scheduler)
+        return pipe if dtype is None else pipe.to(dtype)
 
     @classmethod
     def from_parts(cls, base: BaseModel, adapter: Adapter, scheduler: Any = None) -> "FourDistillPipeline":
-        """A pipeline around models that are loaded already."""
-        return cls(
+        """A pipeline around models that are loaded already; `scheduler` as in `from_pretrained`."""
+        own = type(base.scheduler).from_config(base.scheduler.config)
+        pipe = cls(
             base.unet, base.vae, base.text_encoder, base.tokenizer, base.image_encoder, base.feature_extractor,
-            scheduler or type(base.scheduler).from_config(base.scheduler.config), adapter,
+            own, adapter,
         )  # fmt: skip
+        if scheduler is not None:
+            pipe.set_scheduler(scheduler)
+        return pipe
+
+    def save_pretrained(self, save_directory: str | Path, **saving: Any) -> None:  # type: ignore[override]
+        """Write all parts in diffusers' layout, the adapter into `adapter/`; weights are safetensors.
+
+        Stock diffusers loads the folder as its plain base. `saving` are options of diffusers' `save_pretrained`, such
+        as `max_shard_size`; `push_to_hub` uploads the same files.
+        """
+        save_parts(self, Path(save_directory), **saving)
+
+    def set_scheduler(self, scheduler: Any) -> None:
+        """Sample with another scheduler: any of diffusers', or the name of one, such as `ddim` or `euler-discrete`.
+
+        A name keeps the noise schedule of the present one; raises `InputError` where it is unknown.
+        """
+        self.scheduler = make_scheduler(self.scheduler, scheduler) if isinstance(scheduler, str) else scheduler
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt` to True in a callback to end the sampling with the step."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Calls of the callback in the present or last sampling, over all micro-batches."""
+        return self._num_timesteps
 
     @torch.no_grad()
     def __call__(
         self,
         image: Image.Image | Sequence[Image.Image] | None = None,
-        prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str | None] | None = None,
         time: Number | Sequence[Number] = None,
         azimuth: Number | Sequence[Number] = None,
         elevation: Number | Sequence[Number] = None,
         radius: Number | Sequence[Number] = None,
-        relative_pose: ArrayLike | Sequence[ArrayLike] | None = None,
+        relative_pose: ArrayLike | Sequence[ArrayLike | None] | None = None,
+        seconds: Number | Sequence[Number] = None,
+        duration_s: Number | Sequence[Number] = None,
         image_embeds: torch.Tensor | None = None,
         others: Sequence[ConditionImage] = (),
         lambda_: float | None = None,
@@ -93,20 +151,33 @@ class FourDistillPipeline(DiffusionPipeline):
         view_guidance: float = 1.0,
         guidance_rescale: float = 0.0,
         image_scale: float = 1.0,
+        negative_prompt: str | Sequence[str | None] | None = None,
         truncation: int | None = None,
         num_inference_steps: int = 30,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Generators = None,
+        seed: int | Sequence[int] | None = None,
+        latents: torch.Tensor | None = None,
+        batch_size: int | None = None,
         output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ImagePipelineOutput:
         """Generate one image per entry of the longest list; single values go to all of them.
 
         Args:
             image: the condition image(s); None generates without (or from `image_embeds`).
             prompt: text beside the displacement; None is no prompt.
-            time: displacement d in [-1, 1] as `normalized_gap`: positive leads back to an earlier instant.
-            azimuth, elevation: camera displacement in degrees, target minus source.
-            radius: difference of the distance to the scene's centre, over the scene's scale.
-            relative_pose: 3x4 or 4x4 `source_from_target` instead of the three above.
+            time: displacement d as a share of the scene, in [-1, 1]: positive leads back to an earlier instant.
+            azimuth, elevation: camera displacement in degrees, target minus source; azimuth counter-clockwise from
+                above.
+            radius: distance of the target camera from the scene's centre over that of the source; 1 keeps it.
+            relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale, instead
+                of the three above.
+            seconds: displacement in time in seconds, of the sign of `time`, instead of it.
+            duration_s: how long the scene lasts, for `seconds`; not needed by adapters trained with the normaliser
+                `seconds`, which have a span of their own.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
             others: further images of what is to be drawn, each with its own displacement; needs a prior.
             lambda_: of equation (1); None takes the adapter's.
@@ -114,131 +185,110 @@ class FourDistillPipeline(DiffusionPipeline):
             text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
             image_scale: s of the decoupled attention.
+            negative_prompt: what `guidance_scale` and `text_guidance` lead away from, instead of no prompt.
             truncation: keep this many of the mappers' hidden units, for adapters trained with nested dropout.
-            generator: one for the batch, or one per image, which makes an image independent of its batch.
+            num_images_per_prompt: this many images for each entry, next to each other.
+            generator: one per image, or one whose noise is drawn for the whole batch in a row, as in diffusers.
+            seed: instead of generators; each image has its own, which makes it independent of its batch. One seed
+                gives all entries the same noise, and the k-th of `num_images_per_prompt` that of seed + k.
+            latents: (1 or B, C, h, w) noise, instead of drawing it.
+            batch_size: sample so many images at a time, encode what they share once; None: all at once.
             output_type: pil, np, pt or latent.
+            return_dict: False returns a tuple.
+            callback_on_step_end: called with (pipe, step, timestep, tensors) as in diffusers; steps count on over
+                micro-batches, to `num_timesteps`.
+            callback_on_step_end_tensor_inputs: of latents, noise_pred and prompt_embeds (branches * B, L, D).
+
+        Raises `InputError` naming the argument and what was expected.
         """
+        # 1. Arguments => one row per image
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
-        inputs = self.prepare_inputs(
-            image, image_embeds, others, prompt=prompt, time=time, azimuth=azimuth, elevation=elevation, radius=radius,
-            relative_pose=relative_pose, generator=generator,
+        step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        options = SamplingOptions(
+            guidance, guidance_rescale, image_scale, lambda_, truncation, num_inference_steps, num_images_per_prompt,
+            batch_size, output_type, step_end,
         )  # fmt: skip
-        if isinstance(generator, list) and len(generator) == 1:
-            generator = generator[0]
+        if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
+            raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
+        rows = self.prepare_rows(
+            image, image_embeds, others, num_images_per_prompt, generator, prompt=prompt, time=time, azimuth=azimuth,
+            elevation=elevation, radius=radius, relative_pose=relative_pose, seconds=seconds, duration_s=duration_s,
+            negative_prompt=negative_prompt, seed=seed,
+        )  # fmt: skip
+        generator = make_generators(generator, rows["seed"], num_images_per_prompt)
+        # 2. What no noise changes, once for all images
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        latents = self.prepare_latents(len(inputs["prompt"]), generator)  # (B, C, h, w)
-        conditions = make_conditions(inputs, len(others), self.adapter.config.settings.view_encoding)
-        # v* of every timestep and layer in one pass; the branches of guidance only mask it.
-        control = self.prepare_control(conditions, lambda_, truncation)
         shown = image is not None or image_embeds is not None
-        branches = self.prepare_branches(inputs["prompt"], conditions, guidance.branches(), shown)
-        conditioning = self.prepare_conditioning(*branches, control, guidance.branches(), image_scale)
-        latents = self.denoise(latents, conditioning, guidance, guidance_rescale, generator)
-        images = self.decode(latents, output_type)
+        prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
+        # 3. Noise => images, some at a time
+        noise = prepare_noise(self.unet, len(rows["prompt"]), generator, latents, self._execution_device)
+        images = sample(self, prepared, noise, generator, options)
         self.maybe_free_model_hooks()
-        return ImagePipelineOutput(images=images)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[return-value]
+
+    def sweep(
+        self,
+        image: Image.Image,
+        times: Sequence[Number] | None = None,
+        azimuths: Sequence[Number] | None = None,
+        elevations: Number | Sequence[Number] = None,
+        radii: Number | Sequence[Number] = None,
+        *,
+        batch_size: int | None = 8,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        **arguments: Any,
+    ) -> list[list[Image.Image]]:
+        """A grid of images: a row for each camera, a column for each instant, all of them from the same noise.
+
+        Args:
+            image: the condition image.
+            times: of the columns, as `time` of a call; None: one column without a displacement in time.
+            azimuths, elevations, radii: of the rows, as `azimuth` and so on; single values go to all rows. None: one
+                row without a displacement of the camera.
+            batch_size: images sampled at a time. What they share is encoded once: the image, the prompt, and the
+                words of each instant and of each camera.
+            generator, seed: of the noise; a cell is what a single call with the same one gives.
+            arguments: as of a call, the same for all images.
+        """
+        cells, num_columns = lay_out_grid(times, azimuth=azimuths, elevation=elevations, radius=radii)
+        if seed is None:  # of one generator's state each, that all have the same noise
+            seed = None if generator is not None else int(torch.randint(2**31, ()))
+        count = len(cells["time"])
+        own = None if generator is None else [generator.clone_state() for _ in range(count)]
+        images = self(image, **cells, batch_size=batch_size, generator=own, seed=seed, **arguments).images
+        return [list(images[start : start + num_columns]) for start in range(0, count, num_columns)]
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """N images => image embeddings (N, S, D), which `__call__` takes instead of the images."""
-        return encode_image_prompt(self.image_encoder, self.feature_extractor, list(images))
+        return encode_image_prompt(self.image_encoder, self.feature_extractor, as_pictures(images, "image"))
 
     def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """The embeddings of the condition images, or what stands for no image, (1 or B, S, D)."""
         if image is not None and image_embeds is not None:
             raise InputError("image_embeds: expected no image beside it")
         if image is not None:
-            image_embeds = self.encode_image([image] if isinstance(image, Image.Image) else image)
+            image_embeds = self.encode_image(image)
         if image_embeds is None:
             image_embeds = encode_null_image(self.image_encoder)
         return image_embeds.to(self._execution_device, self.unet.dtype)
 
-    def prepare_inputs(
-        self, image: Any, image_embeds: torch.Tensor | None, others: Sequence[ConditionImage], **given: Any
+    def prepare_rows(
+        self,
+        image: Any,
+        image_embeds: torch.Tensor | None,
+        others: Sequence[ConditionImage],
+        num_images_per_prompt: int,
+        generator: Generators,
+        **given: Any,
     ) -> dict[str, list]:
-        """All arguments that may differ by sample, as lists of one length, images as their embeddings."""
+        """All arguments that may differ by image, as lists of one length, images as their embeddings."""
         if others and image is None and image_embeds is None:
             raise InputError("others: expected an image beside them")
+        if num_images_per_prompt == 1:  # as many generators as images make a batch, too
+            given["generator"] = generator
         image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
-        return broadcast(image_embeds=image_embeds, **given, **further)
-
-    def prepare_control(
-        self, conditions: Conditions, lambda_: float | None, truncation: int | None
-    ) -> ControlTokens | None:
-        """v* of all timesteps and layers at once, (S * B, num_layers, n, D), the samples of a timestep together."""
-        timesteps = self.scheduler.timesteps  # (S,)
-        num_steps, batch_size = len(timesteps), len(conditions.has_time)
-        displacements = replace(conditions, image_embeds=conditions.image_embeds[:, :0], others=())  # not for v*
-        repeated = displacements[torch.arange(batch_size, device=timesteps.device).repeat(num_steps)]
-        repeated_timesteps = timesteps.repeat_interleave(batch_size)  # (S * B,)
-        keep = None if truncation is None else torch.full_like(repeated_timesteps, truncation)
-        return self.adapter.control_tokens(self.text_encoder, repeated, repeated_timesteps, lambda_, keep)
-
-    def prepare_branches(
-        self,
-        prompts: Sequence[str | None],
-        conditions: Conditions,
-        branches: Sequence[str],
-        shown: bool,
-    ) -> tuple[torch.Tensor, Conditions]:
-        """Prompts and conditions of all branches of guidance, one branch after the other, images displaced if shown."""
-        encode = PromptEncoder(self.tokenizer, self.text_encoder)
-        prompt_embeds, empty = encode([prompt or "" for prompt in prompts]), encode([""])  # (B, L, D), (1, L, D)
-        null_image = encode_null_image(self.image_encoder)
-        texts, parts = [], []
-        for branch in branches:
-            texts.append(empty.expand_as(prompt_embeds) if branch in ("all", "text") else prompt_embeds)
-            part = without(conditions, branch, null_image)
-            parts.append(self.adapter.displace(part) if shown and branch not in ("all", "image") else part)
-        return torch.cat(texts), Conditions.cat(parts)
-
-    def prepare_conditioning(
-        self,
-        prompt_embeds: torch.Tensor,
-        conditions: Conditions,
-        control: ControlTokens | None,
-        branches: Sequence[str],
-        image_scale: float,
-    ) -> BranchedConditioning:
-        """What the U-Net is conditioned on: the part that no timestep changes, and v* for all of them."""
-        keys, values = self.adapter.image_prompt.keys_values(self.adapter.image_tokens(conditions))
-        fixed = Conditioning(prompt_embeds, image_keys=keys, image_values=values, image_scale=image_scale)
-        return BranchedConditioning(fixed, control, branches)
-
-    def prepare_latents(
-        self, batch_size: int, generator: torch.Generator | list[torch.Generator] | None
-    ) -> torch.Tensor:
-        """Noise (B, C, h, w) at the scheduler's first level."""
-        size = self.unet.config["sample_size"]
-        shape = (batch_size, self.unet.config["in_channels"], size, size)
-        noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
-        return noise * self.scheduler.init_noise_sigma
-
-    def denoise(
-        self,
-        latents: torch.Tensor,
-        conditioning: BranchedConditioning,
-        guidance: Guidance,
-        guidance_rescale: float,
-        generator: Any,
-    ) -> torch.Tensor:
-        """Noise (B, C, h, w) => latents (B, C, h, w), all branches of guidance in one call of the U-Net a step."""
-        branches, timesteps = conditioning.branches, self.scheduler.timesteps
-        # Only some schedulers' `step` takes a generator.
-        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        with self.progress_bar(total=len(timesteps)) as progress_bar:  # pyright: ignore[reportCallIssue]
-            for t, conditioning_t in zip(timesteps, conditioning.steps(len(timesteps)), strict=True):
-                model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
-                noise_pred = self.unet(model_input, t, encoder_hidden_states=conditioning_t).sample
-                predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
-                noise_pred = guidance.combine(predictions, guidance_rescale)
-                latents = self.scheduler.step(noise_pred, t, latents, **extra).prev_sample
-                progress_bar.update()
-        return latents
-
-    def decode(self, latents: torch.Tensor, output_type: str) -> Any:
-        """Scaled latents (B, C, h, w) => images as `output_type`."""
-        if output_type == "latent":
-            return latents
-        pixels = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]  # (B, 3, H, W)
-        return self.image_processor.postprocess(pixels, output_type=output_type)
+        rows = broadcast(image_embeds=image_embeds, **given, **further)
+        rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
+        return count_seconds(rows, self.adapter.config.settings.max_gap_s)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers.models import UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from diffusers.utils.accelerate_utils import apply_forward_hook  # offloading moves whole models, whatever is called
 from torch import nn
 
 from fourdistill.errors import InputError
@@ -144,6 +145,7 @@ class Adapter(nn.Module):
         modules = dict(zip(TRAINABLE, groups, strict=True))
         return {name: [p for module in group for p in module.parameters()] for name, group in modules.items()}
 
+    @apply_forward_hook
     def control_tokens(
         self,
         text_encoder: nn.Module,
@@ -189,6 +191,12 @@ class Adapter(nn.Module):
             conditions.has_view,
         )
 
+    @apply_forward_hook
+    def image_keys_values(self, conditions: Conditions) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Keys and values of the image prompt, (B, T, inner width) per layer each."""
+        return self.image_prompt.keys_values(self.image_tokens(conditions))
+
+    @apply_forward_hook
     @torch.no_grad()
     def displace(self, conditions: Conditions) -> Conditions:
         """Conditions whose image embeddings are what the prior expects to see after the displacement.
@@ -216,7 +224,7 @@ class Adapter(nn.Module):
     ) -> Conditioning:
         """prompt_embeds (B, L, D), conditions of B samples, timesteps (B,) => what the U-Net is conditioned on."""
         control = self.control_tokens(text_encoder, conditions, timesteps, lambda_, keep)
-        keys, values = self.image_prompt.keys_values(self.image_tokens(conditions))
+        keys, values = self.image_keys_values(conditions)
         if control is None:
             return Conditioning(prompt_embeds, image_keys=keys, image_values=values)
         mask = None if control.mask.all() else control.mask

@@ -36,6 +36,7 @@ class AdapterSettings:
     sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that tell cameras 45 degrees apart
     sigma_timesteps: float = 1.0
     sigma_layer: float = 1.5
+    max_gap_s: float | None = None  # seconds that a displacement in time of 1 stands for; None: the whole scene
 
     def __post_init__(self):
         for name, allowed in (("bypass_norm", BYPASS_NORMS), ("view_encoding", tuple(VIEW_ENCODINGS))):

@@ -59,12 +59,13 @@ class BaseModel:
         return self
 
 
-def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool = True) -> BaseModel:
+def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool = True, **loading: Any) -> BaseModel:
     """Load a base from a local folder or a Hub id.
 
     `ip_adapter` names its IP-Adapter Plus checkpoint (.safetensors, original key layout) as a local file or as
     `owner/repo/folder/file`; without it the one file in `<base>/ip_adapter/` is taken. `with_ip_adapter: False` skips
-    it: a trained adapter brings its own image prompt. Raises `InputError` when something is missing.
+    it: a trained adapter brings its own image prompt. `loading` goes to diffusers, for a base on the Hub: `revision`,
+    `variant`, `cache_dir` and the like. Raises `InputError` when something is missing.
     """
     check_folder(base)
     try:
@@ -74,7 +75,8 @@ def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool
                 safety_checker=None,
                 requires_safety_checker=False,
                 use_safetensors=True,
-                torch_dtype=torch.float32,
+                dtype=torch.float32,
+                **loading,
             )
             weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -4,6 +4,8 @@ The U-Net's own weights stay frozen. The updates live inside the U-Net, where th
 modules, so that they are trained, saved and distributed with the rest of it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +37,21 @@ def inject_lora(unet: UNet2DConditionModel, rank: int, generator: torch.Generato
             nn.init.zeros_(up.weight)
             updates[name.replace(".", "-")] = nn.ModuleDict({"down": down, "up": up})  # names of modules have no dots
     return nn.ModuleDict(updates)
+
+
+@contextmanager
+def plain_layers(unet: UNet2DConditionModel) -> Iterator[None]:
+    """Within the context a U-Net has its plain layers and their names, as it is to be saved; no updates act."""
+    updated = {name: module for name, module in unet.named_modules() if isinstance(module, LoraLayer)}
+    config = getattr(unet, "peft_config", None)
+    remove_lora(unet)
+    try:
+        yield
+    finally:
+        for name, module in updated.items():
+            setattr(unet.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], module)
+        if config is not None:
+            unet.peft_config = config
 
 
 def remove_lora(unet: UNet2DConditionModel) -> None:

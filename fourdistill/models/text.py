@@ -26,6 +26,9 @@ def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch
 
     As in the original there is no start, end or position embedding, and no prompt around the token.
     """
+    hook = getattr(text_encoder, "_hf_hook", None)
+    if hook is not None:  # offloading hooks wait for the encoder's own forward, which is passed by here
+        hook.pre_forward(text_encoder)
     model: Any = getattr(text_encoder, "text_model", text_encoder)  # CLIPTextModelWithProjection nests the encoder
     tokens = v_base.reshape(-1, 1, v_base.shape[-1])  # (N, 1, D)
     hidden_states = model.encoder(inputs_embeds=tokens).last_hidden_state  # (N, 1, D)

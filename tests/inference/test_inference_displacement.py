@@ -13,7 +13,7 @@ def present(*values):
 
 
 def test_degrees_and_pose_are_two_forms_of_one_displacement():
-    delta, pose = present(40, 10, 0.2, None)
+    delta, pose = present(40, 10, 1.2, None)
     assert delta == pytest.approx([np.radians(40), np.radians(10), 0.2])
     back, same = present(None, None, None, pose.reshape(3, 4))
     assert back == pytest.approx(delta, abs=1e-9)
@@ -28,8 +28,8 @@ def test_azimuth_turns_the_camera_counter_clockwise_about_the_centre():
     assert moved[:3, 1] == pytest.approx([0, 0, -1])  # y is down
 
 
-def test_radius_is_a_difference_over_the_scale():
-    _, pose = present(None, None, 0.5, None)
+def test_radius_is_a_factor_of_the_distance():
+    _, pose = present(None, None, 1.5, None)
     assert pose.reshape(3, 4) == pytest.approx(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -0.5]]))
 
 
@@ -45,7 +45,9 @@ def test_nothing_given_is_absent():
         ((None, None, None, np.ones((3, 4))), "relative_pose: expected a rigid"),
         ((None, None, None, np.eye(3)), r"relative_pose: .*\(3, 3\)"),
         ((float("nan"), None, None, None), "finite"),
-        ((None, None, -1.5, None), "radius: expected a difference above -1"),
+        ((None, None, -1.5, None), "radius: expected a factor of the source's distance, above 0, got -1.5"),
+        ((None, 200, None, None), "elevation: expected degrees from -180 to 180, got 200"),
+        (("left", None, None, None), "azimuth, elevation: expected a number, got 'left'"),
     ],
 )
 def test_bad_displacements_name_the_argument(values, message):
@@ -76,7 +78,7 @@ def test_pairs_become_arguments_of_the_pipeline():
         "time": [0.5, None],
         "azimuth": [None, pytest.approx(90)],
         "elevation": [None, 0],
-        "radius": [None, 0.1],
+        "radius": [None, pytest.approx(1.1)],
     }
     arguments = displacement_arguments("matrix", **batch)
     assert arguments["time"] == [0.5, None] and arguments["relative_pose"][0] is None

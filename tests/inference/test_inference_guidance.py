@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fourdistill.errors import InputError
+from fourdistill.inference.control_table import ControlTable, DisplacementWords
 from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.control import ControlTokens
 
 weights = st.floats(0, 10)
 
@@ -80,22 +80,25 @@ def test_a_branch_lacks_its_condition_and_no_other(branch, image, time, view):
 
 
 def test_branches_mask_the_tokens_of_what_they_lack():
-    steps, batch = 3, 2
-    control = ControlTokens(
-        values=draw(0, steps * batch, 7, 2, 6),
-        keys=draw(1, steps * batch, 7, 2, 6),
-        mask=torch.tensor([[True, True], [True, False]]).repeat(steps, 1),
-        kinds=("time", "view"),
+    steps = 3
+    time, view = (
+        DisplacementWords(draw(2 * i, steps, 2, 7, 6), draw(2 * i + 1, steps, 2, 7, 6), torch.tensor(rows))
+        for i, rows in enumerate([[1, 0], [0, -1]])
     )
-    branched = BranchedConditioning(Conditioning(draw(2, 3 * batch, 4, 6)), control, ["full", "time", "all"])
-    found = list(branched.steps(steps))
-    assert len(found) == steps
-    for step, conditioning in enumerate(found):
+    control = ControlTable({"time": time, "view": view})
+    branched = BranchedConditioning(Conditioning(draw(5, 6, 4, 6)), control, ["full", "time", "all"])
+    for step in range(steps):
+        conditioning = branched.at(step)
         assert conditioning.control_mask is not None and conditioning.control is not None
-        assert conditioning.control_keys is not None and control.keys is not None
+        assert conditioning.control_keys is not None and time.keys is not None and view.keys is not None
         assert conditioning.control_mask.tolist() == [
             [True, True], [True, False], [False, True], [False, False], [False, False], [False, False],
         ]  # fmt: skip
-        for part in (slice(0, 2), slice(2, 4), slice(4, 6)):
-            assert torch.equal(conditioning.control[part], control.values[step * 2 : step * 2 + 2])
-            assert torch.equal(conditioning.control_keys[part], control.keys[step * 2 : step * 2 + 2])
+        for first in (0, 2, 4):
+            for found, times, views in (
+                (conditioning.control, time.values, view.values),
+                (conditioning.control_keys, time.keys, view.keys),
+            ):
+                assert torch.equal(found[first, :, 0], times[step, 1])
+                assert torch.equal(found[first + 1, :, 0], times[step, 0])
+                assert torch.equal(found[first, :, 1], views[step, 0])

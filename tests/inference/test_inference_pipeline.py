@@ -77,7 +77,7 @@ def test_every_condition_changes_the_image(pipe):
         {"time": 0.4},
         {"azimuth": 45},
         {"azimuth": 45, "elevation": 20},
-        {"radius": 0.3},
+        {"radius": 1.3},
         {"time": 0.2, "image_scale": 0.0},
         {"time": 0.2, "lambda_": 5.0},
         {"time": 0.2, "guidance_scale": 3.0},
@@ -140,14 +140,14 @@ def test_guidance_without_time_goes_away_from_the_picture_that_was_not_moved_in_
     assert torch.allclose(guided, still + 2.5 * (full - still), atol=1e-4)
 
 
-def test_v_star_of_all_timesteps_is_one_pass_of_the_text_encoder(pipe):
+def test_v_star_of_all_timesteps_is_one_pass_of_the_text_encoder_a_kind(pipe):
     sequences = []
     pipe.text_encoder.encoder.register_forward_pre_hook(
         lambda _, __, kwargs: sequences.append(kwargs["inputs_embeds"].shape[:2]), with_kwargs=True
     )
-    latents(pipe, image=picture(), time=[0.1, 0.2], azimuth=30, num_inference_steps=5)
+    latents(pipe, image=picture(), time=[0.1, 0.2, 0.1, None], azimuth=30, num_inference_steps=5)
     single_tokens = [shape for shape in sequences if shape[1] == 1]
-    assert single_tokens == [(5 * 2 * 7 * 2, 1)]  # steps, batch, layers, time and view
+    assert single_tokens == [(5 * 2 * 7, 1), (5 * 1 * 7, 1)]  # steps, distinct displacements, layers
 
 
 def test_image_embeds_replace_the_image(pipe):

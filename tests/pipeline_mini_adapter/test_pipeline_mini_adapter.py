@@ -77,7 +77,7 @@ def test_the_shipped_prior_turns_all_the_way_round(shipped):
     pixels = torch.zeros(1, 3, 128, 128)
     embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
     turns = broadcast(
-        image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0], elevation=0.0, radius=0.0, relative_pose=None
+        image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0], elevation=0.0, radius=1.0, relative_pose=None
     )
     still, half, full = shipped.prior.displace(make_conditions(turns, 0, "spherical"))
     assert torch.allclose(still, full, atol=1e-3)

@@ -1,0 +1,61 @@
+"""How to sample, the same for all images of a call, checked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+
+from fourdistill.errors import InputError
+from fourdistill.inference.guidance import Guidance
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+CALLBACK_TENSORS = ["latents", "noise_pred", "prompt_embeds"]  # a callback may replace the first and the last
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """A diffusers callback at the end of steps, and the names of the tensors that it asks for."""
+
+    function: Callable[..., dict[str, Any]]
+    tensor_inputs: Sequence[str]
+
+    def __post_init__(self):
+        # diffusers' own callbacks know what they need
+        if isinstance(self.function, (PipelineCallback, MultiPipelineCallbacks)):
+            object.__setattr__(self, "tensor_inputs", self.function.tensor_inputs)
+        for name in self.tensor_inputs:
+            if name not in CALLBACK_TENSORS:
+                raise InputError(
+                    f"callback_on_step_end_tensor_inputs: expected of {', '.join(CALLBACK_TENSORS)}, got {name!r}"
+                )
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """The pipeline's arguments of these names; raises `InputError` where one is out of its range."""
+
+    guidance: Guidance
+    guidance_rescale: float
+    image_scale: float
+    lambda_: float | None
+    truncation: int | None
+    num_inference_steps: int
+    num_images_per_prompt: int
+    batch_size: int | None
+    output_type: str
+    step_end: StepEnd | None
+
+    def __post_init__(self):
+        for name in ("num_inference_steps", "num_images_per_prompt", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise InputError(f"{name}: expected a whole number from 1, got {value!r}")
+        if self.output_type not in OUTPUT_TYPES:
+            raise InputError(f"output_type: expected one of {', '.join(OUTPUT_TYPES)}, got {self.output_type!r}")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise InputError(f"guidance_rescale: expected 0 to 1, got {self.guidance_rescale}")
+        for name in ("image_scale", "lambda_"):
+            value = getattr(self, name)
+            if value is not None and not abs(value) < float("inf"):
+                raise InputError(f"{name}: expected a finite number, got {value}")

@@ -1,0 +1,157 @@
+"""How an image comes about, in the order in which it happens: prepare once, then condition, denoise and decode.
+
+The functions take the pipeline, whose parts they run, as their first argument.
+"""
+
+import inspect
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fourdistill.inference.control_table import ControlTable, tabulate
+from fourdistill.inference.guidance import BranchedConditioning, without
+from fourdistill.inference.inputs import make_conditions
+from fourdistill.inference.noise import Generators, select
+from fourdistill.inference.options import SamplingOptions
+from fourdistill.models.attention import Conditioning
+from fourdistill.models.base import encode_null_image
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.text import PromptEncoder
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What B images are made from, and no noise changes: encoded once, however many micro-batches follow."""
+
+    prompt_embeds: torch.Tensor
+    """(B, L, D)."""
+    negative_embeds: torch.Tensor
+    """(B, L, D), of the negative prompts: what guidance goes away from."""
+    conditions: Conditions
+    shown: bool
+    """Whether there is an image at all, which a prior may displace."""
+    null_image: torch.Tensor
+    """(1, S, D), what stands for no image."""
+    control: ControlTable | None
+
+    def __getitem__(self, rows: slice) -> "Prepared":
+        """The same for some of the images."""
+        return replace(
+            self,
+            prompt_embeds=self.prompt_embeds[rows],
+            negative_embeds=self.negative_embeds[rows],
+            conditions=self.conditions[rows],
+            control=self.control and self.control[rows],
+        )
+
+
+@dataclass
+class Progress:
+    """Steps done, counted on from one micro-batch to the next, and the bar that shows them."""
+
+    bar: Any
+    step: int = 0
+
+    def update(self) -> None:
+        """One step more."""
+        self.step += 1
+        self.bar.update()
+
+
+def prepare(
+    pipe: Any,
+    rows: dict[str, list],
+    *,
+    num_others: int,
+    shown: bool,
+    options: SamplingOptions,
+) -> Prepared:
+    """Rows of `broadcast` => what B images are made from; each distinct prompt and displacement is encoded once."""
+    encode = PromptEncoder(pipe.tokenizer, pipe.text_encoder)
+    timesteps, lambda_, truncation = pipe.scheduler.timesteps, options.lambda_, options.truncation
+    conditions = make_conditions(rows, num_others, pipe.adapter.config.settings.view_encoding)
+    return Prepared(
+        prompt_embeds=encode([prompt or "" for prompt in rows["prompt"]]),
+        negative_embeds=encode([prompt or "" for prompt in rows["negative_prompt"]]),
+        conditions=conditions,
+        shown=shown,
+        null_image=encode_null_image(pipe.image_encoder),
+        control=tabulate(pipe.adapter, pipe.text_encoder, conditions, timesteps, lambda_, truncation),
+    )
+
+
+def sample(pipe: Any, prepared: Prepared, noise: torch.Tensor, generator: Generators, options: SamplingOptions) -> Any:
+    """Noise (B, C, h, w) => B images, `batch_size` at a time."""
+    per_batch = options.batch_size or len(noise)
+    chunks = [slice(start, start + per_batch) for start in range(0, len(noise), per_batch)]
+    pipe._interrupt, pipe._num_timesteps = False, len(pipe.scheduler.timesteps) * len(chunks)
+    parts = []
+    with pipe.progress_bar(total=pipe.num_timesteps) as bar:
+        progress = Progress(bar)
+        for chunk in chunks:
+            pipe.scheduler.set_timesteps(options.num_inference_steps, device=noise.device)  # schedulers have a memory
+            latents = noise[chunk] * pipe.scheduler.init_noise_sigma
+            conditioning = condition(pipe, prepared[chunk], options)
+            latents = denoise(pipe, latents, conditioning, select(generator, chunk), options, progress)
+            parts.append(decode(pipe, latents, options.output_type))
+    if options.output_type == "pil":
+        return [image for part in parts for image in part]
+    return np.concatenate(parts) if options.output_type == "np" else torch.cat(parts)
+
+
+def condition(pipe: Any, prepared: Prepared, options: SamplingOptions) -> BranchedConditioning:
+    """What the U-Net is conditioned on: the part that no timestep changes, and the words of all of them.
+
+    The branches of guidance lie one after the other; their images are displaced, if there are any.
+    """
+    branches, texts, parts = options.guidance.branches(), [], []
+    for branch in branches:
+        texts.append(prepared.negative_embeds if branch in ("all", "text") else prepared.prompt_embeds)
+        part = without(prepared.conditions, branch, prepared.null_image)
+        seen = prepared.shown and branch not in ("all", "image")
+        parts.append(pipe.adapter.displace(part) if seen else part)
+    keys, values = pipe.adapter.image_keys_values(Conditions.cat(parts))
+    fixed = Conditioning(torch.cat(texts), image_keys=keys, image_values=values, image_scale=options.image_scale)
+    return BranchedConditioning(fixed, prepared.control, branches)
+
+
+def denoise(
+    pipe: Any,
+    latents: torch.Tensor,
+    conditioning: BranchedConditioning,
+    generator: Generators,
+    options: SamplingOptions,
+    progress: Progress,
+) -> torch.Tensor:
+    """Noise (B, C, h, w) => latents (B, C, h, w), all branches of guidance in one call of the U-Net a step."""
+    scheduler, branches, step_end = pipe.scheduler, conditioning.branches, options.step_end
+    # Only some schedulers' `step` takes a generator.
+    extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for i, t in enumerate(scheduler.timesteps):
+        if pipe.interrupt:
+            break
+        model_input = scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
+        noise_pred = pipe.unet(model_input, t, encoder_hidden_states=conditioning.at(i), return_dict=False)[0]
+        predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
+        noise_pred = options.guidance.combine(predictions, options.guidance_rescale)  # (B, C, h, w)
+        latents = scheduler.step(noise_pred, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
+        if step_end is not None:
+            tensors = {"latents": latents, "noise_pred": noise_pred, "prompt_embeds": conditioning.fixed.text}
+            asked = {name: tensors[name] for name in step_end.tensor_inputs}
+            replaced = step_end.function(pipe, progress.step, t, asked)
+            latents = replaced.get("latents", latents)
+            text = replaced.get("prompt_embeds", conditioning.fixed.text)
+            conditioning = replace(conditioning, fixed=replace(conditioning.fixed, text=text))
+        progress.update()
+    return latents
+
+
+def decode(pipe: Any, latents: torch.Tensor, output_type: str) -> Any:
+    """Scaled latents (B, C, h, w) => images as `output_type`."""
+    if output_type == "latent":
+        return latents
+    latents = latents.to(pipe.vae.dtype) / pipe.vae.config["scaling_factor"]
+    pixels = pipe.vae.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
+    return pipe.image_processor.postprocess(pixels, output_type=output_type)

@@ -1,0 +1,25 @@
+"""Samplers by name: any diffusers scheduler that can take over the noise schedule of a base's own."""
+
+from typing import Any
+
+from fourdistill.errors import InputError
+
+
+def make_scheduler(own: Any, name: str) -> Any:
+    """The scheduler of this name, with the noise schedule of a base's `own`.
+
+    A name is that of a diffusers class, with or without `Scheduler` at its end, in any case: `DDIMScheduler`, `ddim`,
+    `euler-discrete`. Raises `InputError` listing the names.
+    """
+    known = {plain(kind.__name__): kind for kind in own.compatibles}
+    if plain(name) not in known:
+        raise InputError(f"scheduler: expected one of {', '.join(sorted(known))}, got {name!r}")
+    try:
+        return known[plain(name)].from_config(own.config)
+    except (ImportError, ValueError, NotImplementedError) as error:  # it lacks a library, or cannot do this schedule
+        raise InputError(f"scheduler: {name}: {' '.join(str(error).split())}") from error
+
+
+def plain(name: str) -> str:
+    """`EulerDiscreteScheduler`, `euler-discrete` => eulerdiscrete."""
+    return "".join(letter for letter in name.lower() if letter.isalnum()).removesuffix("scheduler")
