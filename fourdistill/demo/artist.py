@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,37 +52,40 @@ class Artist:
     def draw(
         self,
         image_embeds: torch.Tensor,
-        commands: Sequence[Command],
+        command: Command,
         progress: Callable[[int, int], object],
         stop: threading.Event,
-    ) -> list[Image.Image]:
-        """One picture a command, each as the pipeline draws it alone; `progress` takes (steps done, steps in all).
+        *,
+        times: Sequence[float | None] | None = None,
+        azimuths: Sequence[float | None] | None = None,
+    ) -> list[list[Image.Image]]:
+        """A row a camera, a column an instant, as `FourDistillPipeline.sweep`; None: the commanded one alone.
 
-        Raises `Stopped` at the first step after `stop` is set, and `InputError` as the pipeline does.
+        `progress` takes (steps done, steps in all). Raises `Stopped` at the first step after `stop` is set, and
+        `InputError` as the pipeline does.
         """
-        images: list[Image.Image] = []
-        done, total = 0, sum(command.num_inference_steps for command in commands)
 
-        def after_step(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
-            done += 1
-            progress(done, total)
+        def after_step(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress(step + 1, pipe.num_timesteps)
             if stop.is_set():
                 raise Stopped
-            return kwargs
+            return tensors
 
         with self._turn:
-            for command in commands:
-                if stop.is_set():
-                    raise Stopped
-                given = vars(command).copy()
-                generator = torch.Generator().manual_seed(given.pop("seed"))
-                images += self.pipe(
-                    image_embeds=image_embeds, generator=generator, callback_on_step_end=after_step, **given
-                ).images
-        return images
-
-
-def sweep(command: Command, times: Sequence[float | None], azimuths: Sequence[float | None]) -> list[list[Command]]:
-    """One row a time, one command an azimuth; all else is as in `command`, the seed too."""
-    return [[replace(command, time=time, azimuth=azimuth) for azimuth in azimuths] for time in times]
+            if stop.is_set():
+                raise Stopped
+            return self.pipe.sweep(
+                None,  # type: ignore[arg-type] # its embeddings, below
+                [command.time] if times is None else times,
+                [command.azimuth] if azimuths is None else azimuths,
+                command.elevation,
+                command.radius,
+                image_embeds=image_embeds,
+                prompt=command.prompt,
+                lambda_=command.lambda_,
+                guidance_scale=command.guidance_scale,
+                image_scale=command.image_scale,
+                num_inference_steps=command.num_inference_steps,
+                seed=command.seed,
+                callback_on_step_end=after_step,
+            )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fourdistill.demo.artist import Artist, Command, Stopped, sweep
+from fourdistill.demo.artist import Artist, Command, Stopped
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.plot import describe_camera
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
@@ -45,15 +45,14 @@ class Handlers:
 
     def draw(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """One picture; nothing is `asked` beside the command."""
-        [[image]] = self._paint(seen, [[command]], *call)
+        [[image]] = self._paint(seen, command, *call)
         return show_picture(image, f"{_time(command.time)}, {_camera(command)}")
 
     def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation over time from the commanded camera; asked: from, to, frames."""
         first, last, count = asked
-        commands = sweep(command, _spread(first, last, count), [command.azimuth])
-        rows = self._paint(seen, commands, *call)
-        return show_sequence([row[0] for row in rows], f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
+        [row] = self._paint(seen, command, *call, times=_spread(first, last, count))
+        return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
 
     def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation of a camera that turns from where it is commanded to stand; asked: degrees, frames."""
@@ -62,19 +61,19 @@ class Handlers:
         # A full turn stops one step before its beginning, so that it goes on without a halt.
         closed = abs(turn) == 360
         azimuths = _spread(start, start + turn, count + closed)[: int(count)]
-        [row] = self._paint(seen, sweep(command, [command.time], azimuths), *call)
-        return show_sequence(row, f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
+        rows = self._paint(seen, command, *call, azimuths=azimuths)
+        return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
 
     def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """Pictures in rows over time and columns over azimuth; asked: from, to, rows, from, to, columns."""
+        """A row a camera and a column an instant; asked: from, to, how many times, from, to, how many azimuths."""
         times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
-        images = self._paint(seen, sweep(command, times, azimuths), *call)
-        return show_grid(images, [_time(time) for time in times], [f"{azimuth:.0f}°" for azimuth in azimuths])
+        rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
+        return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
 
     def _paint(
-        self, seen: Condition, commands: Sequence[Sequence[Command]], request: gr.Request, progress: gr.Progress
+        self, seen: Condition, command: Command, request: gr.Request, progress: gr.Progress, **over: Any
     ) -> list[list[Image.Image]]:
-        """Rows of commands => rows of pictures, the steps shown on the page."""
+        """Pictures of a command `over` times and azimuths, the steps shown on the page."""
 
         def show_steps(done: int, total: int) -> None:
             progress((done, total), desc="Drawing", unit="steps")
@@ -82,8 +81,7 @@ class Handlers:
         with _said_on_the_page(), self.jobs.running(request.session_hash or "") as stop:
             if seen is None:
                 raise InputError("picture: expected one; upload it or pick an example")
-            images = iter(self.artist.draw(seen, [each for row in commands for each in row], show_steps, stop))
-        return [[next(images) for _ in row] for row in commands]
+            return self.artist.draw(seen, command, show_steps, stop, **over)
 
 
 @contextmanager

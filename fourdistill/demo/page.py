@@ -56,7 +56,7 @@ def connect_tabs(
     """Buttons draw; sliders redraw the first tab's picture. Returns the event that draws it."""
     for tab in tabs:
         event = drawing_event(handlers, condition, controls, tab)
-        stoppable = [tab.button.click(**event)]
+        stoppable: list[Any] = [tab.button.click(**event)]
         if tab is tabs[0]:
             stoppable += [controls.prompt.submit(**event), redraw_on_moves(event, controls, live)]
         tab.stop.click(handlers.stop, cancels=stoppable, queue=False, api_visibility="private")

@@ -41,7 +41,9 @@ def show_grid(rows: Sequence[Sequence[Image.Image]], row_names: Sequence[str], c
             alt = escape(f"{name}, {column}")
             body += f'<td><img src="{data_url("image/png", png_bytes(image))}" alt="{alt}"></td>'
         body += "</tr>"
-    links = _caption("rows: time; columns: camera", {"grid.png": data_url("image/png", png_bytes(whole))})
+    links = _caption(
+        "rows: azimuth of the camera; columns: time", {"grid.png": data_url("image/png", png_bytes(whole))}
+    )
     return (
         f'<figure class="drawn"><div class="strip"><table><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{links}</figure>"

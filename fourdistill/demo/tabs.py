@@ -57,12 +57,12 @@ def _grid(handlers: Handlers) -> Tab:
     with gr.Tab("Grid"):
         parts = _result_and_buttons()
         with gr.Row():
-            inputs = [*_times(0.3), _count("Rows", 3, 8)]
+            inputs = [*_times(0.3), _count("Columns", 3, 8)]
         with gr.Row():
             inputs += [
                 gr.Slider(-180, 180, -90, step=1, label="From azimuth", min_width=140),
                 gr.Slider(-180, 180, 90, step=1, label="To azimuth", min_width=140),
-                _count("Columns", 3, 8),
+                _count("Rows", 3, 8),
             ]
     return Tab(*parts, inputs, handlers.grid)
 
