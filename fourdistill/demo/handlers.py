@@ -15,8 +15,8 @@ from fourdistill.demo.artist import Artist, Command, Stopped
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.plot import describe_camera
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
-from fourdistill.demo.uploads import read_upload
 from fourdistill.errors import InputError
+from fourdistill.media import read_picture
 
 Condition = torch.Tensor | None
 """Embeddings (1, S, D) of the condition picture: all that is kept of it."""
@@ -32,8 +32,9 @@ class Handlers:
 
     def upload(self, path: str | Path) -> torch.Tensor:
         """A picture file => the condition."""
-        with _said_on_the_page():
-            return self.artist.look_at(read_upload(Path(path)))
+        path = Path(path)
+        with _said_on_the_page(hidden=f"{path.parent}/"):  # where the server keeps it is nobody's business
+            return self.artist.look_at(read_picture(path))
 
     def example(self, index: int) -> tuple[str, torch.Tensor]:
         """A place in the list of examples => what the picture field shows, and the condition."""
@@ -85,12 +86,14 @@ class Handlers:
 
 
 @contextmanager
-def _said_on_the_page() -> Iterator[None]:
+def _said_on_the_page(hidden: str = "") -> Iterator[None]:
     """What is wrong with the input, or that a drawing was stopped, becomes a message on the page and no traceback."""
     try:
         yield
     except InputError as error:
-        raise gr.Error(escape(str(error)), title="That did not work", print_exception=False) from error
+        raise gr.Error(
+            escape(str(error).replace(hidden, "")), title="That did not work", print_exception=False
+        ) from error
     except Stopped as error:
         raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
 

@@ -46,7 +46,7 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
 
 
 def uploaded_path(payload: Any) -> str | None:
-    """What the field sends => the file's path, checked by Gradio to be an upload; `read_upload` alone opens it."""
+    """What the field sends => the file's path, checked by Gradio to be an upload; `read_picture` alone opens it."""
     return None if payload is None else payload.path
 
 

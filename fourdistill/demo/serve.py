@@ -12,6 +12,7 @@ from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_BYTES = 20_000_000  # of an upload; its pixels are bounded by `read_picture`
 MAX_WAITING = 64  # drawings in the queue; whoever comes after is told that it is full
 
 
@@ -58,8 +59,6 @@ def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_brows
     Of this machine's files only uploads and `examples` can be had.
     """
     import gradio as gr
-
-    from fourdistill.demo.uploads import MAX_BYTES
 
     # Fonts that the machine has, and more contrast than Gradio's own colours have.
     theme = gr.themes.Default(

@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from fourdistill.errors import InputError
+
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -11,6 +13,20 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def default_device() -> torch.device:
     """The first GPU, or the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name (`cpu`, `cuda`, `cuda:1`), or the default one; `InputError` where there is none."""
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such name; no such device on this machine
+        gpus = torch.cuda.device_count()
+        known = ", ".join(["cpu", *(f"cuda:{i}" for i in range(gpus))])
+        raise InputError(f"device: expected one that this machine has ({known}), got {name!r}") from error
+    return device
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

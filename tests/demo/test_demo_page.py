@@ -76,14 +76,14 @@ def upload(page, file):
 
 
 def test_upload_and_sliders_draw_what_the_pipeline_draws(page, pipe):
-    upload(page, ROOT / "examples/run.png")
-    wait_until_shown(page, drawn_by(pipe, "run"))
+    upload(page, ROOT / "examples/walk.png")
+    wait_until_shown(page, drawn_by(pipe, "walk"))
     slider = page.get_by_role("slider", name="range slider for Azimuth, degrees")
     slider.press("ArrowRight")
-    wait_until_shown(page, drawn_by(pipe, "run", azimuth=1.0))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0))
     assert page.get_by_role("img", name="camera 1° to the right", exact=True).is_visible()
     set_number(page, "Time", 0.25)
-    wait_until_shown(page, drawn_by(pipe, "run", azimuth=1.0, time=0.25))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0, time=0.25))
 
 
 def test_every_setting_reaches_the_pipeline(page, pipe):
@@ -96,7 +96,7 @@ def test_every_setting_reaches_the_pipeline(page, pipe):
     command = {"lambda_": 1.0, "guidance_scale": 2.0, "image_scale": 0.8, "num_inference_steps": 3}
     command |= {"azimuth": None, "elevation": None, "radius": None, "prompt": "a man in a red top"}
     page.get_by_role("button", name="Draw", exact=True).click()
-    wait_until_shown(page, drawn_by(pipe, "kick", **command))
+    wait_until_shown(page, drawn_by(pipe, "backflip", **command))
 
 
 def test_orbit_is_saved_as_a_gif(page):
@@ -129,9 +129,11 @@ def test_what_is_no_picture_is_refused(page, tmp_path, kind):
     else:
         file.write_text("no picture at all")
     upload(page, file)
-    said = {"text": "Invalid file type", "text as png": "expected a whole PNG", "too many pixels": "64 megapixels"}[
-        kind
-    ]
+    said = {
+        "text": "Invalid file type",
+        "text as png": "notes.png: expected a whole picture",
+        "too many pixels": "64 megapixels",
+    }[kind]
     page.get_by_text(re.compile(said)).wait_for()
 
 
@@ -153,14 +155,14 @@ def test_a_drawing_can_be_stopped(page):
 def test_two_people_at_once(browser, page, served, pipe):
     other = browser.new_context().new_page()
     open_page(other, served)
-    for each, name in ((page, "run"), (other, "spin")):
+    for each, name in ((page, "walk"), (other, "spin")):
         each.get_by_role("button", name=name).click()
-    wait_until_shown(page, drawn_by(pipe, "run"))
+    wait_until_shown(page, drawn_by(pipe, "walk"))
     wait_until_shown(other, drawn_by(pipe, "spin"))
     for each, azimuth in ((page, 30), (other, -60)):
         set_number(each, "Azimuth, degrees", azimuth)
     wait_until_shown(other, drawn_by(pipe, "spin", azimuth=-60.0))
-    wait_until_shown(page, drawn_by(pipe, "run", azimuth=30.0))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=30.0))
     other.context.close()
 
 
@@ -173,7 +175,7 @@ def test_a_phone_shows_all_and_a_keyboard_reaches_all(browser, served):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText || ''"))
-    order = ["Upload file", "kick", "Picture", "Draw", "Stop", "range slider for Time", "range slider for Radius"]
+    order = ["Upload file", "backflip", "Picture", "Draw", "Stop", "range slider for Time", "range slider for Radius"]
     places = [next(i for i, name in enumerate(reached) if name.strip() == wanted) for wanted in order]
     assert places == sorted(places), reached
     nameless = page.evaluate(

@@ -17,7 +17,6 @@ from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.plot import describe_camera, draw_cameras
 from fourdistill.demo.serve import find_examples, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
-from fourdistill.demo.uploads import read_upload
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
@@ -89,34 +88,6 @@ def test_the_drawing_shows_where_the_camera_stands():
     assert far_behind[1] < behind[1] < y
     assert 'class="target"' not in draw_cameras(None, None, None)
     assert describe_camera(-30, 10, 1.5) == "camera 30° to the left, 10° up, distance × 1.50"
-
-
-def test_an_upload_is_upright_and_opaque(tmp_path):
-    wide = noise_picture((48, 16))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    wide.save(tmp_path / "phone.jpg", exif=exif)
-    assert read_upload(tmp_path / "phone.jpg").size == (16, 48)
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_upload(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
-    wide.save(tmp_path / "plain.png")
-    assert np.array_equal(np.asarray(read_upload(tmp_path / "plain.png")), np.asarray(wide))
-
-
-@pytest.mark.parametrize("kind", ["eps", "svg", "truncated", "empty", "huge"])
-def test_other_uploads_are_refused(tmp_path, kind):
-    file = tmp_path / "upload.png"
-    if kind == "eps":
-        noise_picture().save(file, "EPS")  # Pillow would start Ghostscript
-    elif kind == "huge":
-        Image.new("1", (100_000, 1000)).save(file)
-    elif kind == "truncated":
-        noise_picture().save(file)
-        file.write_bytes(file.read_bytes()[:-200])
-    else:
-        file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>' if kind == "svg" else "")
-    with pytest.raises(InputError, match="64 megapixels" if kind == "huge" else "expected a whole PNG"):
-        read_upload(file)
 
 
 def test_pictures_go_into_the_page_whole():

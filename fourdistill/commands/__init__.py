@@ -1,0 +1,4 @@
+"""The commands of the command line, one module each: `EXAMPLES` for its help, and `run`.
+
+What takes long to import is imported when a command runs. A command raises `InputError` and leaves the rest to `cli`.
+"""

@@ -1,0 +1,62 @@
+"""`fourdistill evaluate`: scores of pictures made by any system."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fourdistill.data.files import new_file
+from fourdistill.errors import InputError
+
+EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet --json`"
+
+
+def run(
+    generated: Annotated[Path, typer.Option(help="Folder of pictures with a `commands.csv`.")],
+    grid: Annotated[Path, typer.Option(help="Frames table of the true camera x time grids.")],
+    frames: Annotated[Path | None, typer.Option(help="Folder of the true frames; `frames/` beside the table.")] = None,
+    base: Annotated[str, typer.Option(help="Whose VAE and CLIP span the feature spaces.")] = "data/base/mini",
+    space: Annotated[str, typer.Option(help="Declared feature space: pixels, latents or clip.")] = "latents",
+    large_gap: Annotated[float, typer.Option(help="Share of the scene from which a pair is large in time.")] = 0.25,
+    large_azimuth_deg: Annotated[float, typer.Option(help="Azimuth from which a pair is large in view.")] = 60.0,
+    num_bootstrap: Annotated[int, typer.Option(min=1, help="Resamplings behind each interval.")] = 1000,
+    structure_from_motion: Annotated[
+        bool, typer.Option("--structure-from-motion", help="Pose the orbits with COLMAP: for scenes with texture.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamplings.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Score pictures made by any system: image quality, control in time and view, sequences.
+
+    `commands.csv` has the columns file, scene, source_camera, source_frame, target_camera, target_frame and sweep;
+    `reports/evaluation/generated/` of `make repro` is an example. Exit status 2 where the input is not as expected.
+    """
+    # Here, since torch takes seconds to import and the other commands do without.
+    from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
+    from fourdistill.evaluation.folder import score_folder
+    from fourdistill.evaluation.frames import FrameReader
+    from fourdistill.evaluation.scoring import Scorer, ScoreSettings
+    from fourdistill.evaluation.tables import format_figures
+    from fourdistill.models.base import load_base
+    from fourdistill.models.precision import default_device
+
+    if space not in SPACES:
+        raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"--out: expected a file in an existing folder, found {out}")
+    loaded = load_base(base, with_ip_adapter=False).to(default_device())
+    size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
+    spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
+    read = FrameReader(grid, frames or grid.parent / "frames", size)
+    settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
+    scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed))
+    metrics = scored.summary.metrics
+    if out:
+        with new_file(out) as partial:
+            partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+        return
+    typer.echo("\n\n".join([format_figures(metrics), *scored.remarks()]))

@@ -1,0 +1,56 @@
+"""`fourdistill export`: an adapter in a form that other programs take."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fourdistill.shipped import default_adapter, default_base
+
+EXAMPLES = """Examples:
+
+`fourdistill export --format ip-adapter --out exported/ip-adapter-plus_mine.safetensors`
+
+`fourdistill export --adapter models/adapter --format pipeline --out exported/pipeline`
+"""
+
+
+class Format(str, Enum):
+    """What is written."""
+
+    ip_adapter = "ip-adapter"
+    pipeline = "pipeline"
+
+
+def run(
+    out: Annotated[Path, typer.Option(help="File (ip-adapter: .safetensors) or folder (pipeline) to write.")],
+    format_name: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="ip-adapter: the image prompt, for stock diffusers' load_ip_adapter; "
+            "pipeline: base and adapter in one folder, for FourDistillPipeline.from_pretrained.",
+        ),
+    ],
+    adapter: Annotated[str | None, typer.Option(help="Folder or Hub name; models/mini-adapter by default.")] = None,
+    base: Annotated[str | None, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
+) -> None:
+    """Write an adapter in a form that other programs take."""
+    base, adapter = base or default_base(), adapter or default_adapter()
+
+    from fourdistill.formats import left_out, write_ip_adapter
+    from fourdistill.inference.saving import find_adapter
+    from fourdistill.models.adapter import Adapter
+    from fourdistill.models.base import load_base
+
+    if format_name is Format.pipeline:
+        from fourdistill.inference.pipeline import FourDistillPipeline
+
+        FourDistillPipeline.from_pretrained(base, adapter).save_pretrained(out)
+        typer.echo(f"{out}: a pipeline for fourdistill.FourDistillPipeline.from_pretrained")
+        return
+    loaded = load_base(base, with_ip_adapter=False)
+    read = Adapter.load(find_adapter(base, adapter), loaded)
+    write_ip_adapter(out, read, loaded.unet)
+    typer.echo(f"{out}: an IP-Adapter Plus for load_ip_adapter; without {', '.join(left_out(read))}")

@@ -1,0 +1,145 @@
+"""`fourdistill generate`: pictures at other instants, from other cameras."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from fourdistill.commands.ranges import parse_values
+from fourdistill.errors import InputError
+from fourdistill.inference.displacement import check_time, seconds_to_time, view_displacement
+from fourdistill.shipped import default_adapter, default_base
+
+EXAMPLES = """Examples:
+
+`fourdistill generate --image examples/walk.png --time 0.25 --azimuth 45 --out earlier.png`
+
+`fourdistill generate --image examples/walk.png --time -0.5:0.5:9 --out sweep.gif`
+
+`fourdistill generate --image examples/walk.png --azimuth 0:315:8 --out orbit.mp4`
+
+`fourdistill generate --image examples/walk.png --time -0.4:0.4:5 --azimuth -45,0,45 --out grid.png`
+"""
+RANGE = "a number, a list a,b,c, or a range from:to:count"
+Text = str | None
+
+
+def run(
+    image: Annotated[Path, typer.Option(help="The picture to start from.")],
+    out: Annotated[Path, typer.Option(help="PNG (several pictures: a grid, a row for each camera), GIF or MP4.")],
+    time: Annotated[Text, typer.Option(help=f"As a share of the scene, positive is earlier: {RANGE}.")] = None,
+    seconds: Annotated[Text, typer.Option(help=f"The same in seconds, with --duration: {RANGE}.")] = None,
+    duration: Annotated[float | None, typer.Option(help="How many seconds the scene lasts.")] = None,
+    azimuth: Annotated[Text, typer.Option(help=f"Degrees, counter-clockwise from above: {RANGE}.")] = None,
+    elevation: Annotated[Text, typer.Option(help=f"Degrees upwards: {RANGE}.")] = None,
+    radius: Annotated[Text, typer.Option(help=f"Factor of the camera's distance, 1 keeps it: {RANGE}.")] = None,
+    pairwise: Annotated[
+        bool, typer.Option("--pairwise", help="Take the k-th time with the k-th camera, not each with each.")
+    ] = False,
+    prompt: Annotated[Text, typer.Option(help="Text beside the picture.")] = None,
+    negative_prompt: Annotated[Text, typer.Option(help="What guidance leads away from.")] = None,
+    adapter: Annotated[Text, typer.Option(help="Folder or Hub name; models/mini-adapter by default.")] = None,
+    base: Annotated[Text, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
+    device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU by default, or cpu.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise, the same for all pictures.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Diffusion steps.")] = 30,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="Of equation (1); the adapter's own by default.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Away from no condition at all; 1 is none, as below.")] = 1.0,
+    text_guidance: Annotated[float, typer.Option(help="Away from the picture without the prompt.")] = 1.0,
+    image_guidance: Annotated[float, typer.Option(help="Away from it without the image.")] = 1.0,
+    time_guidance: Annotated[float, typer.Option(help="Away from it without a displacement in time.")] = 1.0,
+    view_guidance: Annotated[float, typer.Option(help="Away from it without one of the camera.")] = 1.0,
+    guidance_rescale: Annotated[float, typer.Option(help="0 to 1, against oversaturation.")] = 0.0,
+    image_scale: Annotated[float, typer.Option(help="Strength of the image prompt.")] = 1.0,
+    scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,
+    fps: Annotated[float, typer.Option(min=0.1, max=100, help="Frames a second of GIF and MP4.")] = 8.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what each picture shows as JSON.")] = False,
+) -> None:
+    """Draw what a picture shows at other instants, from other cameras, or both.
+
+    Each time with each camera: an animation runs through all times for the first camera, then for the next.
+    """
+    given = {
+        name: parse_values(f"--{name}", text)
+        for name, text in {
+            "time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius,
+        }.items()
+    }  # fmt: skip
+    cells, num_columns = lay_out(given, duration, pairwise=pairwise)
+    base, adapter = base or default_base(), adapter or default_adapter()
+
+    from fourdistill.inference.pipeline import FourDistillPipeline  # from here on things take seconds
+    from fourdistill.media import check_output, read_picture, write_pictures
+    from fourdistill.models.precision import find_device
+
+    check_output(out)
+    picture, on = read_picture(image), find_device(device)
+    pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler).to(on)
+    pipe.set_progress_bar_config(disable=True)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("drawing", total=None)
+
+        def count(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress.update(task, total=pipe.num_timesteps, completed=step + 1)
+            return tensors
+
+        images = pipe(
+            picture, prompt, **cells, duration_s=duration, negative_prompt=negative_prompt, lambda_=lambda_,
+            guidance_scale=guidance, text_guidance=text_guidance, image_guidance=image_guidance,
+            time_guidance=time_guidance, view_guidance=view_guidance, guidance_rescale=guidance_rescale,
+            image_scale=image_scale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
+            callback_on_step_end=count,
+        ).images  # fmt: skip
+    rows = [images[start : start + num_columns] for start in range(0, len(images), num_columns)]
+    write_pictures(out, rows, fps)
+    if as_json:
+        shown = [dict(zip(cells, values, strict=True)) for values in zip(*cells.values(), strict=True)]
+        facts = {"out": str(out), "seed": seed, "columns": num_columns, "rows": len(rows), "pictures": shown}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(f"{out}: {len(images)} pictures" if len(images) > 1 else f"{out}")
+
+
+def lay_out(
+    given: dict[str, list[float] | None], duration: float | None, *, pairwise: bool
+) -> tuple[dict[str, list[float | None]], int]:
+    """Values by option => the pipeline's arguments of all pictures, row by row, and how many make a row.
+
+    Values are checked here, before models are loaded; raises `InputError` naming the option.
+    """
+    if given["time"] and given["seconds"]:
+        raise InputError("--seconds: expected no --time beside it")
+    instants = "seconds" if given["seconds"] else "time"
+    columns: list[float | None] = [*(given[instants] or [None])]
+    views = {name: given[name] or [None] for name in ("azimuth", "elevation", "radius")}
+    num_views = max(len(values) for values in views.values())
+    for name, values in views.items():
+        if len(values) not in (1, num_views):
+            raise InputError(
+                f"--{name}: expected 1 or {num_views} values, as of the camera's others, got {len(values)}"
+            )
+    rows = {name: values * (num_views // len(values)) for name, values in views.items()}
+    for row in zip(*rows.values(), strict=True):
+        view_displacement(*row, None)
+    for instant in columns:
+        check_time(instant, "--time") if instants == "time" else check_seconds(instant, duration)
+    if not pairwise:
+        cells = {name: [value for value in values for _ in columns] for name, values in rows.items()}
+        return cells | {instants: columns * num_views}, len(columns)
+    num = max(num_views, len(columns))
+    if len(columns) not in (1, num) or num_views not in (1, num):
+        raise InputError(f"--pairwise: expected as many times as cameras, got {len(columns)} and {num_views}")
+    pairs = rows | {instants: columns}
+    return {name: values * (num // len(values)) for name, values in pairs.items()}, num
+
+
+def check_seconds(seconds: float | None, duration: float | None) -> None:
+    """Raise `InputError` where seconds do not fit a scene; an adapter with a span of its own needs no duration."""
+    if duration is not None:
+        seconds_to_time(seconds, duration)

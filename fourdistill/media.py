@@ -1,0 +1,74 @@
+"""Pictures from and for people: any photo in; PNG, GIF or MP4 out, chosen by the file's ending."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from diffusers.utils import make_image_grid
+from PIL import Image, ImageOps
+
+from fourdistill.data.files import new_file
+from fourdistill.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows more, some by starting other programs
+MAX_PIXELS = 64_000_000  # a header may promise any size
+SUFFIXES = (".png", ".gif", ".mp4")
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture file => RGB, upright, laid on white where it is transparent.
+
+    Raises `InputError` where it is no picture of `FORMATS`, is damaged, or has more than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is ours, below
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    found = f"{image.width}x{image.height}"
+                    raise InputError(f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels, found {found}")
+                upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: expected a picture, there is no such file") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # by kind of damage
+        raise InputError(f"{path}: expected a whole picture, {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
+    return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+
+
+def check_output(path: Path) -> None:
+    """Raise `InputError` where pictures cannot be written to a path, before they are drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: expected a file in an existing folder")
+
+
+def write_pictures(path: Path, rows: Sequence[Sequence[Image.Image]], frame_rate: float) -> None:
+    """Rows of pictures of one size => a PNG (the grid), or an animation, row after row; whole or not at all."""
+    check_output(path)
+    images = [image for row in rows for image in row]
+    kind = path.suffix.lower()
+    with new_file(path) as partial:
+        if kind == ".png":
+            make_image_grid(images, rows=len(rows), cols=len(rows[0])).save(partial, format="PNG")
+        elif kind == ".gif":
+            duration = round(1000 / frame_rate)
+            images[0].save(
+                partial, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0
+            )  # fmt: skip
+        else:
+            write_video(partial, images, frame_rate)
+
+
+def write_video(path: Path, images: Sequence[Image.Image], frame_rate: float) -> None:
+    """Pictures of one size => an H.264 video in an MP4 container, at even width and height, which players ask for."""
+    width, height = (side - side % 2 for side in images[0].size)
+    with av.open(path, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=round(frame_rate * 1000) / 1000, options={"crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(np.asarray(image.crop((0, 0, width, height))), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
