@@ -65,6 +65,7 @@ def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_brows
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     ).set(
         block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
         button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700",
     )  # fmt: skip
     try:
