@@ -10,6 +10,7 @@ where l counts the cross-attention layers in execution order (down, mid, up) and
 import pickle
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -84,14 +85,17 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> None:
     _save(path, read_checkpoint(checkpoint))
 
 
-def import_ip_adapter(checkpoint: Path, base: str, others: Adapter | None, seed: int) -> Adapter:
+def import_ip_adapter(
+    checkpoint: Path, base: str, others: Adapter | None, seed: int, image_encoder: str | None = None
+) -> Adapter:
     """An adapter for a base with a checkpoint's image prompt; the rest is that of `others`, or new from `seed`.
 
     Raises `InputError` where the checkpoint is not an IP-Adapter Plus for this base.
     """
-    with new_file(checkpoint.with_suffix(".safetensors")) as partial:
-        _save(partial, read_checkpoint(checkpoint))
-        loaded = load_base(base, str(partial))
+    with TemporaryDirectory() as folder:
+        converted = Path(folder) / f"{checkpoint.stem}.safetensors"
+        convert_ip_adapter(checkpoint, converted)
+        loaded = load_base(base, str(converted), image_encoder=image_encoder)
     settings = AdapterSettings() if others is None else others.config.settings
     prior = None if others is None else others.prior
     adapter = Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)

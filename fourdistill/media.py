@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -66,7 +67,9 @@ def write_video(path: Path, images: Sequence[Image.Image], frame_rate: float) ->
     """Pictures of one size => an H.264 video in an MP4 container, at even width and height, which players ask for."""
     width, height = (side - side % 2 for side in images[0].size)
     with av.open(path, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(frame_rate * 1000) / 1000, options={"crf": "16"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(frame_rate).limit_denominator(1000), options={"crf": "16"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in images:
             frame = av.VideoFrame.from_ndarray(np.asarray(image.crop((0, 0, width, height))), format="rgb24")

@@ -35,6 +35,7 @@ def run(
     ],
     adapter: Annotated[str | None, typer.Option(help="Folder or Hub name; models/mini-adapter by default.")] = None,
     base: Annotated[str | None, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
+    image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Write an adapter in a form that other programs take."""
     base, adapter = base or default_base(), adapter or default_adapter()
@@ -47,10 +48,10 @@ def run(
     if format_name is Format.pipeline:
         from fourdistill.inference.pipeline import FourDistillPipeline
 
-        FourDistillPipeline.from_pretrained(base, adapter).save_pretrained(out)
+        FourDistillPipeline.from_pretrained(base, adapter, image_encoder=image_encoder).save_pretrained(out)
         typer.echo(f"{out}: a pipeline for fourdistill.FourDistillPipeline.from_pretrained")
         return
-    loaded = load_base(base, with_ip_adapter=False)
+    loaded = load_base(base, with_ip_adapter=False, image_encoder=image_encoder)
     read = Adapter.load(find_adapter(base, adapter), loaded)
     write_ip_adapter(out, read, loaded.unet)
     typer.echo(f"{out}: an IP-Adapter Plus for load_ip_adapter; without {', '.join(left_out(read))}")

@@ -25,14 +25,15 @@ EXAMPLES = """Examples:
 """
 RANGE = "a number, a list a,b,c, or a range from:to:count"
 Text = str | None
+Number = float | None
 
 
 def run(
     image: Annotated[Path, typer.Option(help="The picture to start from.")],
     out: Annotated[Path, typer.Option(help="PNG (several pictures: a grid, a row for each camera), GIF or MP4.")],
     time: Annotated[Text, typer.Option(help=f"As a share of the scene, positive is earlier: {RANGE}.")] = None,
-    seconds: Annotated[Text, typer.Option(help=f"The same in seconds, with --duration: {RANGE}.")] = None,
-    duration: Annotated[float | None, typer.Option(help="How many seconds the scene lasts.")] = None,
+    seconds: Annotated[Text, typer.Option(help=f"The same in seconds, with --duration-s: {RANGE}.")] = None,
+    duration_s: Annotated[float | None, typer.Option(help="How many seconds the scene lasts.")] = None,
     azimuth: Annotated[Text, typer.Option(help=f"Degrees, counter-clockwise from above: {RANGE}.")] = None,
     elevation: Annotated[Text, typer.Option(help=f"Degrees upwards: {RANGE}.")] = None,
     radius: Annotated[Text, typer.Option(help=f"Factor of the camera's distance, 1 keeps it: {RANGE}.")] = None,
@@ -43,6 +44,7 @@ def run(
     negative_prompt: Annotated[Text, typer.Option(help="What guidance leads away from.")] = None,
     adapter: Annotated[Text, typer.Option(help="Folder or Hub name; models/mini-adapter by default.")] = None,
     base: Annotated[Text, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
+    image_encoder: Annotated[Text, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
     device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU by default, or cpu.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, the same for all pictures.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Diffusion steps.")] = 30,
@@ -71,7 +73,7 @@ def run(
             "time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius,
         }.items()
     }  # fmt: skip
-    cells, num_columns = lay_out(given, duration, pairwise=pairwise)
+    cells, num_columns = lay_out(given, duration_s, pairwise=pairwise)
     base, adapter = base or default_base(), adapter or default_adapter()
 
     from fourdistill.inference.pipeline import FourDistillPipeline  # from here on things take seconds
@@ -80,8 +82,8 @@ def run(
 
     check_output(out)
     picture, on = read_picture(image), find_device(device)
-    pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler).to(on)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler, image_encoder=image_encoder)
+    pipe.to(on).set_progress_bar_config(disable=True)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=None)
 
@@ -90,12 +92,13 @@ def run(
             return tensors
 
         images = pipe(
-            picture, prompt, **cells, duration_s=duration, negative_prompt=negative_prompt, lambda_=lambda_,
+            picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt, lambda_=lambda_,
             guidance_scale=guidance, text_guidance=text_guidance, image_guidance=image_guidance,
             time_guidance=time_guidance, view_guidance=view_guidance, guidance_rescale=guidance_rescale,
             image_scale=image_scale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
             callback_on_step_end=count,
         ).images  # fmt: skip
+    images = [*images]
     rows = [images[start : start + num_columns] for start in range(0, len(images), num_columns)]
     write_pictures(out, rows, fps)
     if as_json:
@@ -107,8 +110,8 @@ def run(
 
 
 def lay_out(
-    given: dict[str, list[float] | None], duration: float | None, *, pairwise: bool
-) -> tuple[dict[str, list[float | None]], int]:
+    given: dict[str, list[float] | None], duration_s: float | None, *, pairwise: bool
+) -> tuple[dict[str, Any], int]:
     """Values by option => the pipeline's arguments of all pictures, row by row, and how many make a row.
 
     Values are checked here, before models are loaded; raises `InputError` naming the option.
@@ -116,30 +119,26 @@ def lay_out(
     if given["time"] and given["seconds"]:
         raise InputError("--seconds: expected no --time beside it")
     instants = "seconds" if given["seconds"] else "time"
-    columns: list[float | None] = [*(given[instants] or [None])]
-    views = {name: given[name] or [None] for name in ("azimuth", "elevation", "radius")}
+    columns: list[Number] = [*(given[instants] or [None])]
+    views: dict[str, list[Number]] = {name: [*(given[name] or [None])] for name in ("azimuth", "elevation", "radius")}
     num_views = max(len(values) for values in views.values())
     for name, values in views.items():
         if len(values) not in (1, num_views):
             raise InputError(
                 f"--{name}: expected 1 or {num_views} values, as of the camera's others, got {len(values)}"
             )
-    rows = {name: values * (num_views // len(values)) for name, values in views.items()}
-    for row in zip(*rows.values(), strict=True):
-        view_displacement(*row, None)
+        views[name] = values * (num_views // len(values))
+    for azimuth, elevation, radius in zip(*views.values(), strict=True):
+        view_displacement(azimuth, elevation, radius, None)
     for instant in columns:
-        check_time(instant, "--time") if instants == "time" else check_seconds(instant, duration)
+        if instants == "time":
+            check_time(instant, "--time")
+        elif duration_s is not None:  # an adapter with a span of its own needs none
+            seconds_to_time(instant, duration_s)
     if not pairwise:
-        cells = {name: [value for value in values for _ in columns] for name, values in rows.items()}
+        cells = {name: [value for value in values for _ in columns] for name, values in views.items()}
         return cells | {instants: columns * num_views}, len(columns)
     num = max(num_views, len(columns))
     if len(columns) not in (1, num) or num_views not in (1, num):
         raise InputError(f"--pairwise: expected as many times as cameras, got {len(columns)} and {num_views}")
-    pairs = rows | {instants: columns}
-    return {name: values * (num // len(values)) for name, values in pairs.items()}, num
-
-
-def check_seconds(seconds: float | None, duration: float | None) -> None:
-    """Raise `InputError` where seconds do not fit a scene; an adapter with a span of its own needs no duration."""
-    if duration is not None:
-        seconds_to_time(seconds, duration)
+    return {name: values * (num // len(values)) for name, values in (views | {instants: columns}).items()}, num

@@ -26,6 +26,7 @@ def run(
         str | None, typer.Option(help="For a folder: whose mappers and prior it gets; by default new, untrained ones.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the new mappers.")] = 0,
+    image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Take in an IP-Adapter checkpoint; nothing in it is executed.
 
@@ -43,7 +44,11 @@ def run(
 
     base = base or default_base()
     others = (
-        None if adapter is None else Adapter.load(find_adapter(base, adapter), load_base(base, with_ip_adapter=False))
+        None
+        if adapter is None
+        else Adapter.load(
+            find_adapter(base, adapter), load_base(base, with_ip_adapter=False, image_encoder=image_encoder)
+        )
     )
-    import_ip_adapter(checkpoint, base, others, seed).save(out)
+    import_ip_adapter(checkpoint, base, others, seed, image_encoder).save(out)
     typer.echo(f"{out}: an adapter for {base}")

@@ -75,6 +75,7 @@ class FourDistillPipeline(DiffusionPipeline):
         adapter: str | Path | None = None,
         *,
         scheduler: Any = None,
+        image_encoder: str | Path | None = None,
         dtype: torch.dtype | None = None,
         **loading: Any,
     ) -> "FourDistillPipeline":
@@ -84,11 +85,13 @@ class FourDistillPipeline(DiffusionPipeline):
             base: a local folder in Stable Diffusion layout, or a Hub id.
             adapter: a folder, or `owner/repo` or `owner/repo/folder` on the Hub; None: `adapter/` of the base.
             scheduler: instead of the base's own, a scheduler or the name of one (see `set_scheduler`).
+            image_encoder: a CLIP vision tower, a folder or `owner/repo/folder`, for a base that has none.
             dtype: of all parts; None is float32.
             loading: handed on to diffusers for a base on the Hub, such as `revision`, `variant` and `cache_dir`.
         """
         folder = find_adapter(str(base), None if adapter is None else str(adapter))
-        loaded = load_base(str(base), with_ip_adapter=False, **loading)
+        encoder = None if image_encoder is None else str(image_encoder)
+        loaded = load_base(str(base), with_ip_adapter=False, image_encoder=encoder, **loading)
         pipe = cls.from_parts(loaded, Adapter.load(folder, loaded), scheduler)
         return pipe if dtype is None else pipe.to(dtype)
 

@@ -59,13 +59,21 @@ class BaseModel:
         return self
 
 
-def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool = True, **loading: Any) -> BaseModel:
+def load_base(
+    base: str,
+    ip_adapter: str | None = None,
+    *,
+    with_ip_adapter: bool = True,
+    image_encoder: str | None = None,
+    **loading: Any,
+) -> BaseModel:
     """Load a base from a local folder or a Hub id.
 
     `ip_adapter` names its IP-Adapter Plus checkpoint (.safetensors, original key layout) as a local file or as
     `owner/repo/folder/file`; without it the one file in `<base>/ip_adapter/` is taken. `with_ip_adapter: False` skips
-    it: a trained adapter brings its own image prompt. `loading` goes to diffusers, for a base on the Hub: `revision`,
-    `variant`, `cache_dir` and the like. Raises `InputError` when something is missing.
+    it: a trained adapter brings its own image prompt. `image_encoder` is
+    a CLIP vision tower, a folder or `owner/repo/folder`, for a base that has none. `loading` goes to diffusers, for a
+    base on the Hub: `revision`, `variant`, `cache_dir` and the like. Raises `InputError` when something is missing.
     """
     check_folder(base)
     try:
@@ -78,10 +86,17 @@ def load_base(base: str, ip_adapter: str | None = None, *, with_ip_adapter: bool
                 dtype=torch.float32,
                 **loading,
             )
-            weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
+            if image_encoder is not None:
+                load_image_encoder(pipe, image_encoder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{base}: expected a base in diffusers' Stable Diffusion layout: {reason}") from error
+    try:
+        with quiet():
+            weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{ip_adapter or base}: expected an IP-Adapter Plus for {base}: {reason}") from error
     for field in ("image_encoder", "feature_extractor"):
         if getattr(pipe, field) is None:
             raise InputError(f"{base}: {field}: expected a CLIP image encoder in the model or beside its IP-Adapter")
@@ -117,6 +132,16 @@ def check_folder(base: str) -> None:
             raise InputError(f"{base}: model_index.json: expected a model in diffusers' Stable Diffusion layout")
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or folder.parent.is_dir():
         raise InputError(f"{base}: expected a model folder in diffusers' Stable Diffusion layout, or a Hub id")
+
+
+def load_image_encoder(pipe: Any, name: str) -> None:
+    """Give a pipeline the CLIP vision tower of a folder or of `owner/repo/folder`, and a processor for it."""
+    folder, parts = Path(name), name.split("/")
+    source = (name, "") if folder.is_dir() else ("/".join(parts[:2]), "/".join(parts[2:]))
+    encoder = CLIPVisionModelWithProjection.from_pretrained(source[0], subfolder=source[1], use_safetensors=True)
+    size = encoder.config.image_size
+    processor = pipe.feature_extractor or CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size)
+    pipe.register_modules(image_encoder=encoder, feature_extractor=processor)
 
 
 def load_ip_adapter(pipe: Any, base: str, ip_adapter: str | None) -> IPAdapter:

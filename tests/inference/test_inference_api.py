@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
-from PIL import Image
+from tiny_adapters import build_tiny_adapter, tiny_picture
 
 import fourdistill
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import load_base
 
 SCHEDULERS = [
     "ddim", "ddpm", "pndm", "euler-discrete", "heun-discrete", "EulerAncestralDiscreteScheduler",
@@ -24,19 +21,9 @@ SCHEDULERS = [
 ]  # fmt: skip
 
 
-def make_adapter(tiny_base, folder, **settings):
-    base = load_base(str(tiny_base))
-    adapter = Adapter.from_base(base, AdapterSettings(**settings), torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for name, weights in adapter.lora.named_parameters():
-            weights += 0.1 * name.endswith("up.weight")  # as if trained
-    adapter.save(folder, {"steps": 3})
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adapter_folder(tiny_base, tmp_path_factory):
-    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"))
+    return build_tiny_adapter(tiny_base, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture
@@ -50,12 +37,8 @@ def files_of(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def picture(seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-
-
 def latents(pipe, **kwargs) -> Any:
-    return pipe(**{"image": picture(), "num_inference_steps": 3, "output_type": "latent", **kwargs}).images
+    return pipe(**{"image": tiny_picture(), "num_inference_steps": 3, "output_type": "latent", **kwargs}).images
 
 
 def test_the_package_gives_the_names_it_promises():
@@ -66,7 +49,7 @@ def test_the_package_gives_the_names_it_promises():
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_a_saved_pipeline_is_the_same_when_loaded(tiny_base, tmp_path, lora_rank):
-    folder = make_adapter(tiny_base, tmp_path / "adapter", lora_rank=lora_rank)
+    folder = build_tiny_adapter(tiny_base, tmp_path / "adapter", lora_rank=lora_rank)
     pipe = FourDistillPipeline.from_pretrained(tiny_base, folder, scheduler="euler-discrete")
     expected = latents(pipe, time=0.3, azimuth=20, seed=0)
     pipe.save_pretrained(tmp_path / "saved")
@@ -172,7 +155,14 @@ def test_a_sweep_is_a_grid_of_single_calls_that_encodes_what_is_shared_once(pipe
     )
     arguments: dict[str, Any] = {"num_inference_steps": 2, "prompt": "a man", "guidance_scale": 1.5}
     grid = pipe.sweep(
-        picture(), [-0.5, 0.0, 0.5], [0, 90], elevations=10, seed=4, batch_size=2, output_type="latent", **arguments
+        tiny_picture(),
+        [-0.5, 0.0, 0.5],
+        [0, 90],
+        elevations=10,
+        seed=4,
+        batch_size=2,
+        output_type="latent",
+        **arguments,
     )
     assert [len(row) for row in grid] == [3, 3]
     assert calls["image"] == 2  # the image, and what stands for none
@@ -184,12 +174,12 @@ def test_a_sweep_is_a_grid_of_single_calls_that_encodes_what_is_shared_once(pipe
 
 
 def test_a_sweep_of_times_alone_is_one_row_of_pictures_of_one_noise(pipe):
-    (row,) = pipe.sweep(picture(), [0.1, 0.2], generator=torch.Generator().manual_seed(1), num_inference_steps=2)
+    (row,) = pipe.sweep(tiny_picture(), [0.1, 0.2], generator=torch.Generator().manual_seed(1), num_inference_steps=2)
     assert [image.size for image in row] == [(32, 32)] * 2
-    (same,) = pipe.sweep(picture(), [0.1, 0.1], num_inference_steps=2, batch_size=1, output_type="np")
+    (same,) = pipe.sweep(tiny_picture(), [0.1, 0.1], num_inference_steps=2, batch_size=1, output_type="np")
     assert np.allclose(*same)
     with pytest.raises(InputError, match="times: expected one at least"):
-        pipe.sweep(picture(), [])
+        pipe.sweep(tiny_picture(), [])
 
 
 def test_seconds_are_a_share_of_the_scene_or_of_the_adapters_own_span(pipe, tiny_base, tmp_path):
@@ -203,13 +193,13 @@ def test_seconds_are_a_share_of_the_scene_or_of_the_adapters_own_span(pipe, tiny
     ):
         with pytest.raises(InputError, match=message):
             latents(pipe, **wrong)
-    own = FourDistillPipeline.from_pretrained(tiny_base, make_adapter(tiny_base, tmp_path, max_gap_s=4.0))
+    own = FourDistillPipeline.from_pretrained(tiny_base, build_tiny_adapter(tiny_base, tmp_path, max_gap_s=4.0))
     own.set_progress_bar_config(disable=True)
     assert torch.equal(latents(own, seconds=1.0, seed=0), latents(own, time=0.25, seed=0))
 
 
 def test_guidance_leads_away_from_the_negative_prompt(pipe):
-    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "image": picture()}
+    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "image": tiny_picture()}
     wanted = latents(pipe, prompt="a man", **kwargs)
     unwanted = latents(pipe, prompt="a woman", **kwargs)
     guided = latents(pipe, prompt="a man", negative_prompt="a woman", text_guidance=2.5, **kwargs)
@@ -258,7 +248,7 @@ def test_a_callback_can_change_the_prompt_and_interrupt(pipe):
 
 def test_every_output_type_shows_the_same(pipe):
     kwargs: dict[str, Any] = {
-        "image": picture(),
+        "image": tiny_picture(),
         "time": [0.1, 0.2],
         "num_inference_steps": 2,
         "seed": 0,
