@@ -6,16 +6,27 @@ from typing import Any
 
 import typer
 
-from fourdistill.commands import evaluate, export_adapter, fetch, generate, import_adapter, inspect
+from fourdistill.commands import (
+    demo,
+    evaluate,
+    export_adapter,
+    fetch,
+    generate,
+    import_adapter,
+    inspect,
+    push_shards,
+)
 from fourdistill.errors import InputError
 
 COMMANDS = {
     "generate": generate,
+    "demo": demo,
     "inspect": inspect,
     "fetch": fetch,
     "evaluate": evaluate,
     "export": export_adapter,
     "import": import_adapter,
+    "push-shards": push_shards,
 }
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
