@@ -9,9 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from fourdistill.data.publish import publish_shards
-from fourdistill.data.shards import INDEX
-
 EXAMPLES = "`fourdistill push-shards data/shards s3://bucket/mocap/`"
 
 
@@ -27,6 +24,9 @@ def run(
     What is there already with the same size and checksum is not sent again. Credentials and endpoint come the usual AWS
     way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 where something is not as expected, access included.
     """
+    from fourdistill.data.publish import publish_shards  # both import torch, which takes seconds
+    from fourdistill.data.shards import INDEX
+
     total = sum(path.stat().st_size for path in folder.glob("*.tar"))
     columns = [TextColumn("push-shards"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
     with Progress(*columns, console=Console(stderr=True), disable=as_json) as progress:
