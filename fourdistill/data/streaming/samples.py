@@ -1,7 +1,8 @@
 """Blocks of bytes to undecoded samples: WebDataset takes the tar apart, and a damaged tar never passes for a short one.
 
 Python's tarfile takes a broken header in the middle of an archive, or an end without the closing zeros, for the end of
-it. Here whatever follows must be zeros, and the last thing read must have been.
+it. Here it must have been given the closing zeros, and whatever follows must be zeros, too. Members that nobody wants
+are left out on the way to it: reading headers is most of its work.
 """
 
 import lzma
@@ -17,8 +18,8 @@ from fourdistill.data.streaming.addresses import ACCESS_ERRORS
 from fourdistill.data.streaming.opener import Blocks
 
 _RECORD = 512  # tar's unit
-_PIECE = 20 * _RECORD  # what tarfile asks for
-_TAIL = 4 * _PIECE  # at the end, record by record: so the last one read is known
+_NO_RECORD = bytes(_RECORD)  # closes an archive
+_FILES = (b"0", b"\0")  # types of members that stand for themselves; others say something about the next one
 
 # What reading a damaged, malicious or unreachable tar may raise.
 READ_ERRORS: tuple[type[Exception], ...] = (
@@ -33,7 +34,7 @@ def read_samples(open_blocks: Callable[[], Blocks], suffixes: tuple[str, ...]) -
     Raises one of `READ_ERRORS` where the shard cannot be opened or breaks off.
     """
     blocks = open_blocks()
-    stream = BlockStream(blocks)
+    stream = BlockStream(blocks, tuple(suffix.encode() for suffix in suffixes))
     source = {"url": blocks.shard.url, "stream": stream}
     members = tar_file_expander([source], select_files=lambda name: name.endswith(suffixes))
     yield from group_by_keys(members)
@@ -41,27 +42,48 @@ def read_samples(open_blocks: Callable[[], Blocks], suffixes: tuple[str, ...]) -
 
 
 class BlockStream:
-    """Blocks as the file object that tarfile's streaming mode reads."""
+    """Blocks as the file object that tarfile reads in streaming mode: members with these endings, piece by piece."""
 
-    def __init__(self, blocks: Blocks):
-        self._blocks, self._size = blocks.iterator, blocks.size
+    def __init__(self, blocks: Blocks, suffixes: tuple[bytes, ...]):
+        self._blocks, self._size, self._suffixes = blocks.iterator, blocks.size, suffixes
         self._block, self._start, self._offset = b"", 0, 0  # the block at hand, where in it, where in the file
-        self._last = b""
+        self._closed = False
+        self._pieces = self._wanted()
 
     def read(self, size: int) -> bytes:
-        """About `size` bytes, less near the end, none after it."""
-        if self._start >= len(self._block):
-            self._block, self._start = next(self._blocks, b""), 0
-        near_end = self._size is None or self._offset > self._size - _TAIL
-        stop = self._start + (_RECORD if near_end else _PIECE)
-        self._last = self._block[self._start : stop] or self._last
-        piece = self._block[self._start : stop]
-        self._start, self._offset = stop, self._offset + len(piece)
-        return piece
+        """The next header or some of the next member, however many bytes were asked for; nothing at the end."""
+        return next(self._pieces, b"")
+
+    def _wanted(self) -> Iterator[bytes]:
+        keep = False
+        while len(header := b"".join(self._take(_RECORD))) == _RECORD:
+            self._closed = header == _NO_RECORD
+            size = _data_size(header)
+            is_file = header[156:157] in _FILES
+            wanted = self._closed or keep or not is_file or header[:100].rstrip(b"\0").endswith(self._suffixes)
+            keep = not is_file
+            if wanted:
+                yield header
+            if self._closed or size is None:
+                return
+            for piece in self._take(-(-size // _RECORD) * _RECORD):
+                if wanted:
+                    yield piece
+
+    def _take(self, size: int) -> Iterator[bytes]:
+        """The next `size` bytes, fewer at the end."""
+        while size:
+            if self._start >= len(self._block):
+                self._block, self._start = next(self._blocks, b""), 0
+                if not self._block:
+                    return
+            piece = self._block[self._start : self._start + size]
+            self._start, self._offset, size = self._start + len(piece), self._offset + len(piece), size - len(piece)
+            yield piece
 
     def check_end(self) -> None:
         """Raises `tarfile.ReadError` unless the archive ended as archives end."""
-        if self._last.count(0) != len(self._last):
+        if not self._closed:
             raise tarfile.ReadError(f"broken at byte {self._offset}: expected another header or the closing zeros")
         for rest in chain([self._block[self._start :]], self._blocks):
             if rest.count(0) != len(rest):
@@ -69,3 +91,12 @@ class BlockStream:
             self._offset += len(rest)
         if self._size is not None and self._offset < self._size:
             raise tarfile.ReadError(f"ends after {self._offset} bytes, expected {self._size}")
+
+
+def _data_size(header: bytes) -> int | None:
+    """Bytes of a member, by its header; None where that is nonsense."""
+    try:
+        size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        return None
+    return size if size >= 0 else None
