@@ -33,7 +33,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.models.text import combine, encode_single_tokens
+from fourdistill.models.text import combine
 
 Contender = Callable[[], object]
 ROOT = Path(__file__).parents[1]
@@ -112,11 +112,17 @@ def words_contenders(pipe: FourDistillPipeline) -> dict[str, Contender]:
         rows = []
         for t in timesteps:
             v_base, v_bypass = adapter.time_mapper(conditions.delta_time[:, None], t[None])  # (1, num_layers, D)
-            clip_base = torch.cat([encode_single_tokens(text_encoder, v_base[:, i]) for i in range(num_layers)])
+            clip_base = torch.cat([encode_alone(text_encoder, v_base[:, i]) for i in range(num_layers)])
             rows.append(combine(clip_base, v_bypass[0], settings.lambda_, settings.bypass_norm))
         return torch.stack(rows)  # (S, num_layers, D)
 
     return {"one_pass_s": one_pass, "pass_each_s": pass_each}
+
+
+def encode_alone(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:
+    """CLIP(v_base) of one vector (1, D), by the text encoder's own layers."""
+    model = getattr(text_encoder, "text_model", text_encoder)
+    return model.final_layer_norm(model.encoder(inputs_embeds=v_base[:, None]).last_hidden_state[:, 0])
 
 
 def stock_pipeline(base: BaseModel, adapter: Adapter) -> Any:

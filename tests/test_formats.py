@@ -65,6 +65,11 @@ def test_an_exported_pipeline_is_complete(tiny_base, adapter_folder, tmp_path):
     assert run("export", "--format", "pipeline", *options, "--out", tmp_path / "pipeline").exit_code == 0
     expected = own_latents(tiny_base, adapter_folder)
     assert torch.allclose(own_latents(tmp_path / "pipeline", None), expected, atol=1e-5)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    result = run("export", "--format", "pipeline", *options, "--out", tmp_path / "mine")
+    assert result.exit_code == 2 and "mine: expected a new or empty folder" in result.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_pickled_checkpoint_becomes_a_file_for_training(tiny_base, tmp_path):

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.errors import InputError
 from fourdistill.shipped import default_adapter, default_base
 
 EXAMPLES = """Examples:
 
-`fourdistill export --format ip-adapter --out exported/ip-adapter-plus_mine.safetensors`
+`fourdistill export --format ip-adapter --out ip-adapter-plus_mine.safetensors`
 
-`fourdistill export --adapter models/adapter --format pipeline --out exported/pipeline`
+`fourdistill export --adapter models/adapter --format pipeline --out models/whole`
 """
 
 
@@ -38,6 +39,8 @@ def run(
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Write an adapter in a form that other programs take."""
+    if format_name is Format.pipeline and not may_become_pipeline(out):
+        raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
     base, adapter = base or default_base(), adapter or default_adapter()
 
     from fourdistill.formats import left_out, write_ip_adapter
@@ -55,3 +58,10 @@ def run(
     read = Adapter.load(find_adapter(base, adapter), loaded)
     write_ip_adapter(out, read, loaded.unet)
     typer.echo(f"{out}: an IP-Adapter Plus for load_ip_adapter; without {', '.join(left_out(read))}")
+
+
+def may_become_pipeline(folder: Path) -> bool:
+    """Whether nothing of anybody's is in the way at a path."""
+    if not folder.exists() or (folder / "model_index.json").is_file():
+        return True
+    return folder.is_dir() and not any(folder.iterdir())

@@ -24,14 +24,18 @@ def combine(clip_base: torch.Tensor, v_bypass: torch.Tensor, lambda_: float, byp
 def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch.Tensor:
     """CLIP(v_base): every vector of (..., D) as a sequence of one token, all of them in one pass => (..., D).
 
-    As in the original there is no start, end or position embedding, and no prompt around the token.
+    As in the original there is no start, end or position embedding, and no prompt around the token. A token alone
+    attends to itself with weight 1, so that attention is its value: queries and keys need not be computed.
     """
     hook = getattr(text_encoder, "_hf_hook", None)
     if hook is not None:  # offloading hooks wait for the encoder's own forward, which is passed by here
         hook.pre_forward(text_encoder)
     model: Any = getattr(text_encoder, "text_model", text_encoder)  # CLIPTextModelWithProjection nests the encoder
-    tokens = v_base.reshape(-1, 1, v_base.shape[-1])  # (N, 1, D)
-    hidden_states = model.encoder(inputs_embeds=tokens).last_hidden_state  # (N, 1, D)
+    hidden_states = v_base.flatten(0, -2)  # (N, D)
+    for layer in model.encoder.layers:
+        attention = layer.self_attn
+        hidden_states = hidden_states + attention.out_proj(attention.v_proj(layer.layer_norm1(hidden_states)))
+        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
     return model.final_layer_norm(hidden_states).reshape(v_base.shape)
 
 
