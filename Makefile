@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := dev,scenes,colmap,demo
+EXTRAS := dev,s3,scenes,colmap,ray,demo
 
 # The stages call `python`: let it be the environment's, whether or not it is activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

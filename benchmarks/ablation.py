@@ -1,5 +1,6 @@
 """The ablation: queue the rows of `benchmarks/ablation.yaml` as DVC experiments, and collect them into one document."""
 
+import csv
 import re
 import subprocess
 from pathlib import Path
@@ -9,8 +10,10 @@ import typer
 from ruamel.yaml import YAML
 
 LIST = Path(__file__).with_suffix(".yaml")
+FIGURES = LIST.with_suffix(".csv")
 OUT = Path("docs/ablation.md")
 BEGIN, END = "<!-- figures, by `python benchmarks/ablation.py collect` -->", "<!-- end of figures -->"
+Row = dict[str, str]  # a line of FIGURES: the experiment's name, what it was given, and its figures
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -19,9 +22,15 @@ def read_list() -> dict[str, Any]:
     return YAML(typ="safe").load(LIST.read_text(encoding="utf-8"))
 
 
-def experiment_name(row: str, seed: int) -> str:
-    """The name that DVC knows a row by."""
-    return f"ablation-{re.sub('[^a-z0-9]+', '-', row.lower()).strip('-')}-seed{seed}"
+def experiments(listed: dict[str, Any], group: str) -> list[tuple[str, str, str]]:
+    """(label, experiment's name, what `dvc exp run -S` is given) of the rows of a group, in order."""
+    found = []
+    for row, values in listed["groups"][group].items():
+        for seed in [0, *listed["seeds"].get(row, [])]:
+            name = f"ablation-{re.sub('[^a-z0-9]+', '-', row.lower()).strip('-')}-seed{seed}"
+            given = [*overrides(listed["common"]), *overrides(values), f"seed={seed}"]
+            found.append((f"{row}, seed {seed}" if seed else row, name, " ".join(given)))
+    return found
 
 
 def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
@@ -37,50 +46,70 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 @app.command()
-def queue(again: Annotated[bool, typer.Option(help="Run finished rows again, too.")] = False) -> None:
-    """Queue every row that is not among the experiments of this repository yet."""
-    listed, known = read_list(), dvc_lines("exp", "list", "--all-commits", "--name-only")
-    for rows in listed["groups"].values():
-        for row, values in rows.items():
-            for seed in [0, *listed["seeds"].get(row, [])]:
-                name = experiment_name(row, seed)
-                if name in known and not again:
-                    continue
-                if name in known:
-                    dvc_lines("exp", "remove", name)
-                changes = [*overrides(listed["common"]), *overrides(values), f"seed={seed}"]
-                dvc_lines("exp", "run", "--queue", "--name", name, *[f"--set-param={change}" for change in changes])
-                typer.echo(name)
+def queue(again: Annotated[bool, typer.Option(help="Run rows again whose figures are there.")] = False) -> None:
+    """Queue every row whose figures are neither in `benchmarks/ablation.csv` nor on their way; further seeds last."""
+    listed, collected = read_list(), read_figures()
+    known = dvc_words("exp", "list", "--all-commits", "--name-only")
+    waiting = dvc_words("queue", "status")
+    rows = [row for group in listed["groups"] for row in experiments(listed, group)]
+    for _, name, given in sorted(rows, key=lambda row: row[1].endswith("seed0"), reverse=True):
+        done = name in known or collected.get(name, {}).get("given") == given
+        if name in waiting or (done and not again):
+            continue
+        if name in known:
+            dvc_words("exp", "remove", name)
+        changes = [f"--set-param={change}" for change in given.split()]
+        dvc_words("exp", "run", "--queue", "--name", name, *changes)
+        typer.echo(name)
 
 
-def dvc_lines(*arguments: str) -> list[str]:
-    """What `dvc` prints, line by line."""
+def dvc_words(*arguments: str) -> list[str]:
+    """What `dvc` prints, word by word."""
     return subprocess.run(["dvc", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 @app.command()
 def collect() -> None:
-    """Put the figures of all finished rows, with their intervals, into the document as tables; its text stays."""
+    """Take the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
     from dvc.api import exp_show
 
-    listed, found = read_list(), {row["Experiment"]: row for row in exp_show(num=-1)}
+    listed, rows = read_list(), read_figures()
+    first, *_ = listed["figures"].values()
+    finished = {row["Experiment"]: row for row in exp_show(num=-1) if row["Experiment"] and show(row, first) != "–"}
     parts = [BEGIN]
-    for group, rows in listed["groups"].items():
-        header = ["", *listed["figures"]]
-        lines = [" | ".join(header), " | ".join(["---"] * len(header))]
-        for row in rows:
-            for seed in [0, *listed["seeds"].get(row, [])]:
-                if (experiment := found.get(experiment_name(row, seed))) is not None:
-                    cells = [figure(experiment, name) for name in listed["figures"].values()]
-                    lines.append(" | ".join([f"{row}, seed {seed}" if seed else row, *cells]))
-        parts.append(f"## {group}\n\n" + "\n".join(f"| {line} |" for line in lines))
+    for group in listed["groups"]:
+        lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
+        for label, name, given in experiments(listed, group):
+            if name in finished:
+                figures = {figure: show(finished[name], figure) for figure in listed["figures"].values()}
+                rows[name] = {"experiment": name, "given": given, **figures}
+            if rows.get(name, {}).get("given") == given:
+                lines.append([label, *(rows[name].get(figure, "–") for figure in listed["figures"].values())])
+        parts.append(f"## {group}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    write_figures(rows, list(listed["figures"].values()))
     text = OUT.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     OUT.write_text(before + "\n\n".join([*parts, END]) + after, encoding="utf-8")
-    typer.echo(OUT)
+    typer.echo(f"{OUT}: {len(rows)} rows")
 
 
-def figure(experiment: dict[str, Any], name: str) -> str:
+def read_figures() -> dict[str, Row]:
+    """The lines of FIGURES by name; none where there is no such file yet."""
+    if not FIGURES.is_file():
+        return {}
+    with FIGURES.open(encoding="utf-8", newline="") as file:
+        return {row["experiment"]: row for row in csv.DictReader(file)}
+
+
+def write_figures(rows: dict[str, Row], names: list[str]) -> None:
+    """Replace FIGURES."""
+    with FIGURES.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["experiment", "given", *names], extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+
+
+def show(experiment: dict[str, Any], name: str) -> str:
     """A figure with its interval, if it has one; whichever metrics file it is in."""
 
     def value(name: str) -> float | None:

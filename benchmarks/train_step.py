@@ -1,14 +1,16 @@
-"""Training step against the bare U-Net's forward and backward on the same batch, in one run.
+"""Training step against the bare U-Net's forward and backward, and against the original's recipe, in one run.
 
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
+    python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --precision bf16 --original
 
 The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
-context. The step is what `train` does: draws, condition dropout, samples of a prior (of the default size; untrained,
-which is as fast), v* of all layers, image prompt, decoupled attention, loss, backward, clipping, AdamW. Rounds
-alternate between the two; medians are compared.
+context, in the precision of the step. The step is what `train` does: draws, condition dropout, samples of a prior (of
+the default size; untrained, which is as fast), v* of all layers, image prompt, decoupled attention, loss, backward,
+clipping, AdamW. The original's recipe is fp32: the VAE encodes the frames at every step, and the text encoder runs once
+per cross-attention layer; the rest is counted as the step's own. Rounds alternate; medians are compared, of the clock
+and of the processor's seconds, which other programs on the machine disturb less.
 """
 
-import copy
 import json
 import statistics
 import time
@@ -18,38 +20,61 @@ from typing import Annotated, Any
 import torch
 import typer
 from accelerate import Accelerator
+from sd15 import build_sd15
 
 from fourdistill.data.loader import Batch
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.attention import cross_attention_names, install_processors
 from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training.loop import Run, make_optimizer
+from fourdistill.models.text import encode_single_tokens
+from fourdistill.training.loop import make_optimizer
+from fourdistill.training.objective import Objective
+from fourdistill.training.parts import Parts
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.step import Denoiser
 
 
 def main(
     base: Annotated[str, typer.Option(help="A base with an IP-Adapter Plus.")] = "data/base/mini",
+    size: Annotated[str, typer.Option(help="base: as it is; sd15: of that shape, with the base's tokenizer.")] = "base",
     batch_size: int = 32,
     rounds: int = 15,
     threads: Annotated[int, typer.Option(help="0: as torch chooses.")] = 0,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    original: Annotated[bool, typer.Option("--original", help="Time the original's recipe too.")] = False,
 ) -> None:
-    """Print both times and their ratio as JSON."""
+    """Print the times and their ratios to the step as JSON."""
     if threads:
         torch.set_num_threads(threads)
-    loaded = load_base(base)
+    loaded = load_base(base) if size == "base" else build_sd15(base)
     batch = random_batch(loaded, batch_size)
-    contenders = {"unet_s": bare_unet(loaded, batch), "step_s": training_step(loaded, batch)}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(rounds + 2):
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
+    contenders = {"step": training_step(accelerator, loaded, batch), "unet": bare_unet(accelerator, loaded, batch)}
+    if original:
+        contenders["original"] = original_step(accelerator, loaded, batch)
+    clock: dict[str, list[float]] = {name: [] for name in contenders}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_ in range(rounds + 1):
         for name, run in contenders.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             run()
-            if round_ >= 2:  # warm-up
-                times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ratio = statistics.median(step / unet for unet, step in zip(times["unet_s"], times["step_s"], strict=True))
-    typer.echo(json.dumps({**medians, "ratio": ratio, "threads": torch.get_num_threads(), "batch_size": batch_size}))
+            if round_ >= 1:  # warm-up
+                clock[name].append(time.perf_counter() - started[0])
+                cpu[name].append(time.process_time() - started[1])
+    facts = {"size": size, "threads": torch.get_num_threads(), "batch_size": batch_size, "precision": precision}
+    for kind, times in (("clock", clock), ("cpu", cpu)):
+        facts |= {f"{name}_{kind}_s": statistics.median(values) for name, values in times.items()}
+        facts[f"step_over_unet_{kind}"] = ratio(times["step"], times["unet"])
+        if original:
+            facts[f"original_over_step_{kind}"] = ratio(times["original"], times["step"])
+    typer.echo(json.dumps(facts))
+
+
+def ratio(first: list[float], second: list[float]) -> float:
+    """The median over rounds."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
 def random_batch(base: BaseModel, batch_size: int) -> Batch:
@@ -72,36 +97,65 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
     )
 
 
-def bare_unet(base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """Forward and backward of the stock, frozen U-Net to its prompt tokens."""
-    unet = copy.deepcopy(base.unet)
-    restore_stock_processors(unet)
-    length, width = base.tokenizer.model_max_length, unet.config["cross_attention_dim"]
+def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
+    """Forward and backward of the stock, frozen U-Net to its prompt tokens. Same weights, other processors."""
+    length, width = base.tokenizer.model_max_length, base.unet.config["cross_attention_dim"]
     text = torch.randn(len(batch.caption), length, width).requires_grad_()
     timesteps = torch.randint(0, 1000, (len(batch.caption),))
 
     def run() -> None:
-        out = unet(batch.target_latents, timesteps, encoder_hidden_states=text).sample
-        torch.nn.functional.mse_loss(out, batch.target_latents).backward()
+        restore_stock_processors(base.unet)
+        with accelerator.autocast():
+            out = base.unet(batch.target_latents, timesteps, encoder_hidden_states=text).sample
+        torch.nn.functional.mse_loss(out.float(), batch.target_latents).backward()
         text.grad = None
 
     return run
 
 
-def training_step(base: BaseModel, batch: Batch) -> Callable[[], None]:
+def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """One step of the training loop, optimiser included."""
-    settings = TrainingSettings(batch_size=len(batch.caption))
     generator = torch.Generator().manual_seed(0)
     prior = DisplacementPrior(PriorConfig(*batch.source_embeds.shape[1:], num_components=384), generator)
-    adapter = Adapter.from_base(base, AdapterSettings(), generator, prior)
-    optimizer = make_optimizer(adapter, settings)
-    run_ = Run(Accelerator(), base, adapter, adapter, settings, None)
+    denoiser = Denoiser(base, Adapter.from_base(base, AdapterSettings(), generator, prior))
+    return take_steps(accelerator, denoiser, accelerator.prepare(denoiser), batch)
+
+
+def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
+    """The original's way: VAE, one text pass per layer instead of the step's one, no prior; all of it fp32."""
+    num_layers, factor = len(cross_attention_names(base.unet)), 2 ** (len(base.vae.config["block_out_channels"]) - 1)
+    adapter = Adapter.from_base(base, AdapterSettings(clip_base=False), torch.Generator().manual_seed(0))
+    denoiser = Denoiser(base, adapter)
+    step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
+    pixels = torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
+    config: Any = base.text_encoder.config
+    tokens = torch.randn(num_layers, len(batch.caption), config.hidden_size).requires_grad_()
+
+    def run() -> None:
+        with torch.no_grad():
+            base.vae.encode(pixels)
+        for layer in tokens:
+            encode_single_tokens(base.text_encoder, layer).sum().backward()
+        tokens.grad = None
+        step()
+
+    return run
+
+
+def take_steps(
+    accelerator: Accelerator, denoiser: Denoiser, model: torch.nn.Module, batch: Batch
+) -> Callable[[], None]:
+    """Draws, losses, backward, clipping and AdamW; `model` is the denoiser, prepared by accelerate or not."""
+    settings = TrainingSettings(batch_size=len(batch.caption))
+    optimizer = make_optimizer(denoiser.adapter, settings)
+    objective = Objective(accelerator, model, denoiser, settings, Parts.divide(settings.batch_size, None, 1, 0))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     steps = iter(range(10**9))
 
     def run() -> None:
-        run_.loss(batch, next(steps)).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        install_processors(denoiser.base.unet)
+        accelerator.backward(objective(batch, next(steps), 0))
+        accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

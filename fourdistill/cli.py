@@ -6,7 +6,16 @@ from typing import Any
 
 import typer
 
-from fourdistill.commands import demo, evaluate, export_adapter, fetch, generate, import_adapter, inspect
+from fourdistill.commands import (
+    demo,
+    evaluate,
+    export_adapter,
+    fetch,
+    generate,
+    import_adapter,
+    inspect,
+    push_shards,
+)
 from fourdistill.errors import InputError
 
 COMMANDS = {
@@ -17,6 +26,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "export": export_adapter,
     "import": import_adapter,
+    "push-shards": push_shards,
 }
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 

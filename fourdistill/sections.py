@@ -144,6 +144,9 @@ class EncodeFrames:
     batch_size: PositiveInt
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     mirror: bool  # encode the frames' mirror images too
+    engine: Literal["loky", "ray"]
+    jobs: Annotated[int, AfterValidator(_nonzero)]  # each loads the base; -1: one per core
+    gpus: NonNegativeFloat  # of each worker of a Ray cluster
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -153,6 +156,8 @@ class WriteShards:
     shard_size_mb: PositiveFloat
     max_pairs: PositiveInt | None  # of each split
     features: bool
+    engine: Literal["loky", "ray"]
+    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -191,14 +196,40 @@ class TrainPrior:
     log_every: PositiveInt
     validate_every: PositiveInt
     checkpoint_every: PositiveInt
+    keep_checkpoints: PositiveInt
+    checkpoints: str | None  # an fsspec address for copies; null: beside the prior alone
     num_val_pairs: Count
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShardSource:
+    """Shards at an address, and their share in the mixture of several."""
+
+    address: str
+    weight: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Loader:
+    """Where the shards of a training lie, and how they are read."""
+
+    sources: list[str | ShardSource]  # empty: paths.shards
+    shuffle_buffer: PositiveInt
+    resampled: bool
+    max_bad_fraction: Fraction
+    verify: bool
+    read_ahead_mb: PositiveFloat
+    timeout_s: PositiveFloat
+    cache_dir: str | None
+    cache_gb: PositiveFloat
 
 
 @dataclass(frozen=True, config=STRICT)
 class Train:
     """Shards to an adapter: the form of the adapter, then the training."""
 
+    launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     preset: str
     ip_adapter: str | None
     bypass_norm: Literal["unit", "base"]
@@ -216,7 +247,8 @@ class Train:
     sigma_timesteps: NonNegativeFloat
     sigma_layer: NonNegativeFloat
     trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens", "lora"]], Field(min_length=1)]
-    batch_size: PositiveInt
+    batch_size: PositiveInt  # of a step, over all processes
+    micro_batches: PositiveInt | None  # parts that it is computed in; null: one per process
     max_steps: PositiveInt
     learning_rate: PositiveFloat
     image_prompt_learning_rate: PositiveFloat
@@ -232,10 +264,15 @@ class Train:
     validate_every: PositiveInt
     sample_every: PositiveInt
     checkpoint_every: PositiveInt
+    keep_checkpoints: PositiveInt
+    checkpoints: str | None  # an fsspec address for copies; null: beside the adapter alone
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
+    loader: Loader
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+    gradient_checkpointing: bool
+    compile: str | None  # a backend of torch.compile for the U-Net
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fourdistill.config import Params, pick
-from fourdistill.data.loader import list_splits, make_loader
+from fourdistill.data.loader import ReadOptions, Shards, Source, list_splits, make_loader
 from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
@@ -15,7 +15,9 @@ from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.stage import run_stage
+from fourdistill.training.launch import is_launched, launch
 from fourdistill.training.loop import train
+from fourdistill.training.report import REPORT_NAME
 from fourdistill.training.settings import DropoutRates, TrainingSettings, apply_preset
 
 NUM_SAMPLES = 6
@@ -23,31 +25,42 @@ NUM_SAMPLES = 6
 
 def main(params: Params) -> None:
     """Train the mappers and the image prompt on the shards; a killed run goes on when started again."""
+    if params.train.launcher is not None and not is_launched():
+        launch(params.train.launcher, params.paths.live / REPORT_NAME)
+        return
     paths = params.paths
     section = asdict(params.train)
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
-    pairs = params.build_pairs
-    span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
-    form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
+    form = AdapterSettings(lambda_=params.lambda_, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     train(
-        paths.shards,
+        find_shards(params),
         base,
         adapter,
         settings,
         adapter_folder=paths.adapter,
         live_folder=paths.live,
         checkpoint_folder=paths.adapter.with_name(f".{paths.adapter.name}.checkpoint"),
+        checkpoint_address=params.train.checkpoints,
+        read_options=ReadOptions(**pick(ReadOptions, section["loader"])),
         draw_samples=lambda base, adapter: draw_samples(base, adapter, params),
     )
 
 
+def find_shards(params: Params) -> Shards:
+    """The sources that params name, or the shards of the pipeline."""
+    named = params.train.loader.sources
+    if not named:
+        return params.paths.shards
+    return [Source(each) if isinstance(each, str) else Source(each.address, each.weight) for each in named]
+
+
 def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
-    shards, seed = params.paths.shards, params.seed
+    shards, seed = find_shards(params), params.seed
     if "val" not in list_splits(shards):
         return None
     batch = next(iter(make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True)))

@@ -21,6 +21,7 @@ def main(params: Params) -> None:
         prior_folder=paths.prior,
         live_folder=paths.live_prior,
         checkpoint_folder=paths.prior.with_name(f".{paths.prior.name}.checkpoint"),
+        checkpoint_address=params.train_prior.checkpoints,
         pretrained=paths.pretrained if params.train_prior.start == "pretrained" else None,
     )
 

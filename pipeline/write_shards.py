@@ -15,6 +15,8 @@ def main(params: Params) -> None:
         paths.shards,
         shard_size_mb=section.shard_size_mb,
         max_pairs=section.max_pairs,
+        engine=section.engine,
+        jobs=section.jobs,
     )
 
 

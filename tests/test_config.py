@@ -40,8 +40,16 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
         ("\ntrain:\n", "\ntraining:\n", "training: unknown key (and 1 more)"),
         ("      - [0.45, 0.55]", "      - [0.45, 1.55]", "extract_frames.split.test_times.0.1: expected less than"),
         ("      - [0.45, 0.55]", "      - [0.55, 0.45]", "test_times.0: expected an interval whose first end is not"),
-        ("  jobs: -1", "  jobs: 0", "extract_frames.jobs: expected a number of processes other than 0, got 0"),
-        ("  engine: loky", "  engine: spark", "extract_frames.engine: expected 'loky' or 'ray', got \"spark\""),
+        (
+            "  jobs: -1 # -1: one per core\n  max_bad",
+            "  jobs: 0\n  max_bad",
+            "extract_frames.jobs: expected a number of processes other than 0, got 0",
+        ),
+        (
+            "  engine: loky # loky or ray\n  jobs: -1 # -1: one per core\n  max_bad",
+            "  engine: spark\n  jobs: 1\n  max_bad",
+            "extract_frames.engine: expected 'loky' or 'ray', got \"spark\"",
+        ),
         ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
         ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
     ],

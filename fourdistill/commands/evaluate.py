@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.commands.outputs import check_out
 from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
 
@@ -44,8 +45,7 @@ def run(
 
     if space not in SPACES:
         raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
-    if out and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--out: expected a file in an existing folder, found {out}")
+    check_out("--out", out)
     loaded = load_base(base, with_ip_adapter=False).to(default_device())
     size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
     spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)

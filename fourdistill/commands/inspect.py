@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from fourdistill.commands.outputs import check_out
 from fourdistill.data.inspection import CameraFacts, FolderFacts, find_format, inspect_folder
 from fourdistill.data.inspection_figure import draw_scenes
 from fourdistill.data.readers import READERS, SourceFolder
@@ -30,6 +31,7 @@ def run(
 
     Exit status 2 where it cannot be read as the format.
     """
+    check_out("--figure", figure)
     facts, scenes = inspect_folder(SourceFolder(path, format_name or find_format(path)))
     if figure:
         draw_scenes(scenes, figure)
@@ -53,7 +55,7 @@ def _print_facts(facts: FolderFacts) -> None:
             table.add_row(scene.name, name, *_cells(camera, scene.has_clock))
     console.print(table)
     for scene in facts.scenes:
-        splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items())
+        splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items()) or "no frames"
         for note in [f"poses: {scene.pose_source or 'none'}; split of the frames: {splits}", *scene.warnings]:
             console.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
 

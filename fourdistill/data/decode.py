@@ -49,13 +49,19 @@ def decode_frames(
 
 
 def open_film(video: Path, info: VideoInfo, plan: FramePlan) -> Any:
-    """The film of a video file as an ffmpeg-python stream, upright and with square pixels."""
+    """The film of a video file as an ffmpeg-python stream, upright and with square pixels.
+
+    Where the size of its frames changes on the way ffmpeg fails, instead of cutting some of them elsewhere.
+    """
     # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
     # explode: without it, whether a rotten last frame is noticed depends on the timing of the decoder's threads.
     source = ffmpeg.input(
         f"file:{video.resolve()}", threads=plan.threads, protocol_whitelist="file", err_detect="explode"
     )
-    film = source[str(info.stream_index)]
+    width, height = info.stored
+    # A crop to nothing is refused; to the whole frame, it costs nothing.
+    constant = f"if(eq(iw,{width})*eq(ih,{height}),{width},0)"
+    film = source[str(info.stream_index)].filter("crop@frames_of_one_size", constant, height, 0, 0, exact=1)
     return film if info.square_pixels else film.filter("scale", info.width, info.height).filter("setsar", 1)
 
 

@@ -125,6 +125,8 @@ def _sample(probed: ProbedFilm, kept: Kept, size: int, max_pictures: int, ffmpeg
     film, info = probed.film, probed.info
     if info is None or not isinstance(film, Video):
         raise VideoError("expected a film to estimate poses of, found pictures")
+    if not len(kept.frames):
+        raise VideoError("expected a frame at one of the scene's instants, found none")
     num = min(max_pictures, len(kept.frames))
     chosen = kept.frames[np.unique(np.linspace(0, len(kept.frames) - 1, num).round().astype(int))]
     shrink = min(1.0, size / max(info.width, info.height))

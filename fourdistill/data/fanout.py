@@ -1,6 +1,11 @@
-"""One way to spread work over processes or machines: joblib, with a progress bar, whatever the engine."""
+"""One way to spread work over processes or machines: joblib, with a progress bar, whatever the engine.
 
-from collections.abc import Callable, Iterable, Sequence
+A Ray cluster is the one at `RAY_ADDRESS`, or one that Ray starts on this machine. Its machines must see the same
+folders under the same names (a shared file system), and have this package installed.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, TypeVar, cast
 
 from joblib import Parallel, delayed, parallel_config
@@ -10,6 +15,8 @@ from fourdistill.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+IN_FLIGHT = 2  # tasks per worker that are handed out before they are done: `items` may be a generator of any length
 
 
 class _ProgressParallel(Parallel):
@@ -25,22 +32,46 @@ class _ProgressParallel(Parallel):
 
 
 def fan_out(
-    function: Callable[[Item], Result], items: Sequence[Item], *, engine: str, jobs: int, description: str
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    engine: str,
+    jobs: int,
+    description: str,
+    total: int | None = None,
+    gpus: float = 0,
 ) -> list[Result]:
-    """`[function(item) for item in items]`, in order, on `jobs` workers (-1: all cores).
+    """`[function(item) for item in items]`, in order, on `jobs` workers (-1: all cores of the machine or cluster).
 
-    `engine` is `loky` (processes of this machine) or `ray` (a Ray cluster). An exception in a worker is raised here.
-    Raises `InputError` for an unknown engine, or where Ray is not installed.
+    `engine` is `loky` (processes of this machine) or `ray` (a Ray cluster, which gives every worker `gpus` GPUs).
+    `total`: how many items a generator will give. An exception in a worker is raised here. Raises `InputError` for an
+    unknown engine, or where Ray is not installed.
     """
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else None
+    options: dict[str, Any] = {}
     if engine == "ray":
         _register_ray()
+        options = {"ray_remote_args": {"num_cpus": 1, "num_gpus": gpus}}  # without CPUs, all would start on one node
+        function = _InFolder(function, os.getcwd())  # noqa: PTH109
     elif engine != "loky":
         raise InputError(f"engine: expected loky or ray, got {engine!r}")
-    if len(items) == 1:
+    elif total == 1:
         jobs = 1  # a worker process costs more than it saves
-    with tqdm(total=len(items), desc=description, unit="task") as bar, parallel_config(engine, n_jobs=jobs):
+    with tqdm(total=total, desc=description, unit="task") as bar, parallel_config(engine, n_jobs=jobs, **options):
         tasks: Iterable[Any] = (delayed(function)(item) for item in items)
-        return cast(list[Result], _ProgressParallel(bar)(tasks))
+        return cast(list[Result], _ProgressParallel(bar, pre_dispatch=f"{IN_FLIGHT}*n_jobs", batch_size=1)(tasks))
+
+
+class _InFolder:
+    """A function to be called in a folder: the workers of a cluster start in one of their own."""
+
+    def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
+        self.function, self.folder = function, folder
+
+    def __call__(self, item: Any) -> Any:
+        os.chdir(self.folder)
+        return self.function(item)
 
 
 def _register_ray() -> None:

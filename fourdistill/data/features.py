@@ -7,6 +7,7 @@ if asked for also `mirrored_embeds`, those of the frames' mirror images.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import pyarrow as pa
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
+from fourdistill.data.fanout import fan_out
 from fourdistill.data.files import new_file, new_folder
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
@@ -28,24 +29,47 @@ LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
 _MAX_OPEN = 128  # files
 
 
-def encode_frames(frames_table: Path, frames_dir: Path, out_dir: Path, encode: Encode, batch_size: int) -> None:
+def encode_frames(
+    frames_table: Path,
+    frames_dir: Path,
+    out_dir: Path,
+    encode: Encode,
+    batch_size: int,
+    *,
+    engine: str = "loky",
+    jobs: int = 1,
+    gpus: float = 0,
+) -> None:
     """Run `encode` over every frame of the table, `batch_size` at a time, and write one file per camera.
 
-    The folder is replaced whole. Raises `InputError` for a frame that cannot be read, or features beyond fp16.
+    Cameras are shared by `jobs` workers of `engine`, each with `gpus` GPUs of a Ray cluster; `encode` must then be
+    something that can be pickled. The folder is replaced whole. Raises `InputError` for a frame that cannot be read,
+    or features beyond fp16.
     """
     table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
-    with new_folder(out_dir, suffixes={".safetensors"}) as partial, tqdm(
-        total=table.num_rows, desc="encode_frames", unit="frame"
-    ) as bar:  # fmt: skip
-        for scene, camera, rows in _cameras(table):
-            batches = []
-            for start in range(0, rows.num_rows, batch_size):
-                paths = rows["path"][start : start + batch_size].to_pylist()
-                batches.append(encode([open_image(frames_dir / path) for path in paths]))
-                bar.update(len(paths))
-            features = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-            path = partial / scene / f"{camera}.safetensors"
-            _write_features(path, features, rows["frame_index"].to_numpy().astype(np.int32))
+    with new_folder(out_dir, suffixes={".safetensors"}) as partial_dir:
+        fan_out(
+            partial(_encode_camera, encode, frames_dir, partial_dir.resolve(), batch_size),
+            list(_cameras(table)),
+            engine=engine,
+            jobs=jobs,
+            description="encode_frames",
+            gpus=gpus,
+        )
+
+
+def _encode_camera(
+    encode: Encode, frames_dir: Path, out_dir: Path, batch_size: int, task: tuple[str, str, pa.Table]
+) -> None:
+    """Write the features of one camera, which has the rows of `task`."""
+    scene, camera, rows = task
+    batches = []
+    for start in range(0, rows.num_rows, batch_size):
+        paths = rows["path"][start : start + batch_size].to_pylist()
+        batches.append(encode([open_image(frames_dir / path) for path in paths]))
+    features = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    frame_index = rows["frame_index"].to_numpy().astype(np.int32)
+    _write_features(out_dir / scene / f"{camera}.safetensors", features, frame_index)
 
 
 def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:

@@ -71,6 +71,8 @@ def extract_film(task: tuple[ProbedFilm, Kept], frames_dir: Path, plan: FramePla
     """Extract the kept frames of one film into `frames_dir/<scene>/<camera>`, which appears whole or not at all."""
     probed, kept = task
     film = probed.film
+    if not len(kept.frames):
+        return BadFile(probed.scene, film, film.path, "expected a frame at one of the scene's instants, found none")
     try:
         with new_folder(frames_dir / probed.scene / film.camera_id, suffixes={".jpg"}) as folder:
             if isinstance(film, Video):
@@ -116,9 +118,9 @@ def cameras_of_frames(film: Video, timestamps_s: NDArray[np.float64]) -> list[Ca
 
 def _extract_pictures(probed: ProbedFilm, film: Pictures, kept: Kept, folder: Path, plan: FramePlan) -> ExtractedFilm:
     instants = dict(zip(kept.frames.tolist(), kept.instants.tolist(), strict=True))
-    wanted = {film.pictures[frame].path: (frame, instant) for frame, instant in instants.items()}
+    wanted = {film.pictures[frame].index: (frame, instant) for frame, instant in instants.items()}
     squares = extract_pictures(film, [film.pictures[frame] for frame in kept.frames], folder, plan)
-    frames, found = zip(*(wanted[picture.path] for picture in squares.kept), strict=True)
+    frames, found = zip(*(wanted[picture.index] for picture in squares.kept), strict=True)
     unknown_K, unknown_c2w = np.full((3, 3), np.nan), np.full((4, 4), np.nan)
     return ExtractedFilm(
         probed.scene,

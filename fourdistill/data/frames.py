@@ -13,7 +13,7 @@ from fourdistill.data.films import BadFile, ExtractedFilm, ProbedFilm, extract_f
 from fourdistill.data.frames_table import frames_table
 from fourdistill.data.jpegs import FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
-from fourdistill.data.scene import Pictures, Scene
+from fourdistill.data.scene import Film, Pictures, Scene
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.tables import write_table
 from fourdistill.errors import InputError
@@ -55,8 +55,7 @@ def extract_frames(
         bad = [result for result in [*probed, *results] if isinstance(result, BadFile)]
         bad += [file for film in good for file in film.bad]
         _write_report(report_path, good, bad, missing, split or SplitRule())
-        num_files = sum(len(film.pictures) if isinstance(film, Pictures) else 1 for _, film in films)
-        _check_bad(bad, num_files, max_bad_fraction, report_path)
+        _check_bad(bad, sum(_num_files(film) for _, film in films), max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
         table = frames_table(scenes, good, size, split or SplitRule())
@@ -86,9 +85,15 @@ def _write_report(
         partial_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def _num_files(film: Film) -> int:
+    return len(film.pictures) if isinstance(film, Pictures) else 1
+
+
 def _check_bad(bad: list[BadFile], num_files: int, max_bad_fraction: float, report_path: Path) -> None:
-    if len(bad) > max_bad_fraction * num_files:
+    # A film of pictures that is bad as a whole stands for all of them.
+    num_bad = sum(_num_files(file.film) if file.path == file.film.path else 1 for file in bad)
+    if num_bad > max_bad_fraction * num_files:
         raise InputError(
-            f"{bad[0].path}: {bad[0].reason} ({len(bad)} of {num_files} files are bad, expected at most "
+            f"{bad[0].path}: {bad[0].reason} ({num_bad} of {num_files} files are bad, expected at most "
             f"{max_bad_fraction:.0%}; {report_path} lists them)"
         )

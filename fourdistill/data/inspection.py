@@ -8,22 +8,23 @@ import numpy as np
 
 from fourdistill.data.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
 from fourdistill.data.kept_frames import keep_frames
-from fourdistill.data.readers import READERS, SourceFolder, read_source
+from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.readers.parsing import picture_size
 from fourdistill.data.scene import Camera, Film, Pictures, Scene, Video
 from fourdistill.data.timeline import agree, is_variable_rate
 from fourdistill.errors import InputError
 
-# A file that only this format has, in a scene's folder: tried before the formats that films alone could be.
+# What only this format has, in a scene's folder. One without any of these can be read as plain films at most.
 _MARKERS = {
-    "nerfstudio": "transforms.json",
-    "dnerf": "transforms_*.json",
-    "nerfies": "dataset.json",
-    "dynerf": "poses_bounds.npy",
-    "qualisys": "**/*.qca.txt",
-    "colmap": "sparse",
+    "nerfstudio": ("transforms.json",),
+    "dnerf": ("transforms_train.json", "transforms_val.json", "transforms_test.json"),
+    "nerfies": ("dataset.json",),
+    "dynerf": ("poses_bounds.npy",),
+    "qualisys": ("*.qca.txt", "calibration/*.qca.txt"),
+    "colmap": ("sparse", "colmap/sparse", "images.bin"),
+    "ucf101": ("v_*_g[0-9][0-9]_c[0-9][0-9].*", "UCF-101"),
 }
-_WITHOUT_MARKER = ("ucf101", "realestate10k", "video")
+_ADDRESS = b"http"  # how a clip of RealEstate10K begins
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,19 @@ def inspect_folder(source: SourceFolder) -> tuple[FolderFacts, list[Scene]]:
 
 
 def find_format(folder: Path) -> str:
-    """The format that a folder has by the files in it; raises `InputError` where none fits."""
-    for name, marker in _MARKERS.items():
-        if any(folder.glob(marker)) or any(folder.glob(f"*/{marker}")):
+    """The format that a folder of raw data has by the names in it; raises `InputError` where it is no folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of raw data, found none")
+    for name, markers in _MARKERS.items():
+        if any(any(folder.glob(f"{place}{marker}")) for marker in markers for place in ("", "*/")):
             return name
-    for name in _WITHOUT_MARKER:
-        try:
-            read_source(SourceFolder(folder, name))
-        except InputError:  # not this one; the last of them says what is wrong with the folder
-            if name == _WITHOUT_MARKER[-1]:
-                raise
-        else:
-            return name
-    raise InputError(f"{folder}: expected one of the formats {', '.join(READERS)}")
+    texts = (path for pattern in ("*.txt", "*/*.txt") for path in sorted(folder.glob(pattern)))
+    first = next((path for path in texts if path.is_file()), None)
+    if first is not None:
+        with first.open("rb") as file:
+            if file.read(len(_ADDRESS)) == _ADDRESS:
+                return "realestate10k"
+    return "video"
 
 
 def _scene_facts(scene: Scene) -> SceneFacts:
@@ -128,7 +129,7 @@ def _camera_facts(probed: ProbedFilm, has_clock: bool) -> CameraFacts:
     film, times = probed.film, probed.timestamps_s
     cameras = known_cameras(film, probed)
     posed = [camera for camera in cameras if camera is not None]
-    size = (probed.info.width, probed.info.height) if probed.info else picture_size(_first_picture(film)) or (0, 0)
+    size = (probed.info.width, probed.info.height) if probed.info else _picture_size(film)
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     shrink = size[0] / posed[0].size[0] if posed else 0.0
     return CameraFacts(
@@ -157,12 +158,28 @@ def known_cameras(film: Film, probed: ProbedFilm) -> list[Camera | None]:
     return cameras_of_frames(film, probed.info.timestamps_s)
 
 
-def _first_picture(film: Film) -> Path:
-    return film.pictures[0].path if isinstance(film, Pictures) else film.path
+def _picture_size(film: Film) -> tuple[int, int]:
+    """(width, height) of the first picture of a film that can be read, (0, 0) where none can."""
+    pictures = film.pictures if isinstance(film, Pictures) else ()
+    return next(filter(None, (picture_size(picture.path) for picture in pictures)), (0, 0))
+
+
+def _picture_warnings(film: Film) -> list[str]:
+    """What the headers of a film's pictures say against it."""
+    pictures = film.pictures if isinstance(film, Pictures) else ()
+    sizes = [picture_size(picture.path) for picture in pictures]
+    lines = []
+    if None in sizes:
+        example = pictures[sizes.index(None)].path.name
+        lines.append(f"{sizes.count(None)} of {len(sizes)} pictures cannot be read, such as {example}")
+    if len(found := {size for size in sizes if size}) > 1:
+        lines.append(f"pictures of {len(found)} sizes: {', '.join(f'{w}x{h}' for w, h in sorted(found)[:4])}")
+    return [f"{film.camera_id}: {line}" for line in lines]
 
 
 def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) -> list[str]:
     lines = [f"{camera.name}: skipped: {camera.error}" for camera in cameras if camera.error]
+    lines += [line for film in good for line in _picture_warnings(film.film)]
     lines += [
         f"{camera.name}: variable frame rate: its presentation times count"
         for camera in cameras

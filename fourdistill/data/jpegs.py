@@ -1,5 +1,6 @@
 """Square frames to a folder of JPEGs, by ffmpeg: the one encoder, wherever the frames come from."""
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -91,8 +92,9 @@ def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan) -> None
 
 
 def check_exit(returncode: int, log: Any) -> None:
-    """Raise `VideoError` with the last line of an ffmpeg's log, unless it went well."""
+    """Raise `VideoError` with the first line of an ffmpeg's log, unless it went well: the cause, without addresses."""
     if returncode != 0:
         log.seek(0)
         lines = log.read().decode(errors="replace").strip().splitlines()
-        raise VideoError(f"ffmpeg: {lines[-1] if lines else 'failed without a message'}")
+        cause = re.sub(r" @ 0x[0-9a-f]+", "", lines[0]) if lines else "failed without a message"
+        raise VideoError(f"ffmpeg: {cause}")

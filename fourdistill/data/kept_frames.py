@@ -7,12 +7,16 @@ import numpy as np
 from fourdistill.data.films import ProbedFilm
 from fourdistill.data.scene import Pictures, Scene
 from fourdistill.data.timeline import Kept, align, count_missing
+from fourdistill.errors import InputError
 
 
 def keep_frames(
     scenes: Sequence[Scene], films: Sequence[ProbedFilm], max_frames: int | None
 ) -> tuple[list[tuple[ProbedFilm, Kept]], list[tuple[ProbedFilm, int]]]:
-    """Which frames of each film to keep, at most `max_frames`; and the films with gaps, with how many instants each."""
+    """Which frames of each film to keep, at most `max_frames`; and the films with gaps, with how many instants each.
+
+    Raises `InputError` as `align` does.
+    """
     tasks, missing = [], []
     for scene in scenes:
         cameras = [film for film in films if film.scene == scene.name]
@@ -21,7 +25,10 @@ def keep_frames(
         if scene.fps is None and isinstance(cameras[0].film, Pictures):
             kept = [_as_numbered(film.film) for film in cameras if isinstance(film.film, Pictures)]
         else:
-            kept = align([film.timestamps_s for film in cameras], scene.fps)
+            try:
+                kept = align([film.timestamps_s for film in cameras], scene.fps)
+            except InputError as error:
+                raise InputError(f"{cameras[0].film.path.parent}: {error}") from error
         for film, keep, num in zip(cameras, kept, count_missing(kept), strict=True):
             tasks.append((film, Kept(keep.frames[:max_frames], keep.instants[:max_frames])))
             if num:

@@ -216,6 +216,12 @@ def _pair_table(
     return pa.table([columns[name] for name in PAIRS.names], schema=PAIRS)
 
 
+def _count_distinct(values: NDArray[np.int64]) -> int:
+    """How many different values there are; `values` is sorted in place, several times as fast as `np.unique`."""
+    values.sort()
+    return int(np.count_nonzero(values[1:] != values[:-1])) + min(len(values), 1)
+
+
 def _write_reports(
     report_path: Path, gaps_path: Path, frames: FrameColumns, grids: list[SceneGrid], drawn: Mapping[str, tuple]
 ) -> None:
@@ -226,8 +232,7 @@ def _write_reports(
         histogram.writerow(["split", "kind", "gap", "pairs"])
         for split, (target, source, kinds) in drawn.items():
             gaps = frames.frame_index[source] - frames.frame_index[target]
-            distinct = len(np.unique(target * len(frames.time) + source))
-            report[split] = {"pairs": len(target), "distinct": distinct} | {
+            report[split] = {"pairs": len(target), "distinct": _count_distinct(target * len(frames.time) + source)} | {
                 kind: int((kinds == index).sum()) for index, kind in enumerate(KINDS)
             }
             for index, kind in enumerate(KINDS):

@@ -11,7 +11,7 @@ from PIL import Image as PIL
 
 from fourdistill.data.jpegs import FramePlan, write_jpegs
 from fourdistill.data.probe import VideoError
-from fourdistill.data.scene import Picture, Pictures
+from fourdistill.data.scene import PICTURE_FORMATS, Picture, Pictures
 from fourdistill.data.square import Image, central_square, square_intrinsics, undistorter
 from fourdistill.geometry.poses import Array
 
@@ -60,8 +60,8 @@ def read_picture(path: Path, background: str) -> PIL.Image:
     """An image file as RGB, laid on a background where it is transparent; raises `VideoError` where it is not whole."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # the bound is ours, below
-            with PIL.open(path) as image:
+            warnings.simplefilter("ignore")  # the bound on pixels is ours, below; what is not whole raises
+            with PIL.open(path, formats=PICTURE_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise VideoError(
                         f"expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found {image.width}x{image.height}"

@@ -27,6 +27,8 @@ class VideoInfo:
     stream_index: int
     width: int
     height: int
+    stored: tuple[int, int]
+    """(width, height) of the frames as the codec has them, but upright."""
     square_pixels: bool
     """False where ffmpeg has to stretch the frames to (width, height) first."""
     timestamps_s: NDArray[np.float64]
@@ -46,15 +48,19 @@ def probe_video(path: Path) -> VideoInfo:
         raise VideoError(f"not a readable video: {' '.join(reason.split())}") from error
     # Anamorphic video: the width that makes pixels square, even because chroma comes in pairs of columns.
     width, height = frame.width if aspect == 1 else 2 * round(frame.width * aspect / 2), frame.height
+    stored = (frame.width, frame.height)
     if round(frame.rotation) % 180 == _SIDEWAYS:
         width, height = height, width
-    return VideoInfo(index, width, height, aspect == 1, timestamps)
+        stored = (frame.height, frame.width)
+    return VideoInfo(index, width, height, stored, aspect == 1, timestamps)
 
 
 def _film(container: "av.container.InputContainer") -> "av.VideoStream":
     """The first video stream that is not a cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:  # PyAV's types say that there always is one
+                raise VideoError("expected a codec that is known, found another")
             return stream
     raise VideoError("expected a video stream, found none")
 

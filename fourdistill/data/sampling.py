@@ -55,9 +55,14 @@ class SceneGrid:
         """Cameras (C,) whose own frames are no pair across cameras: those that stand still; at one instant, all."""
         return np.ones_like(self.moving) if kind == "view" else ~self.moving
 
-    def draw(self, split: str, kind: str, gap: int, num: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Table rows of `num` targets and of their sources, uniformly among all pairs of one gap, with replacement."""
-        target, source = self.masks(split, kind)
+    def draw(
+        self, masks: tuple[Bools, Bools], kind: str, gap: int, num: int, rng: np.random.Generator
+    ) -> tuple[Ints, Ints]:
+        """Table rows of `num` targets and of their sources, uniformly among all pairs of one gap, with replacement.
+
+        `masks`: of the split and this kind.
+        """
+        target, source = masks
         first, last = max(0, -gap), target.shape[1] - max(0, gap)
         target, source = target[:, first:last], source[:, first + gap : last + gap]  # (C, n), aligned
         if kind == "time":
@@ -98,8 +103,9 @@ def sample_pairs(
         scenes = offers[kind]
         taken = np.zeros(max(len(counts) for _, counts in scenes) // 2 + 1, np.int64)  # pairs per |gap| so far
         for (grid, counts), num_scene in zip(scenes, _spread(num_kind, len(scenes), rng), strict=True):
+            masks = grid.masks(split, kind)
             for gap, num in _gaps(counts, int(num_scene), taken, bidirectional, rng):
-                target, source = grid.draw(split, kind, gap, num, rng)
+                target, source = grid.draw(masks, kind, gap, num, rng)
                 targets.append(target)
                 sources.append(source)
                 kind_indices.append(np.full(num, KINDS.index(kind), np.int8))

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from fourdistill.geometry.poses import Array
 
+PICTURE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+"""Of image files, whatever their names say: Pillow's others are no photographs, or run other programs."""
+
 
 @dataclass(frozen=True)
 class Camera:

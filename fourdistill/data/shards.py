@@ -2,53 +2,71 @@
 
 import hashlib
 import io
+import itertools
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow.parquet as pq
-from tqdm import tqdm
 from webdataset.writer import TarWriter
 
 from fourdistill import __version__
+from fourdistill.data.destination import Destination, new_set
+from fourdistill.data.fanout import fan_out
 from fourdistill.data.features import IMAGE_EMBEDS, LATENTS, FeatureReader
-from fourdistill.data.files import new_file, new_folder
 from fourdistill.data.tables import PAIRS, SPLITS, read_table
 from fourdistill.errors import InputError
 
 INDEX = "index.json"
 MEGABYTE = 1_000_000
 _READ_ROWS = 4096
+_MEASURED = 64  # samples whose size is taken for that of all
 
 
 def write_shards(
     pairs_table: Path,
     frames_dir: Path,
     features_dir: Path | None,
-    out_dir: Path,
+    out: Path | str,
     *,
     shard_size_mb: float,
     max_pairs: int | None = None,
+    engine: str = "loky",
+    jobs: int = 1,
 ) -> None:
-    """Write `out_dir/{train,val,test}-000000.tar ...` and `index.json`; without `features_dir`, no features in them.
+    """Write `out/{train,val,test}-000000.tar ...` and `index.json`; without `features_dir`, no features in them.
 
-    Of a split with more than `max_pairs`, so many are taken at even distances.
-    A tar is closed once it reaches `shard_size_mb`. The bytes depend on the content alone: samples in order of
-    `pair_id`, members sorted, no times, owners or modes of the machine. The folder is replaced whole.
+    `out` is a folder or an fsspec address. Of a split with more than `max_pairs`, so many are taken at even distances.
+    The tars of a split hold equally many samples, as many as make `shard_size_mb` by the size of the first ones. The
+    bytes depend on the content alone: samples in order of `pair_id`, members sorted, no times, owners or modes of the
+    machine. What was there is replaced whole.
     """
     table = read_table(pairs_table, PAIRS, ["split"])
     splits = np.array(table["split"].to_pylist(), dtype=str)
     rows = {split: _spread(np.flatnonzero(splits == split), max_pairs) for split in SPLITS}
-    features = None if features_dir is None else FeatureReader(features_dir)
+    packer = Packer(frames_dir, features_dir)
     tars = []
-    with new_folder(out_dir, suffixes={".tar", ".json"}) as partial:
-        with tqdm(total=sum(map(len, rows.values())), desc="write_shards", unit="pair") as bar:
-            for split in SPLITS:
-                samples = _samples(pairs_table, rows[split], frames_dir, features, bar)
-                tars += _write_split(partial, split, samples, len(rows[split]), shard_size_mb * MEGABYTE)
-        _write_index(partial / INDEX, tars, features is not None)
+    with new_set(out, INDEX, suffixes={".tar", ".json"}) as destination:
+        for split in SPLITS:
+            if not len(rows[split]):
+                continue
+            size = packer.samples_per_tar(_pairs(pairs_table, rows[split]), shard_size_mb * MEGABYTE)
+            tars += fan_out(
+                partial(_write_tar, packer, destination),
+                _tar_tasks(_pairs(pairs_table, rows[split]), split, size),
+                engine=engine,
+                jobs=jobs,
+                description=f"write_shards {split}",
+                total=math.ceil(len(rows[split]) / size),
+            )
+        index = {"version": __version__, "features": features_dir is not None, "shards": tars}
+        with destination.file(INDEX) as path:
+            path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
@@ -58,17 +76,55 @@ def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
     return rows[np.arange(max_pairs) * len(rows) // max_pairs]
 
 
-def _samples(
-    pairs_table: Path, rows: np.ndarray, frames_dir: Path, features: FeatureReader | None, bar: "tqdm[Any]"
-) -> Iterator[dict[str, Any]]:
-    """The samples in some rows of the table, ascending, as WebDataset names their members."""
+def _pairs(pairs_table: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The pairs in some rows of the table, ascending."""
     first = 0
     for batch in pq.ParquetFile(pairs_table).iter_batches(_READ_ROWS):
         here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
-        for pair in batch.take(here).to_pylist():
-            yield _sample(pair, frames_dir, features)
-            bar.update()
+        yield from batch.take(here).to_pylist()
         first += batch.num_rows
+
+
+def _tar_tasks(pairs: Iterator[dict[str, Any]], split: str, size: int) -> Iterator[tuple[str, str, list[dict]]]:
+    """(name, split, its pairs) of one tar after the other."""
+    for number in itertools.count():
+        chunk = list(itertools.islice(pairs, size))
+        if not chunk:
+            return
+        yield f"{split}-{number:06d}.tar", split, chunk
+
+
+def _write_tar(packer: "Packer", destination: Destination, task: tuple[str, str, list[dict]]) -> dict[str, Any]:
+    """Write one tar; returns its line of the index."""
+    name, split, pairs = task
+    with destination.file(name) as path:
+        with path.open("wb") as file:
+            packer.write(file, pairs)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        size = path.stat().st_size
+    return {"name": name, "split": split, "samples": len(pairs), "bytes": size, "sha256": digest}
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Pairs => tars of their frames and features, as WebDataset names their members."""
+
+    frames_dir: Path
+    features_dir: Path | None
+
+    def write(self, file: BinaryIO, pairs: list[dict[str, Any]]) -> None:
+        """Write a tar of these pairs."""
+        features = None if self.features_dir is None else FeatureReader(self.features_dir)
+        with TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar:
+            for pair in pairs:
+                tar.write(_sample(pair, self.frames_dir, features))
+
+    def samples_per_tar(self, pairs: Iterator[dict[str, Any]], max_bytes: float) -> int:
+        """How many samples make a tar of that size, going by the first ones."""
+        first = list(itertools.islice(pairs, _MEASURED))
+        tar = io.BytesIO()
+        self.write(tar, first)
+        return max(1, round(max_bytes / (len(tar.getvalue()) / len(first))))
 
 
 def _sample(pair: dict[str, Any], frames_dir: Path, features: FeatureReader | None) -> dict[str, Any]:
@@ -97,30 +153,3 @@ def _to_npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _write_split(
-    folder: Path, split: str, samples: Iterator[dict[str, Any]], total: int, max_bytes: float
-) -> list[dict[str, Any]]:
-    """Write the tars of one split; returns a line of the index for each."""
-    tars = []
-    written = 0
-    while written < total:
-        path = folder / f"{split}-{len(tars):06d}.tar"
-        num = 0
-        with (
-            path.open("wb") as file,
-            TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar,
-        ):
-            while written < total and file.tell() < max_bytes:
-                tar.write(next(samples))
-                num, written = num + 1, written + 1
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        tars.append({"name": path.name, "split": split, "samples": num, "bytes": path.stat().st_size, "sha256": digest})
-    return tars
-
-
-def _write_index(path: Path, tars: list[dict[str, Any]], has_features: bool) -> None:
-    index = {"version": __version__, "features": has_features, "shards": tars}
-    with new_file(path) as partial:
-        partial.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fourdistill.data.probe import VideoError
 from fourdistill.data.scene import Camera
 from fourdistill.geometry import camera as camera_geometry
-from fourdistill.geometry.distortion import sample_bilinear, undistortion_map
+from fourdistill.geometry.distortion import is_one_to_one, sample_bilinear, undistortion_map
 from fourdistill.geometry.poses import Array
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -54,6 +54,8 @@ def square_intrinsics(camera: Camera, film_size: Size, size: int) -> Array:
 def undistorter(camera: Camera, film_size: Size, size: int) -> tuple[Size, Callable[[Image], Image]]:
     """The size to bring a film's images to, and what makes undistorted squares (size, size, 3) of those.
 
+    Raises `VideoError` where the lens, as far as it is known, shows one place twice within the square.
+
     The images come scaled to about twice the wanted size, where the map is bilinear and a 2x2 mean follows.
     """
     assert camera.distortion is not None
@@ -63,6 +65,8 @@ def undistorter(camera: Camera, film_size: Size, size: int) -> tuple[Size, Calla
     K_scaled = camera_geometry.resize(film_intrinsics(camera, film_size), film_size, scaled)
     K_fine = camera_geometry.resize(square_intrinsics(camera, film_size, size), (size, size), (fine, fine))
     lookup = undistortion_map(K_fine, (fine, fine), K_scaled, camera.distortion)  # (fine, fine, 2)
+    if not is_one_to_one(lookup):
+        raise VideoError(f"expected a lens whose distortion can be undone, found {camera.distortion}, which folds over")
 
     def undistort(image: Image) -> Image:
         samples = sample_bilinear(image, lookup).reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3)

@@ -13,6 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from fourdistill.errors import InputError
+
+MAX_INSTANTS = 10_000_000  # of a scene, films of a day and more: past that, a time is wrong
+ROUNDING_S = 2.1e-3  # Matroska counts in milliseconds: an interval is up to one longer or shorter than it should be
+
 Times = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -26,7 +31,10 @@ class Kept:
 
 
 def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]:
-    """Ascending times (N_c,) of each camera => what to keep of it; with `fps`, that many frames a second at most."""
+    """Ascending times (N_c,) of each camera => what to keep of it; with `fps`, that many frames a second at most.
+
+    Raises `InputError` where the times are so far apart, or the rate so high, that the instants are past counting.
+    """
     if fps is None and agree(timestamps_s):
         return [Kept(np.arange(len(times)), np.arange(len(times))) for times in timestamps_s]
     if fps is None:
@@ -34,6 +42,7 @@ def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]
     else:
         first = min(times[0] for times in timestamps_s)
         last = max(times[-1] for times in timestamps_s)
+        _check_span(first, last, 1 / fps)
         instants = first + np.arange(int((last - first) * fps + 1e-6) + 1) / fps
     return [_nearest(times, instants) for times in timestamps_s]
 
@@ -64,9 +73,17 @@ def count_missing(kept: Sequence[Kept]) -> list[int]:
 
 
 def is_variable_rate(timestamps_s: Times) -> bool:
-    """Whether the intervals between frames differ by more than a tenth of the usual one (rounding is less)."""
+    """Whether the intervals between frames differ by more than a tenth of the usual one, and than rounding to 1 ms."""
     intervals = np.diff(timestamps_s)
-    return bool(len(intervals) and np.ptp(intervals) > 0.1 * np.median(intervals))
+    return bool(len(intervals) and np.ptp(intervals) > max(0.1 * np.median(intervals), ROUNDING_S))
+
+
+def _check_span(first: float, last: float, interval: float) -> None:
+    if not (last - first) / interval < MAX_INSTANTS:
+        raise InputError(
+            f"expected at most {MAX_INSTANTS} instants, found times from {first:g} s to {last:g} s "
+            f"at every {interval:g} s; see sync.csv and fps"
+        )
 
 
 def _instants_of_slowest(timestamps_s: Sequence[Times]) -> Times:
@@ -77,6 +94,7 @@ def _instants_of_slowest(timestamps_s: Sequence[Times]) -> Times:
     if interval <= 0:
         return np.unique(np.concatenate(timestamps_s))
     first, last = min(times[0] for times in timestamps_s), max(times[-1] for times in timestamps_s)
+    _check_span(first, last, interval)
     num_before = int((slowest[0] - first) / interval + 0.5)
     num_after = int((last - slowest[-1]) / interval + 0.5)
     within = [

@@ -36,6 +36,14 @@ def undistortion_map(K: ArrayLike, size: tuple[int, int], K_distorted: ArrayLike
     return distort(normalized, coefficients) @ K_distorted[:2, :2].T + K_distorted[:2, 2]
 
 
+def is_one_to_one(lookup: ArrayLike) -> bool:
+    """Whether a map (h, w, 2) of pixels to coordinates nowhere folds over: polynomials do, far from the axis."""
+    lookup = np.asarray(lookup, np.float64)
+    along_x, along_y = np.diff(lookup, axis=1)[:-1], np.diff(lookup, axis=0)[:, :-1]  # (h - 1, w - 1, 2)
+    area = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
+    return bool((area > 0).all())
+
+
 def sample_bilinear(image: NDArray[np.uint8], coordinates: ArrayLike) -> NDArray[np.float32]:
     """Image (H, W, C) at continuous coordinates (h, w, 2) => (h, w, C); beyond the edge, the edge's own value."""
     coordinates = np.asarray(coordinates, np.float64)

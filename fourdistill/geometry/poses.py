@@ -40,6 +40,8 @@ def is_rigid(transform: ArrayLike, tolerance: float = 1e-3) -> bool:
     if transform.shape[-2:] != (4, 4) or not np.isfinite(transform).all():
         return False
     rotation = transform[..., :3, :3]
+    if np.abs(rotation).max(initial=0) > 2:
+        return False  # before its square leaves the range of numbers
     departure = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max(initial=0)
     right_handed = (np.linalg.det(rotation) > 0).all()
     last_row = np.abs(transform[..., 3, :] - [0, 0, 0, 1]).max(initial=0)

@@ -10,9 +10,10 @@ from fourdistill.models.mapper import encode_view
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on `device`."""
+    """The batch with its tensors on `device`, the features in float32 (they come in the precision of the shards)."""
     tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{k: v.to(device) for k, v in tensors.items() if isinstance(v, torch.Tensor)})
+    moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, torch.Tensor)}
+    return replace(batch, **{k: v.float() if v.is_floating_point() else v for k, v in moved.items()})
 
 
 def make_conditions(batch: Batch, view_encoding: str) -> Conditions:

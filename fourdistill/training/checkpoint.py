@@ -1,50 +1,67 @@
 """Checkpoints of a running training, so that a killed run goes on when the same command is given again.
 
-    <folder>/step-00000500/    accelerate's state (weights as safetensors), fingerprint.json, live/ (the logs so far)
+    <folder>/step-00000500/    accelerate's state, monitor.json, live/ (the logs so far), fingerprint.json
 
-A checkpoint is written under a temporary name and renamed when complete. It belongs to one fingerprint (settings, data,
-base): another run in the same place starts afresh.
+A checkpoint is written under a temporary name and renamed when complete; the newest ones are kept, here and, where one
+is named, at an fsspec address. It belongs to one fingerprint (settings, data, base): another run in the same place
+starts afresh. The number of a step is also the position in the data, see `Parts`.
+
+What is trusted: a checkpoint is this project's own output and as much to be guarded as its code. Weights are
+safetensors; accelerate keeps optimizer, scheduler, loss scale and generators as pickles, which it reads with
+`weights_only=True`, so that they can hold numbers but run nothing. No object with a pickle of its own is registered.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import nn
+from accelerate.utils import broadcast_object_list
 
-from fourdistill.errors import InputError
+from fourdistill.training.remote import RemoteCheckpoints
 
-FINGERPRINT_NAME, LIVE_NAME = "fingerprint.json", "live"
+FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "monitor.json", ".incomplete"
 
 
 class Checkpoints:
-    """The newest checkpoint of one run.
+    """The newest checkpoints of one run. Every process makes one; only the main one writes and removes.
 
     Args:
         folder: where checkpoints are kept; nothing else may be in it.
         live_folder: the logs, kept along so that a resumed run continues them.
         fingerprint: JSON values that decide whether a checkpoint is this run's.
+        keep: how many are kept.
+        address: an fsspec address to which they are copied too, or None.
     """
 
-    def __init__(self, folder: Path, live_folder: Path, fingerprint: dict[str, Any]):
-        self.folder, self.live_folder = folder, live_folder
+    def __init__(
+        self, folder: Path, live_folder: Path, fingerprint: dict[str, Any], keep: int = 1, address: str | None = None
+    ):
+        self.folder, self.live_folder, self.keep = folder, live_folder, keep
         self.fingerprint = json.dumps(fingerprint, indent=2, sort_keys=True, default=str)
+        self.remote = RemoteCheckpoints(address, FINGERPRINT_NAME) if address else None
 
     def newest(self) -> Path | None:
-        """The newest complete checkpoint of this run; those of other runs are removed."""
-        for path in sorted(self.folder.glob("step-*"), reverse=True):
-            if (path / FINGERPRINT_NAME).read_text(encoding="utf-8") == self.fingerprint:
-                return path
-            shutil.rmtree(path)
-        return None
+        """The newest complete checkpoint of this run, fetched if it is elsewhere; those of other runs are removed."""
+        for path in self._local():
+            if (path / FINGERPRINT_NAME).read_text(encoding="utf-8") != self.fingerprint:
+                shutil.rmtree(path)
+        local = [path.name for path in self._local()]
+        if self.remote:
+            names = self.remote.names()
+            foreign = [name for name in names if self.remote.fingerprint(name) != self.fingerprint]
+            for name in foreign:
+                self.remote.remove(name)
+            names = [name for name in names if name not in foreign]
+            if names and names[-1] > max(local, default=""):
+                self._fetch(names[-1])
+                local.append(names[-1])
+        return self.folder / max(local) if local else None
 
-    def save(self, accelerator: Accelerator, step: int) -> None:
-        """Write the state after `step` steps, then remove older checkpoints."""
-        temporary = self.folder / ".incomplete"
+    def save(self, accelerator: Accelerator, step: int, keep: dict[str, Any]) -> None:
+        """Write the state after `step` steps and JSON values to keep with it, then remove the oldest checkpoints."""
+        temporary = self.folder / INCOMPLETE
         if accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -53,25 +70,36 @@ class Checkpoints:
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             return
-        (temporary / FINGERPRINT_NAME).write_text(self.fingerprint, encoding="utf-8")
+        (temporary / KEPT_NAME).write_text(json.dumps(keep), encoding="utf-8")
         if self.live_folder.exists():
             shutil.copytree(self.live_folder, temporary / LIVE_NAME)
-        older = list(self.folder.glob("step-*"))
+        (temporary / FINGERPRINT_NAME).write_text(self.fingerprint, encoding="utf-8")
         final = self.folder / f"step-{step:08d}"
-        if final in older:  # the same state again, from a run that was killed right after its rename
+        if final.exists():  # the same state again, from a run that was killed right after its rename
             shutil.rmtree(final)
-            older.remove(final)
         temporary.rename(final)
-        for path in older:
+        for path in self._local()[: -self.keep]:
             shutil.rmtree(path)
+        if self.remote:
+            self.remote.put(final)
+            for name in self.remote.names()[: -self.keep]:
+                self.remote.remove(name)
 
-    def resume(self, accelerator: Accelerator) -> int:
-        """Load the newest checkpoint into what `accelerator` has prepared; returns its step, 0 for a new run."""
-        path = self.newest()
-        if path is None:
-            return 0
+    def resume(self, accelerator: Accelerator) -> tuple[int, dict[str, Any]]:
+        """Load the newest checkpoint into what `accelerator` has prepared; its step and what it keeps, or (0, {}).
+
+        The main process decides which one that is; machines with a disk of their own fetch it from the address.
+        """
+        found = self.newest() if accelerator.is_main_process else None
+        name = broadcast_object_list([None if found is None else found.name])[0]
+        if name is None:
+            return 0, {}
+        path = self.folder / name
+        if accelerator.is_local_main_process and not path.exists() and self.remote:
+            self._fetch(name)
+        accelerator.wait_for_everyone()
         accelerator.load_state(str(path))
-        return int(path.name.removeprefix("step-"))
+        return int(name.removeprefix("step-")), json.loads((path / KEPT_NAME).read_text(encoding="utf-8"))
 
     def restore_live(self) -> bool:
         """Put the checkpoint's logs back before the tracker opens them; whether there were any."""
@@ -83,26 +111,21 @@ class Checkpoints:
         return True
 
     def clear(self) -> None:
-        """Remove the folder; called when the adapter has been saved."""
+        """Remove all checkpoints; called when the result has been saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.remote:
+            for name in self.remote.names():
+                self.remote.remove(name)
 
+    def _local(self) -> list[Path]:
+        """The complete checkpoints of this machine, oldest first."""
+        return sorted(self.folder.glob("step-*"))
 
-def shards_hash(shards: Path) -> str:
-    """SHA-256 of the index of shards, which holds the checksums of the tars."""
-    index = shards / "index.json"
-    if not index.is_file():
-        raise InputError(f"{index}: expected the index of the shards to train on")
-    return hashlib.sha256(index.read_bytes()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 over all parameters and buffers, in the order of the state dict."""
-    digest = hashlib.sha256()
-    for value in module.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    def _fetch(self, name: str) -> None:
+        """Copy a checkpoint from the address to this machine, whole or not at all."""
+        assert self.remote is not None
+        temporary = self.folder / INCOMPLETE
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        self.remote.get(name, temporary)
+        temporary.rename(self.folder / name)

@@ -1,54 +1,67 @@
-"""The training loop: accelerate, DVCLive, condition gaps from the first step, checkpoints that resume by themselves."""
+"""The training loop: accelerate on one device or many, DVCLive, checkpoints that resume by themselves."""
 
-import math
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
-from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, list_splits, make_loader
+from fourdistill.data.loader import ReadOptions, Shards, fingerprint_shards
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base import BaseModel, encode_null_image
-from fourdistill.training.batches import make_conditions, move
-from fourdistill.training.checkpoint import Checkpoints, shards_hash, weights_hash
-from fourdistill.training.drops import draw_drops, draw_keep, drop_captions, drop_displacements, drop_images
-from fourdistill.training.gaps import measure_gaps
-from fourdistill.training.loss import sample_timesteps
+from fourdistill.models.base import BaseModel
+from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.hashes import weights_hash
+from fourdistill.training.monitor import DrawSamples, Monitor
+from fourdistill.training.objective import Objective
+from fourdistill.training.parts import Parts
+from fourdistill.training.preemption import Preempted, Preemption
+from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.step import Denoiser
-from fourdistill.training.tracking import start_accelerator
+from fourdistill.training.tracking import start_accelerator, start_logs
 
-DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
+_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a resumed run may change
 
 
 def train(
-    shards: Path,
+    shards: Shards,
     base: BaseModel,
     adapter: Adapter,
     settings: TrainingSettings,
     *,
+    read_options: ReadOptions | None = None,
     adapter_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
+    checkpoint_address: str | None = None,
     draw_samples: DrawSamples | None = None,
 ) -> dict[str, float]:
     """Train `adapter` on the pairs in `shards`, save it to `adapter_folder`, and return the last validation.
 
-    Metrics go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in `checkpoint_folder` when it is
-    called again with the same arguments, with the same batches and draws as if it had not been interrupted.
+    Metrics and `train_report.json` go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in
+    `checkpoint_folder`, or at the fsspec address, when it is called again with the same arguments, with the same
+    batches and draws as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
     """
-    checkpoints = Checkpoints(checkpoint_folder, live_folder, fingerprint(shards, base, adapter, asdict(settings)))
-    accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
+    accelerator = start_accelerator(settings.mixed_precision)
+    parts = Parts.divide(
+        settings.batch_size, settings.micro_batches, accelerator.num_processes, accelerator.process_index
+    )
+    accelerator.gradient_accumulation_steps = len(parts.mine)
+    facts = fingerprint(shards, base, adapter, settings, parts)
+    checkpoints = Checkpoints(
+        checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address
+    )  # fmt: skip
+    resumed = checkpoints.restore_live() if accelerator.is_main_process else False
+    start_logs(accelerator, live_folder, resume=resumed)
+
     base.to(accelerator.device)
+    speed_up(base, settings)
+    denoiser = Denoiser(base, adapter)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
         settings.lr_scheduler,
@@ -56,145 +69,86 @@ def train(
         num_warmup_steps=settings.warmup_steps,
         num_training_steps=settings.max_steps,
     )
-    prepared, optimizer, lr_scheduler = accelerator.prepare(adapter, optimizer, lr_scheduler)
-    step = checkpoints.resume(accelerator)
-    run = Run(accelerator, base, adapter, prepared, settings, draw_samples)
-    run.load_validation(shards)
+    model, optimizer, lr_scheduler = accelerator.prepare(denoiser, optimizer, lr_scheduler)
+    report = TrainReport(accelerator.num_processes, parts.total, settings.batch_size)
+    step, kept = checkpoints.resume(accelerator)
+    loaders = parts.loaders(shards, settings, read_options, step)
+    objective = Objective(accelerator, model, denoiser, settings, parts)
+    monitor = Monitor(accelerator, denoiser, settings, draw_samples, report, live_folder)
+    monitor.start(step, kept, loaders)
+    monitor.load_validation(shards, read_options)
     if step == 0:
-        run.validate(0)
+        monitor.validate(0)
 
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
     adapter.train()
-    progress = tqdm(total=settings.max_steps, initial=step, desc="train", unit="step", mininterval=2)
-    for batch in run.train_batches(shards, step):
-        loss = run.loss(batch, step)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
-        optimizer.step()
-        lr_scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        progress.update()
-        run.log(step, loss, lr_scheduler.get_last_lr()[0])
-        if step % settings.validate_every == 0 or step == settings.max_steps:
-            run.validate(step)
-        if step % settings.sample_every == 0 or step == settings.max_steps:
-            run.sample()
-        if step % settings.checkpoint_every == 0 and step < settings.max_steps:
-            checkpoints.save(accelerator, step)
-    progress.close()
-
+    take_steps(model, optimizer, lr_scheduler, objective, monitor, checkpoints, step)
     if accelerator.is_main_process:
-        adapter.save(adapter_folder, {"steps": step, **asdict(settings), "validation": run.validation})
+        facts = {"steps": settings.max_steps, **asdict(settings), "validation": monitor.validation}
+        adapter.save(adapter_folder, facts)
         checkpoints.clear()
-    accelerator.end_training()
-    return run.validation
+    monitor.close("finished")
+    return monitor.validation
 
 
-class Run:
-    """One training run between its parts: batches and draws in, losses and metrics out."""
+def take_steps(
+    model: nn.Module,
+    optimizer: Any,
+    lr_scheduler: Any,
+    objective: Objective,
+    monitor: Monitor,
+    checkpoints: Checkpoints,
+    first: int,
+) -> None:
+    """The steps from `first` to the last, with checkpoints; raises `Preempted` when the state is saved."""
+    accelerator, settings = objective.accelerator, objective.settings
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    with Preemption() as preemption, progress(accelerator, settings, first) as bar, monitor.training():
+        for step, part, batch in objective.parts.read(monitor.loaders, range(first, settings.max_steps)):
+            with accelerator.accumulate(model):
+                loss = objective(batch, step, part)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+                optimizer.step()
+                lr_scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
+            monitor.add(loss)
+            if not accelerator.sync_gradients:
+                continue
+            bar.update()
+            done = step + 1
+            monitor.after_step(done, lr_scheduler.get_last_lr()[0])
+            if done == settings.max_steps:
+                break
+            preempted = preemption.asked(accelerator)
+            if preempted or done % settings.checkpoint_every == 0:
+                with monitor.pause():
+                    checkpoints.save(accelerator, done, monitor.state())
+            if preempted:
+                monitor.close("preempted")
+                raise Preempted
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        base: BaseModel,
-        adapter: Adapter,
-        prepared: torch.nn.Module,
-        settings: TrainingSettings,
-        draw_samples: DrawSamples | None,
-    ):
-        self.accelerator, self.base, self.adapter, self.settings = accelerator, base, adapter, settings
-        self.denoiser = Denoiser.of(base, prepared)
-        self.draw_samples = draw_samples
-        self.null_image = encode_null_image(base.image_encoder)
-        last = self.denoiser.num_train_timesteps - 1
-        if max(settings.gap_timesteps) > last:
-            raise InputError(f"train: gap_timesteps: expected at most {last}, the base's last timestep")
-        self.validation_batches: list[Batch] = []
-        self.validation: dict[str, float] = {}
-        self.window: list[torch.Tensor] = []  # losses since the last log
-        self.window_start = time.perf_counter()
 
-    def load_validation(self, shards: Path) -> None:
-        """Keep some validation batches, the same ones in every run of one seed; none where there is no such split."""
-        count, size = self.settings.num_val_pairs, min(self.settings.batch_size, self.settings.num_val_pairs)
-        if count and "val" in list_splits(shards):
-            loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1)
-            num_batches = math.ceil(count / size)
-            self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
+def progress(accelerator: Accelerator, settings: TrainingSettings, step: int) -> "tqdm[Any]":
+    """A bar over the steps, shown by the main process."""
+    return tqdm(
+        total=settings.max_steps,
+        initial=step,
+        desc="train",
+        unit="step",
+        mininterval=2,
+        disable=not accelerator.is_main_process,
+    )
 
-    def train_batches(self, shards: Path, step: int) -> Iterator[Batch]:
-        """Training batches from `step` to the end; those of earlier steps are read and skipped."""
-        settings = self.settings
-        loader = make_loader(
-            shards,
-            "train",
-            settings.batch_size,
-            seed=settings.seed,
-            shuffle=True,
-            num_workers=settings.num_workers,
-        )
-        for batch in islice(loader, step, settings.max_steps):
-            yield move(batch, self.accelerator.device)
 
-    def loss(self, batch: Batch, step: int) -> torch.Tensor:
-        """The mean loss of a batch. Dropouts, noise and timesteps follow from (seed, step) alone."""
-        settings, device = self.settings, batch.target_latents.device
-        seed = settings.seed * 1_000_003 + step * self.accelerator.num_processes + self.accelerator.process_index
-        generator = torch.Generator().manual_seed(seed)
-        drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch, self.adapter.config.settings.view_encoding)
-        conditions = self.adapter.displace(drop_displacements(conditions, drops))
-        conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
-        noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
-        timesteps = sample_timesteps(
-            len(noise), self.denoiser.num_train_timesteps, settings.timestep_bias, generator
-        ).to(device)
-        width = self.adapter.config.settings.hidden_width
-        keep = draw_keep(len(noise), width, settings.nested_dropout, generator)
-        keep = None if keep is None else keep.to(device)
-        with self.accelerator.autocast():
-            return self.denoiser.losses(batch.target_latents, noise, timesteps, conditions, captions, keep).mean()
-
-    def log(self, step: int, loss: torch.Tensor, lr: float) -> None:
-        """Log the mean training loss and the speed every `log_every` steps."""
-        self.window.append(loss.detach())
-        if step % self.settings.log_every:
-            return
-        seconds = time.perf_counter() - self.window_start
-        samples = len(self.window) * self.settings.batch_size * self.accelerator.num_processes
-        values = {"train.loss": torch.stack(self.window).mean().item(), "train.lr": lr}
-        self.accelerator.log({**values, "train.samples_per_s": samples / seconds}, step=step)
-        self.window, self.window_start = [], time.perf_counter()
-
-    def validate(self, step: int) -> None:
-        """Log validation losses and condition gaps."""
-        if not self.validation_batches:
-            return
-        started = time.perf_counter()
-        self.adapter.eval()
-        settings = self.settings
-        self.validation = measure_gaps(
-            self.denoiser, self.adapter, self.validation_batches, settings.gap_timesteps, settings.seed
-        )
-        self.adapter.train()
-        self.accelerator.log(self.validation, step=step)
-        gaps = {name: value for name, value in self.validation.items() if name.startswith("gap.")}
-        tqdm.write(f"step {step}: val.loss {self.validation['val.loss']:.4f}  gaps " + format_gaps(gaps))
-        self.window_start += time.perf_counter() - started
-
-    def sample(self) -> None:
-        """Log a contact sheet of generated images."""
-        if self.draw_samples is None or not self.accelerator.is_main_process:
-            return
-        started = time.perf_counter()
-        self.adapter.eval()
-        image = self.draw_samples(self.base, self.adapter)
-        self.adapter.train()
-        if image is not None:
-            live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
-            live.log_image("samples.png", image)
-        self.window_start += time.perf_counter() - started
+def speed_up(base: BaseModel, settings: TrainingSettings) -> None:
+    """Trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so."""
+    if settings.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    else:
+        base.unet.disable_gradient_checkpointing()
+    if settings.compile is not None:
+        base.unet.compile(backend=settings.compile)
 
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -212,19 +166,15 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
 
-def format_gaps(gaps: dict[str, float]) -> str:
-    """`image 0.12/0.34/0.56  time …`: the gaps in the order of their noise levels."""
-    names = dict.fromkeys(name.split(".")[1] for name in gaps)
-    levels = {name: [f"{v:.4f}" for key, v in gaps.items() if key.split(".")[1] == name] for name in names}
-    return "  ".join(f"{name} {'/'.join(values)}" for name, values in levels.items())
-
-
-def fingerprint(shards: Path, base: BaseModel, adapter: Adapter, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint must agree with: settings, data, base and adapter."""
+def fingerprint(
+    shards: Shards, base: BaseModel, adapter: Adapter, settings: TrainingSettings, parts: Parts
+) -> dict[str, Any]:
+    """What a checkpoint must agree with: settings, data, base and adapter; not the number of processes."""
+    values = asdict(settings) | {"micro_batches": parts.total}
     return {
-        "settings": settings,
+        "settings": {name: value for name, value in values.items() if name not in _OF_NO_CONSEQUENCE},
         "adapter": asdict(adapter.config),
-        "shards": shards_hash(shards),
+        "shards": fingerprint_shards(shards),
         "initial_weights": weights_hash(adapter),
         "unet": weights_hash(base.unet),
         "text_encoder": weights_hash(base.text_encoder),

@@ -17,10 +17,12 @@ from fourdistill.errors import InputError
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training.checkpoint import Checkpoints, file_hash, weights_hash
+from fourdistill.training.checkpoint import Checkpoints
 from fourdistill.training.codes import CodedPairs, PairCodes, read_embeds, sample_embeds
+from fourdistill.training.hashes import file_hash, weights_hash
+from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
-from fourdistill.training.tracking import start_accelerator
+from fourdistill.training.tracking import start_accelerator, start_logs
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class PriorSettings:
     log_every: int = 50  # steps
     validate_every: int = 500
     checkpoint_every: int = 500
+    keep_checkpoints: int = 1
     num_val_pairs: int = 512
     mixed_precision: str = "no"  # one of PRECISIONS in models/precision.py
 
@@ -55,14 +58,18 @@ def train_prior(
     prior_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
+    checkpoint_address: str | None = None,
     pretrained: Path | None = None,
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
     `form`: the fields of `PriorConfig` that the data do not decide; a `pretrained` prior (its folder, or that of an
     adapter with one) brings its own, and its codes. A killed run goes on from its last checkpoint, as
-    if it had not been interrupted.
+    if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
     """
+    accelerator = start_accelerator(settings.mixed_precision)
+    if accelerator.num_processes > 1:
+        raise InputError("train_prior: expected one process: it is small, and several would train on the same pairs")
     pairs = {split: read_frame_pairs(pairs_table, split) for split in ("train", "val")}
     if not len(pairs["train"].source):
         raise InputError(f"{pairs_table}: split: expected pairs of split train, found none")
@@ -70,8 +77,8 @@ def train_prior(
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
     prior = start_prior(embeds["train"], settings, form, pretrained)
     facts = {"settings": asdict(settings), "form": form, "pairs": file_hash(pairs_table), "start": weights_hash(prior)}
-    checkpoints = Checkpoints(checkpoint_folder, live_folder, facts)
-    accelerator = start_accelerator(live_folder, settings.mixed_precision, resume=checkpoints.restore_live())
+    checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
+    start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
     encoding = prior.config.view_encoding
     coded = {split: PairCodes(each, embeds.pop(split), prior.codec, encoding) for split, each in pairs.items()}
     run = PriorRun(accelerator, prior, settings, coded)
@@ -80,30 +87,41 @@ def train_prior(
         "cosine", optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.max_steps
     )
     _, optimizer, lr_scheduler = accelerator.prepare(prior, optimizer, lr_scheduler)
-    first = checkpoints.resume(accelerator)
+    first, _ = checkpoints.resume(accelerator)
     if first == 0:
         run.validate(0)
 
     prior.train()
-    steps = range(first, settings.max_steps)
-    for step in tqdm(steps, initial=first, total=settings.max_steps, desc="train_prior", unit="step", mininterval=2):
-        loss = run.loss(step)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(prior.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        lr_scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        done = step + 1
-        run.log(done, loss, lr_scheduler.get_last_lr()[0])
-        if done % settings.validate_every == 0 or done == settings.max_steps:
-            run.validate(done)
-        if done % settings.checkpoint_every == 0 and done < settings.max_steps:
-            checkpoints.save(accelerator, done)
-
+    train_steps(run, checkpoints, optimizer, lr_scheduler, first)
     prior.save(prior_folder, {"steps": settings.max_steps, **asdict(settings), "validation": run.validation})
     checkpoints.clear()
     accelerator.end_training()
     return run.validation
+
+
+def train_steps(run: "PriorRun", checkpoints: Checkpoints, optimizer: Any, lr_scheduler: Any, first: int) -> None:
+    """The steps from `first` on, with checkpoints; raises `Preempted`."""
+    settings, accelerator, prior = run.settings, run.accelerator, run.prior
+    steps = range(first, settings.max_steps)
+    bar = tqdm(steps, initial=first, total=settings.max_steps, desc="train_prior", unit="step", mininterval=2)
+    with Preemption() as preemption:
+        for step in bar:
+            loss = run.loss(step)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(prior.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            lr_scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            done = step + 1
+            run.log(done, loss, lr_scheduler.get_last_lr()[0])
+            if done % settings.validate_every == 0 or done == settings.max_steps:
+                run.validate(done)
+            preempted = done < settings.max_steps and preemption.asked(accelerator)
+            if preempted or (done < settings.max_steps and done % settings.checkpoint_every == 0):
+                checkpoints.save(accelerator, done, {})
+            if preempted:
+                accelerator.end_training()
+                raise Preempted
 
 
 def start_prior(

@@ -23,7 +23,8 @@ class TrainingSettings:
     """The knobs of the training loop; every random choice follows from `seed`."""
 
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = 32  # of a step, over all processes
+    micro_batches: int | None = None  # parts that a batch is computed in, over all processes; None: one per process
     max_steps: int = 1000
     trainable: tuple[str, ...] = ("mappers",)  # groups of parameters, see `Adapter.parameter_groups`
     learning_rate: float = 1e-3  # of the mappers
@@ -40,10 +41,13 @@ class TrainingSettings:
     validate_every: int = 250
     sample_every: int = 500
     checkpoint_every: int = 100
+    keep_checkpoints: int = 1
     num_val_pairs: int = 64
     gap_timesteps: tuple[int, ...] = (500, 700, 900)  # the noise levels of the condition gaps
     num_workers: int = 0
     mixed_precision: str = "no"  # one of PRECISIONS in models/precision.py
+    gradient_checkpointing: bool = False  # compute the U-Net's activations twice instead of keeping them
+    compile: str | None = None  # a backend of torch.compile for the U-Net
 
     def __post_init__(self):
         unknown = sorted(set(self.trainable) - set(TRAINABLE))

@@ -1,19 +1,45 @@
 """Where a training runs and logs: accelerate with DVCLive."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 
 from fourdistill.errors import InputError
 from fourdistill.models.precision import default_device, resolve_precision
 
 
-def start_accelerator(live_folder: Path, mixed_precision: str, *, resume: bool) -> Accelerator:
-    """An accelerator that logs to DVCLive in `live_folder`; DVC's own files are left to DVC."""
-    precision = resolve_precision(mixed_precision, default_device())
-    accelerator = Accelerator(log_with="dvclive", mixed_precision=precision)
-    if accelerator.num_processes > 1:
-        raise InputError("train: expected one process: several would train on the same pairs")
+def start_accelerator(mixed_precision: str) -> Accelerator:
+    """An accelerator for one process or many (`accelerate launch`), on the processor where there is no GPU."""
+    device = default_device()
+    precision = resolve_precision(mixed_precision, device)
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("mixed_precision: fp16: expected a GPU; bf16 and no run on the processor")
+    # A batch without a view displacement leaves the View Mapper without a gradient. Buffers never change.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(
+        log_with="dvclive",
+        mixed_precision=precision,
+        cpu=device.type == "cpu",
+        kwargs_handlers=[handler],
+        # The batch is the same whatever the number of processes, so the learning rate moves once a step.
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        kind = accelerator.distributed_type.value
+        raise InputError(f"accelerate: {kind}: expected a copy of the base on every device (MULTI_GPU), not sharding")
+    return accelerator
+
+
+def start_logs(accelerator: Accelerator, live_folder: Path, *, resume: bool) -> None:
+    """Log to DVCLive in `live_folder`, from the main process; DVC's own files are left to DVC."""
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
-    return accelerator
+
+
+def mean_over_processes(accelerator: Accelerator, values: list[torch.Tensor]) -> float:
+    """The mean of scalars (), over all processes, which hold equally many."""
+    mean: Any = accelerator.reduce(torch.stack(values).mean(), reduction="mean")
+    return mean.item()

@@ -15,8 +15,8 @@ from fourdistill.models.adapter import TRAINABLE, Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training import loop
 from fourdistill.training.loop import make_optimizer, train
+from fourdistill.training.objective import Objective
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -67,14 +67,14 @@ class Killed(Exception):
 
 def kill_after(monkeypatch, steps):
     """Make the training die at the start of step `steps`, like a killed process."""
-    original = loop.Run.loss
+    original = Objective.__call__
 
-    def loss(self, batch, step):
+    def loss(self, batch, step, part):
         if step == steps:
             raise Killed
-        return original(self, batch, step)
+        return original(self, batch, step, part)
 
-    monkeypatch.setattr(loop.Run, "loss", loss)
+    monkeypatch.setattr(Objective, "__call__", loss)
 
 
 def test_training_changes_what_is_trainable_and_saves_an_adapter(noise_shards, base, tmp_path):
@@ -146,7 +146,7 @@ def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):
 
 
 def test_missing_shards_are_one_clear_line(base, tmp_path):
-    with pytest.raises(InputError, match=r"index\.json: expected the index of the shards"):
+    with pytest.raises(InputError, match=r"expected shards, found none"):
         run(tmp_path, base, tmp_path)
 
 
@@ -211,3 +211,26 @@ def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):
     adapter, validation = run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, mixed_precision="bf16"))
     assert {value.dtype for value in adapter.parameters()} == {torch.float32}
     assert math.isfinite(validation["val.loss"])
+
+
+@pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"compile": "aot_eager"}, {"micro_batches": 1}])
+def test_what_trades_time_for_memory_changes_no_step(noise_shards, base, tmp_path, change):
+    short = dataclasses.replace(SETTINGS, max_steps=2, warmup_steps=0, lr_scheduler="constant", num_val_pairs=0)
+    plain, _ = run(noise_shards, base, tmp_path / "plain", short)
+    other, _ = run(noise_shards, base, tmp_path / "other", dataclasses.replace(short, **change))
+    base.unet._compiled_call_impl = None  # the base is shared by these tests
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"micro_batches": 3}, "batch_size: expected a multiple of its 3 parts, got 4"),
+        ({"micro_batches": 2}, "expected at least 2 tars of split train, found 1"),
+        ({"mixed_precision": "fp16"}, "fp16: expected a GPU"),
+    ],
+)
+def test_what_cannot_be_divided_or_computed_is_one_clear_line(noise_shards, base, tmp_path, change, line):
+    with pytest.raises(InputError, match=line):
+        run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, **change))

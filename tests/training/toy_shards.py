@@ -40,28 +40,33 @@ def write_toy_shards(
     target: Callable[[dict, np.ndarray], np.ndarray],
     counts: dict[str, int] | None = None,
     make_pair: Callable[[int, np.random.Generator], dict] = toy_pair,
+    num_tars: int = 1,
 ) -> Path:
-    """Write one tar per split of random embeddings; `target(pair, embeds)` gives the target latents (C, h, w)."""
+    """Write `num_tars` tars per split of random embeddings; `target(pair, embeds)` gives the latents (C, h, w)."""
     folder.mkdir(parents=True)
     index: dict = {"features": True, "shards": []}
     for seed, (split, count) in enumerate((counts or {"train": 24, "val": 12, "test": 4}).items()):
         rng = np.random.default_rng(seed)
-        name = f"{split}-000000.tar"
-        with writer.TarWriter(str(folder / name), mtime=0) as tar:
-            for i in range(count):
-                pair = make_pair(i, rng) | {"split": split}
-                embeds = rng.standard_normal((TOKENS, WIDTH)).astype(np.float16)
-                tar.write(
-                    {
-                        "__key__": f"{i:09d}",
-                        "json": json.dumps(pair).encode(),
-                        "target_latents.npy": to_npy(target(pair, embeds)),
-                        "source_embeds.npy": to_npy(embeds),
-                    }
-                )
-        index["shards"].append(
-            {"name": name, "split": split, "samples": count, "bytes": (folder / name).stat().st_size}
-        )
+        samples = []
+        for i in range(count):
+            pair = make_pair(i, rng) | {"split": split}
+            embeds = rng.standard_normal((TOKENS, WIDTH)).astype(np.float16)
+            samples.append(
+                {
+                    "__key__": f"{i:09d}",
+                    "json": json.dumps(pair).encode(),
+                    "target_latents.npy": to_npy(target(pair, embeds)),
+                    "source_embeds.npy": to_npy(embeds),
+                }
+            )
+        for number in range(num_tars):
+            name, mine = f"{split}-{number:06d}.tar", samples[number::num_tars]
+            with writer.TarWriter(str(folder / name), mtime=0) as tar:
+                for sample in mine:
+                    tar.write(sample)
+            index["shards"].append(
+                {"name": name, "split": split, "samples": len(mine), "bytes": (folder / name).stat().st_size}
+            )
     (folder / "index.json").write_text(json.dumps(index))
     return folder
 

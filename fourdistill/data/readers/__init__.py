@@ -69,7 +69,7 @@ def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
 
 def read_source(source: SourceFolder) -> list[Scene]:
     """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
-    folder, format_name = source.folder, source.format
+    folder, format_name = _named(source.folder), source.format
     if format_name not in READERS:
         raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
     try:
@@ -81,6 +81,11 @@ def read_source(source: SourceFolder) -> list[Scene]:
     except OSError as error:  # no permission, a loop of links, a name too long
         raise InputError(f"{error.filename or folder}: expected to be readable: {error.strerror}") from error
     return [_finish(scene, source) for scene in scenes]
+
+
+def _named(folder: Path) -> Path:
+    """The same folder, by a path whose last part can name a scene."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def _finish(scene: Scene, source: SourceFolder) -> Scene:

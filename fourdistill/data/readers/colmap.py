@@ -10,7 +10,8 @@
 `<folder>` may also be one such scene itself. Poses are w2c quaternions and translations with OpenCV axes, in any
 scale; intrinsics are in pixels, pixel centres at +0.5. Radial and tangential distortion is undone, other lenses are
 refused. The time is the order of names, the same for all folders; where a rig's frames say which pictures belong to
-one instant, those count, and its cameras are told apart by their ids. There is no clock and no split.
+one instant, those count, and its cameras are told apart by their ids; they are named after their folders where each
+has one of its own. There is no clock and no split.
 """
 
 from collections import Counter
@@ -63,11 +64,13 @@ def _films(model: Model, images_dir: Path, source: Path) -> tuple[Pictures, ...]
 
 def _rig_films(model: Model, images_dir: Path, source: Path) -> tuple[Pictures, ...]:
     """One film per camera id; instants are the rig's frames, in order of their first picture's file name."""
+    folders: dict[int, set[str]] = {}
     first_name: dict[int, str] = {}
     for image in model.images:
         name = PurePosixPath(image.name).name
         frame = model.instants[image.image_id]
         first_name[frame] = min(first_name.get(frame, name), name, key=natural_key)
+        folders.setdefault(image.camera_id, set()).add(PurePosixPath(image.name).parent.name)
     order = sorted(first_name, key=lambda frame: (natural_key(first_name[frame]), frame))
     instants = {frame: index for index, frame in enumerate(order)}
     cameras: dict[int, dict[int, Picture]] = {}
@@ -75,12 +78,15 @@ def _rig_films(model: Model, images_dir: Path, source: Path) -> tuple[Pictures, 
         index = instants[model.instants[image.image_id]]
         film = cameras.setdefault(image.camera_id, {})
         if index in film:
-            raise InputError(f"{source}: {image.name}: expected one picture per camera and frame of the rig")
+            raise InputError(f"{source}: {image.name[:200]!r}: expected one picture per camera and frame of the rig")
         path = inside(images_dir, image.name, source)
         film[index] = Picture(path, index, float(index), _camera(model, image))
+    names = {camera_id: min(found) for camera_id, found in folders.items() if len(found) == 1 and "" not in found}
+    if len(set(names.values())) < len(folders):
+        names = {camera_id: f"cam{camera_id:02d}" for camera_id in folders}
     return tuple(
-        Pictures(f"cam{camera_id:02d}", source, tuple(film[index] for index in sorted(film)))
-        for camera_id, film in sorted(cameras.items())
+        Pictures(names[camera_id], source, tuple(film[index] for index in sorted(film)))
+        for camera_id, film in sorted(cameras.items(), key=lambda item: names[item[0]])
     )
 
 

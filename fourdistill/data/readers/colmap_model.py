@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_bytes, read_text
+from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_bytes, read_text, reason
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
@@ -66,7 +66,9 @@ def read_model(folder: Path) -> Model:
     images = list(_binary_images(paths["images"]) if binary else _text_images(paths["images"]))
     for image in images:
         if image.camera_id not in cameras:
-            raise InputError(f"{paths['images']}: {image.name}: camera {image.camera_id}: expected it in the model")
+            raise InputError(
+                f"{paths['images']}: {image.name[:200]!r}: camera {image.camera_id}: expected it in the model"
+            )
     instants: dict[int, int] = {}
     if paths["frames"].is_file():
         instants = dict(_binary_frames(paths["frames"]) if binary else _text_frames(paths["frames"]))
@@ -75,7 +77,7 @@ def read_model(folder: Path) -> Model:
 
 def _camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, ...]) -> ModelCamera:
     """One camera by its model's name and parameters, in COLMAP's order."""
-    where = f"{path}: camera model {model}"
+    where = f"{path}: camera model {model[:40]}"
     if model not in _NUM_PARAMS or len(params) != _NUM_PARAMS[model]:
         raise InputError(f"{where}: expected one of {', '.join(_NUM_PARAMS)} with its parameters")
     if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
@@ -93,7 +95,7 @@ def _camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, 
 
 def _image(path: Path, image_id: int, name: str, camera_id: int, values: tuple[float, ...]) -> ModelImage:
     """One image by (qw, qx, qy, qz, tx, ty, tz), which take the world to the camera."""
-    where = f"{path}: {name!r}"
+    where = f"{path}: {name[:200]!r}"
     quaternion, translation = np.array(values[:4]), np.array(values[4:])
     length = math.hypot(*values[:4])
     if not (np.isfinite(values).all() and 0.5 < length < 2):
@@ -180,7 +182,7 @@ def _lines(path: Path) -> Iterator[list[str]]:
 
 
 def _fault(path: Path, words: list[str], error: Exception) -> InputError:
-    return InputError(f"{path}: {' '.join(words)[:80]!r}: expected a line of a COLMAP model: {error}")
+    return InputError(f"{path}: {' '.join(words)[:80]!r}: expected a line of a COLMAP model: {reason(error)}")
 
 
 def _text_cameras(path: Path) -> Iterator[tuple[int, ModelCamera]]:

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_array
 from fourdistill.data.scene import Camera, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
-from fourdistill.geometry.poses import is_rigid, llff_to_opencv
+from fourdistill.geometry.poses import llff_to_opencv
 
 POSES = "poses_bounds.npy"
 
@@ -46,26 +47,20 @@ def _read_scene(folder: Path) -> Scene:
 def _read_cameras(path: Path, num_videos: int) -> list[Camera]:
     if not path.is_file():
         raise InputError(f"{path}: expected an (N, 17) pose file beside the videos, found none")
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected an .npy array of numbers: {error}") from error
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
-        raise InputError(f"{path}: expected floats of shape (N, 17), found {getattr(rows, 'dtype', type(rows))} "
-                         f"{getattr(rows, 'shape', '')}")  # fmt: skip
+    rows = read_array(path)
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
+        raise InputError(f"{path}: expected floats of shape (N, 17), found {rows.dtype} {rows.shape}")
     if len(rows) != num_videos:
         raise InputError(f"{path}: expected {num_videos} rows, one per video of the folder, found {len(rows)}")
-    matrices = rows[:, :15].reshape(-1, 3, 5)
+    matrices = rows[:, :15].astype(np.float64).reshape(-1, 3, 5)
     c2w = llff_to_opencv(matrices[:, :, :4])
     cameras = []
     for row, (pose, (height, width, focal)) in enumerate(zip(c2w, matrices[:, :, 4], strict=True)):
-        if not is_rigid(pose):
-            raise InputError(f"{path}: row {row}: expected an orthonormal, right-handed rotation")
-        if not (height >= 1 and width >= 1 and focal > 0 and np.isfinite([height, width, focal]).all()):
-            raise InputError(
-                f"{path}: row {row}: expected height, width and focal length in pixels, "
-                f"found {height:g}, {width:g}, {focal:g}"
-            )
-        size = (round(float(width)), round(float(height)))
-        cameras.append(Camera(intrinsics(focal, focal, width / 2, height / 2), size, pose))
+        where = f"{path}: row {row}"
+        check_pose(pose, where)
+        if not np.isfinite([height, width, focal]).all():
+            raise InputError(f"{where}: expected finite height, width and focal length in pixels")
+        size = check_size((round(float(width)), round(float(height))), where)
+        K = check_lens(intrinsics(focal, focal, width / 2, height / 2), where)
+        cameras.append(Camera(K, size, pose))
     return cameras

@@ -12,11 +12,14 @@ SYNC = "sync.csv"
 
 
 def list_videos(folder: Path) -> list[Path]:
-    """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem."""
+    """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem.
+
+    A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
+    """
     videos = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
     )
     by_stem: dict[str, Path] = {}
     for video in videos:
@@ -49,7 +52,8 @@ def check_name(path: Path) -> None:
 
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key by which frame_2 comes before frame_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", name)]
+    parts = re.split(r"([0-9]{1,18})", name)  # every second one is a number
+    return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
 def read_caption(path: Path) -> str | None:
@@ -71,11 +75,15 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     for number, row in enumerate(csv.DictReader(read_text(path, "a table of offsets").splitlines()), start=2):
         camera, offset = row.get("camera"), row.get("offset_s")
         if camera not in camera_ids or camera in offsets:
-            raise InputError(f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {camera}")
+            raise InputError(
+                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(camera)[:80]!r}"
+            )
         try:
             offsets[camera] = float(offset or "")
         except ValueError as error:
-            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {offset!r}") from error
+            raise InputError(
+                f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}"
+            ) from error
         if not abs(offsets[camera]) < 1e9:
-            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {offset!r}")
+            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}")
     return {camera: offsets.get(camera, 0.0) for camera in camera_ids}

@@ -77,14 +77,16 @@ def _read_scene(folder: Path) -> Scene:
     cameras: dict[int, dict[int, Picture]] = {}
     for name in dataset.ids:
         if name not in metadata:
-            raise InputError(f"{folder / 'metadata.json'}: {name}: expected an entry, as dataset.json lists it")
+            raise InputError(f"{folder / 'metadata.json'}: {name[:200]!r}: expected an entry, as dataset.json lists it")
         frame = metadata[name]
         camera = _read_camera(inside(folder / "camera", f"{name}.json", path))
         picture = has_suffix(inside(pictures_dir, f"{name}.png", path))
         index = frame.warp_id - first
         film = cameras.setdefault(frame.camera_id, {})
         if index in film:
-            raise InputError(f"{folder / 'metadata.json'}: {name}: warp_id: expected one of its own within its camera")
+            raise InputError(
+                f"{folder / 'metadata.json'}: {name[:200]!r}: warp_id: expected one of its own within its camera"
+            )
         film[index] = Picture(picture, index, float(index), camera, "val" if name in val_ids else "train")
     films = tuple(
         Pictures(f"cam{number:02d}", path, tuple(film[index] for index in sorted(film)))

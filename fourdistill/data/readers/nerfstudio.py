@@ -8,9 +8,10 @@
 
 `<folder>` may also be one such scene itself. `transform_matrix` is c2w (4, 4) with OpenGL axes, world +z up, in any
 scale. `fl_x`, `fl_y`, `cx`, `cy` are in pixels of a `w` x `h` image, pixel centres at +0.5; `camera_angle_x` serves
-where there is no `fl_x`. `k1`, `k2`, `p1`, `p2`, `k3` are undone; fisheye and 360-degree cameras are refused. A frame's
-`time` is of any unit; without it the order of names counts. There is no clock. `train_filenames`, `val_filenames` and
-`test_filenames`, where given, are the split.
+where there is no `fl_x`. `k1`, `k2`, `p1`, `p2`, `k3` (or `distortion_params`: k1, k2, k3, k4, p1, p2) are undone;
+fisheye and 360-degree cameras are refused. A frame's `time` is of any unit; without it the order of names counts. The
+frames of one folder are one camera, which moves, or several where some share a `time`. There is no clock.
+`train_filenames`, `val_filenames` and `test_filenames`, where given, are the split.
 """
 
 from pathlib import Path, PurePosixPath
@@ -59,6 +60,8 @@ class _Lens:
     k4: float | None = None
     p1: float | None = None
     p2: float | None = None
+    distortion_params: Annotated[list[float], Field(min_length=6, max_length=6)] | None = None
+    is_fisheye: bool | None = None  # instant-ngp's word for it
 
 
 @dataclass(frozen=True, config=FORM, kw_only=True)
@@ -117,8 +120,13 @@ def _camera(transforms: _Transforms, frame: _Frame, picture: Path, c2w: np.ndarr
         return default
 
     model = frame.camera_model or transforms.camera_model or "OPENCV"
-    if model not in MODELS or value("k4", 0.0):
-        raise InputError(f"{where}: camera_model: expected one of {', '.join(MODELS)} without k4, found {model}")
+    lens = {name: value(name, 0.0) or 0.0 for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
+    if (params := frame.distortion_params or transforms.distortion_params) is not None:
+        lens = dict(zip(lens, params, strict=True))
+    if model not in MODELS or lens["k4"] or frame.is_fisheye or transforms.is_fisheye:
+        raise InputError(
+            f"{where}: camera_model: expected one of {', '.join(MODELS)}, no fisheye and no k4, found {model}"
+        )
     width, height = value("w"), value("h")
     if width is None or height is None:
         width, height = picture_size(picture) or (None, None)
@@ -131,5 +139,5 @@ def _camera(transforms: _Transforms, frame: _Frame, picture: Path, c2w: np.ndarr
     if focal is None:
         raise InputError(f"{where}: expected fl_x or camera_angle_x, found neither")
     K = intrinsics(focal, value("fl_y", focal) or 0, value("cx", size[0] / 2) or 0, value("cy", size[1] / 2) or 0)
-    distortion = tuple(value(name, 0.0) or 0.0 for name in ("k1", "k2", "p1", "p2", "k3"))
+    distortion = tuple(lens[name] for name in ("k1", "k2", "p1", "p2", "k3"))
     return Camera(check_lens(K, where), size, c2w, distortion if any(distortion) else None)

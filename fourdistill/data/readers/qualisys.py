@@ -21,10 +21,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_text, reason
 from fourdistill.data.scene import Camera, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
-from fourdistill.geometry.poses import is_rigid, qualisys_to_opencv
+from fourdistill.geometry.poses import qualisys_to_opencv
 
 SUBPIXELS = 64  # Qualisys counts 1/64 pixel
 _INTRINSIC = ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV", "skew")
@@ -63,14 +64,14 @@ def _only_calibration(folder: Path) -> Path:
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
-    data = path.read_bytes()
+    text = read_text(path, "a Qualisys calibration")
     # A calibration needs no document type, and entities are how a small XML file grows without bound.
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(f"{path}: expected a Qualisys calibration without a document type definition")
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"{path}: expected a Qualisys calibration in XML: {error}") from error
+        raise InputError(f"{path}: expected a Qualisys calibration in XML: {reason(error)}") from error
     cameras: dict[str, Camera] = {}
     for element in root.iterfind("cameras/camera"):
         serial = element.get("serial")
@@ -90,15 +91,12 @@ def _read_camera(path: Path, serial: str, element: ElementTree.Element) -> Camer
         raise InputError(f"{path}: camera {serial}: skew and {_K3}: expected 0, which is all that is undone here")
     rotation = _numbers(path, serial, element, "transform", _ROTATION).reshape(3, 3)
     c2w = qualisys_to_opencv(rotation, _numbers(path, serial, element, "transform", ("x", "y", "z")))
-    if not is_rigid(c2w):
-        raise InputError(f"{path}: camera {serial}: transform: expected an orthonormal, right-handed rotation")
-    size = (round(right - left) + 1, round(bottom - top) + 1)  # the field of view names its first and last pixel
-    if min(size) < 1 or min(fx, fy) <= 0:
-        raise InputError(f"{path}: camera {serial}: expected a positive image size and focal length")
-    K = intrinsics(fx, fy, cx - left + 0.5, cy - top + 0.5)
-    return Camera(
-        K, size, c2w, (distortion[0], distortion[1], distortion[2], distortion[3]) if any(distortion) else None
-    )
+    check_pose(c2w, f"{path}: camera {serial}: transform")
+    where = f"{path}: camera {serial}"
+    # The field of view names its first and last pixel.
+    size = check_size((round(right - left) + 1, round(bottom - top) + 1), f"{where}: fov_video")
+    K = check_lens(intrinsics(fx, fy, cx - left + 0.5, cy - top + 0.5), f"{where}: intrinsic")
+    return Camera(K, size, c2w, tuple(distortion.tolist()) if any(distortion) else None)
 
 
 def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, names: tuple[str, ...]) -> np.ndarray:
@@ -108,7 +106,7 @@ def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, na
     try:
         numbers = np.array([float(text) for text in texts if text is not None])
     except ValueError as error:
-        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {error}") from error
+        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {reason(error)}") from error
     if len(numbers) != len(names) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
     return numbers

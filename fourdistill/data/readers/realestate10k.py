@@ -2,7 +2,7 @@
 
 ::
 
-    <folder>/<clip>.txt         or in train/ and test/, which are then the split
+    <folder>/<clip>.txt         or in train/ and test/, which are then the split, or in other folders
              <clip>.mp4         the film that it was taken from, or
              <clip>/<us>.jpg    its frames, named after their times in microseconds
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_videos
-from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text
+from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_scene_folders, list_videos
+from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text, reason
 from fourdistill.data.readers.posed_pictures import ONLY_CAMERA
 from fourdistill.data.scene import Camera, Film, Picture, Pictures, Scene, Video
 from fourdistill.errors import InputError
@@ -32,23 +32,29 @@ Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, f
 
 def read_realestate10k(folder: Path) -> list[Scene]:
     """One scene per text file, named after it."""
-    splits = [name for name in _SPLITS if (folder / name).is_dir()]
-    places = [(folder / name, name) for name in splits] or [(folder, None)]
-    clips = [(path, split) for place, split in places for path in sorted(place.glob("*.txt"))]
-    if not clips:
+    places = [folder / name for name in _SPLITS if (folder / name).is_dir()]
+    places = places or list_scene_folders(folder, is_scene=any(folder.glob("[!.]*.txt")))
+    scenes = [scene for place in places for scene in _read_place(place)]
+    if not scenes:
         raise InputError(f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none")
-    return [_read_scene(path, split) for path, split in clips]
+    return scenes
 
 
-def _read_scene(path: Path, split: str | None) -> Scene:
+def _read_place(folder: Path) -> list[Scene]:
+    """The clips directly inside a folder, which is listed once: it may hold tens of thousands."""
+    split = folder.name if folder.name in _SPLITS else None
+    videos = {video.stem: video for video in list_videos(folder)}
+    return [_read_scene(path, videos.get(path.stem), split) for path in sorted(folder.glob("[!.]*.txt"))]
+
+
+def _read_scene(path: Path, video: Path | None, split: str | None) -> Scene:
     check_name(path)
     poses = _read_poses(path)
     pictures_dir = path.with_suffix("")
-    videos = [video for video in list_videos(path.parent) if video.stem == path.stem]
     if pictures_dir.is_dir():
         film = _pictures(path, pictures_dir, poses)
-    elif videos:
-        film = _video(videos[0], poses)
+    elif video is not None:
+        film = _video(video, poses)
     else:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"{path}: expected its film ({kinds}) or a folder of its frames beside it, found neither")
@@ -64,15 +70,15 @@ def _read_poses(path: Path) -> Poses:
         try:
             time_us, values = int(words[0]), np.array(words[1:], np.float64)
         except ValueError as error:
-            raise InputError(f"{where}: expected numbers: {error}") from error
+            raise InputError(f"{where}: expected numbers: {reason(error)}") from error
         if len(words) != _COLUMNS or not 0 <= time_us < 1 << 53:
             raise InputError(f"{where}: expected {_COLUMNS} numbers, the first a time, found {len(words)}")
         if poses and time_us <= poses[-1][0]:
             raise InputError(f"{where}: expected a time after that of the line before")
-        w2c = values[6:].reshape(3, 4)
-        c2w = inverse(compose(w2c[:, :3], w2c[:, 3]))
+        rotation, translation = np.split(values[6:].reshape(3, 4), [3], axis=1)
+        w2c = check_pose(compose(rotation, translation[:, 0]), where)
         check_lens(intrinsics(*values[:4]), where)
-        poses.append((time_us, values[:4], check_pose(c2w, where)))
+        poses.append((time_us, values[:4], inverse(w2c)))
     if not poses:
         raise InputError(f"{path}: expected lines of poses after the address, found none")
     return poses

@@ -1,0 +1,49 @@
+"""Ten million pairs into Parquet: time and peak memory of `build_pairs`.
+
+    python benchmarks/pairs.py --frames-table data/frames.parquet
+
+To reach: 60 s and 2 GiB. Memory is that of a process of its own, imports included.
+"""
+
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+KINDS = {"time": 0.4, "view": 0.3, "joint": 0.3}
+
+
+def main(
+    frames_table: Annotated[Path, typer.Option(help="A table of extract_frames.")] = Path("data/frames.parquet"),
+    num_pairs: int = 10_000_000,
+) -> None:
+    """Print seconds, GiB and pairs per second as JSON."""
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue()
+    process = context.Process(target=build, args=(frames_table, num_pairs, queue))
+    process.start()
+    seconds, cpu_s, gib = queue.get()
+    process.join()
+    report = {"pairs": num_pairs, "seconds": seconds, "cpu_s": cpu_s, "peak_gib": gib}
+    typer.echo(json.dumps(report | {"pairs_per_s": num_pairs / seconds}))
+
+
+def build(frames_table: Path, num_pairs: int, queue: Any) -> None:
+    """Build the pairs in a temporary folder; puts (seconds, processor seconds, peak GiB) into `queue`."""
+    from fourdistill.data.pairs import build_pairs
+
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = (Path(folder) / name for name in ("pairs.parquet", "pairs.json", "gaps.csv"))
+        started, started_cpu = time.perf_counter(), time.process_time()
+        build_pairs(frames_table, *outputs, num_pairs={"train": num_pairs}, kinds=KINDS)
+        seconds, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
+    queue.put((seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,87 @@
+"""Cost of the data stages against the number of scenes: 1x, 4x, 16x, with as many pairs per scene.
+
+    python benchmarks/scale.py --raw data/raw/mocap --base data/base/mini
+
+Copies of one scene, so that all scenes cost the same. To reach: processor seconds per scene within 10 % from 4x to 16x
+(1x also pays what a stage costs at all). Stages run in processes of their own, one worker each.
+"""
+
+import json
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+FACTORS = (1, 4, 16)
+STAGES = ("extract_frames", "build_pairs", "encode_frames", "write_shards")
+
+
+def main(
+    raw: Annotated[Path, typer.Option(help="A folder of scenes in the format dynerf; the first one is taken.")] = Path(
+        "data/raw/mocap"
+    ),
+    base: str = "data/base/mini",
+    unit: Annotated[int, typer.Option(help="Scenes at 1x.")] = 1,
+    pairs_per_scene: int = 2000,
+    max_frames: Annotated[int, typer.Option(help="Frames of each video.")] = 16,
+) -> None:
+    """Print processor seconds per scene of every stage at 1x, 4x, 16x, and 16x over 4x, as JSON."""
+    scene = min(path for path in raw.iterdir() if path.is_dir())
+    context = multiprocessing.get_context("spawn")
+    costs: dict[str, dict[int, float]] = {stage: {} for stage in STAGES}
+    for factor in FACTORS:
+        with tempfile.TemporaryDirectory() as name:
+            folder, scenes = Path(name), unit * factor
+            for number in range(scenes):
+                shutil.copytree(scene, folder / "raw" / f"scene{number:04d}")
+            for stage in STAGES:
+                queue: Any = context.Queue()
+                arguments = (stage, folder, base, scenes * pairs_per_scene, max_frames, queue)
+                process = context.Process(target=run_stage, args=arguments)
+                process.start()
+                costs[stage][factor] = queue.get() / scenes
+                process.join()
+                typer.echo(f"{stage} {factor}x: {costs[stage][factor]:.3f} s a scene", err=True)
+    growth = {stage: cost[FACTORS[2]] / cost[FACTORS[1]] for stage, cost in costs.items()}
+    typer.echo(json.dumps({"cpu_s_per_scene": costs, "16x_over_4x": growth}))
+
+
+def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int, queue: Any) -> None:
+    """Run one stage in `folder`; puts its processor seconds, those of its children included, into `queue`."""
+    from fourdistill.data.features import encode_frames
+    from fourdistill.data.frames import extract_frames
+    from fourdistill.data.pairs import build_pairs
+    from fourdistill.data.readers import SourceFolder, read_source
+    from fourdistill.data.shards import write_shards
+    from fourdistill.models.encoding import FrameEncoder
+
+    frames, table, pairs = folder / "frames", folder / "frames.parquet", folder / "pairs.parquet"
+    encode = FrameEncoder(base)
+    started = processor_s()
+    if stage == "extract_frames":
+        scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
+        extract_frames(scenes, frames, table, folder / "frames.json", size=128, max_frames=max_frames, jobs=1)
+    elif stage == "build_pairs":
+        kinds = {"time": 0.4, "view": 0.3, "joint": 0.3}
+        reports = (folder / "pairs.json", folder / "gaps.csv")
+        build_pairs(table, pairs, *reports, num_pairs={"train": num_pairs}, kinds=kinds)
+    elif stage == "encode_frames":
+        encode_frames(table, frames, folder / "features", encode, batch_size=32)
+    else:
+        write_shards(pairs, frames, folder / "features", folder / "shards", shard_size_mb=64)
+    queue.put(processor_s() - started)
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+if __name__ == "__main__":
+    typer.run(main)

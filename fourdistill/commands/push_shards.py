@@ -1,0 +1,43 @@
+"""`fourdistill push-shards`: shards to an address, to be streamed from there."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from fourdistill.data.publish import publish_shards
+from fourdistill.data.shards import INDEX
+
+EXAMPLES = "`fourdistill push-shards data/shards s3://bucket/mocap/`"
+
+
+def run(
+    folder: Annotated[Path, typer.Argument(help="Shards of `write_shards`, with their index.")],
+    address: Annotated[str, typer.Argument(help="Where to: `s3://bucket/prefix/`, or another address of fsspec.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Other shards that are there may go.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Tars sent at a time.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Publish shards, to be streamed into training from there: tars first, the index last.
+
+    What is there already with the same size and checksum is not sent again. Credentials and endpoint come the usual AWS
+    way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 where something is not as expected, access included.
+    """
+    total = sum(path.stat().st_size for path in folder.glob("*.tar"))
+    columns = [TextColumn("push-shards"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+    with Progress(*columns, console=Console(stderr=True), disable=as_json) as progress:
+        bar = progress.add_task("push-shards", total=total)
+        published = publish_shards(
+            folder, address, replace=replace, jobs=jobs, on_progress=lambda _, size: progress.advance(bar, size)
+        )
+    if as_json:
+        typer.echo(json.dumps(asdict(published), indent=2))
+    else:
+        typer.echo(
+            f"{len(published.uploaded)} tars sent ({published.bytes / 1e6:.1f} MB), {len(published.skipped)} were "
+            f"there; {INDEX} is at {address}"
+        )

@@ -1,0 +1,146 @@
+"""A folder of shards to an address, such that a reader never meets an index of tars that are not there.
+
+Tars go first, the index last. What is there already, of the same size and checksum, is not sent again, so a broken-off
+upload goes on where it was.
+"""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fourdistill.data.shards import INDEX
+from fourdistill.data.streaming.addresses import open_filesystem, reading
+from fourdistill.data.streaming.shard_list import Shard, list_shards
+from fourdistill.errors import InputError
+
+_READ_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Published:
+    """What an upload did."""
+
+    address: str
+    uploaded: list[str]
+    """Names of the tars that were sent."""
+    skipped: list[str]
+    """Names of those that were there."""
+    bytes: int
+    """Of those that were sent."""
+
+
+def publish_shards(
+    folder: Path,
+    address: str,
+    *,
+    replace: bool = False,
+    jobs: int = 4,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> Published:
+    """Copy the shards of `folder` and their index to `address`; `on_progress` gets each tar's name and bytes.
+
+    Raises `InputError` where a tar is not as the index says, where access is denied, and where other shards are
+    published at the address already, unless `replace` says that they may go.
+    """
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{folder / INDEX}: expected the index of write_shards, found none")
+    shards = list_shards(str(folder))
+    unsigned = [shard.url for shard in shards if shard.sha256 is None or shard.bytes is None]
+    if unsigned:
+        raise InputError(f"{folder / INDEX}: {Path(unsigned[0]).name}: expected its bytes and sha256")
+    target = _Target(address)
+    with reading(address, "a place to write to"):
+        index = (folder / INDEX).read_bytes()
+        is_same = target.prepare(index, replace)
+        with ThreadPoolExecutor(jobs) as pool:
+            sent = list(pool.map(lambda shard: _publish(shard, target, on_progress), shards))
+        if not is_same:
+            target.filesystem.pipe_file(target.path(INDEX), index)
+    names = [Path(shard.url).name for shard in shards]
+    uploaded = [name for name, was_sent in zip(names, sent, strict=True) if was_sent]
+    sizes = {Path(shard.url).name: shard.bytes or 0 for shard in shards}
+    return Published(
+        address, uploaded, [name for name in names if name not in uploaded], sum(sizes[name] for name in uploaded)
+    )
+
+
+def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], None] | None) -> bool:
+    """Send one tar, unless it is there; whether it was sent."""
+    local = Path(shard.url)
+    is_there = target.holds(shard)
+    if not is_there:
+        if (found := _sha256(local)) != shard.sha256:
+            raise InputError(f"{local}: sha256: expected {shard.sha256} by {INDEX}, found {found}")
+        target.put(local, shard)
+    if on_progress is not None:
+        on_progress(local.name, shard.bytes or 0)
+    return not is_there
+
+
+class _Target:
+    """Where shards go. S3 keeps each one's checksum beside it; elsewhere it is computed from what is there."""
+
+    def __init__(self, address: str):
+        self.address = address
+        self.filesystem: Any
+        self.filesystem, self._root = open_filesystem(address)
+        self._is_s3 = "s3" in self.filesystem.protocol
+
+    def path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def prepare(self, index: bytes, replace: bool) -> bool:
+        """Take away another index; whether this one is there."""
+        if not self._is_s3:
+            self.filesystem.makedirs(self._root, exist_ok=True)
+        try:
+            found = self.filesystem.cat_file(self.path(INDEX))
+        except FileNotFoundError:
+            return False
+        if found == index:
+            return True
+        if not replace:
+            raise InputError(
+                f"{self.address}: expected no other shards there, found another {INDEX}; choose another address, "
+                "or replace them (--replace)"
+            )
+        self.filesystem.rm_file(self.path(INDEX))  # until the new one is there, nothing says what the tars are
+        return False
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the tar is there with the same size and checksum."""
+        path = self.path(Path(shard.url).name)
+        try:
+            if self.filesystem.info(path)["size"] != shard.bytes:
+                return False
+        except FileNotFoundError:
+            return False
+        if self._is_s3:
+            return self.filesystem.metadata(path).get("sha256") == shard.sha256
+        with self.filesystem.open(path, "rb") as file:
+            return _digest(file) == shard.sha256
+
+    def put(self, local: Path, shard: Shard) -> None:
+        path = self.path(local.name)
+        if self._is_s3:
+            self.filesystem.put_file(str(local), path, Metadata={"sha256": shard.sha256})
+        else:
+            self.filesystem.put_file(str(local), path)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return _digest(file)
+    except OSError as error:
+        raise InputError(f"{path}: expected this tar by {INDEX}: {error.strerror}") from error
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_READ_BYTES):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""What was read and what was lost, counted in memory that the worker processes share."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from fourdistill.data.streaming.shard_list import Shard
+from fourdistill.errors import InputError
+
+# Columns, per worker and shard: times opened; samples read; samples that could not be decoded; samples that a broken
+# shard did not give, as far as the index tells; times it broke; and how much of a shard all that is, over all times.
+_OPENED, _READ, _UNDECODABLE, _MISSING, _BROKEN, _LOST_SHARE = range(6)
+_MAX_LISTED = 100
+_log = logging.getLogger(__name__)
+
+
+class LoadReport:
+    """The account of one loader. Every worker writes to a row of its own, so none waits for another.
+
+    Args:
+        shards: all shards of the loader, of all sources.
+        num_workers: at least 1.
+        max_bad_fraction: in [0, 1]; more than this share of the shards lost, in whole or in parts, raises `InputError`.
+    """
+
+    def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float):
+        self.shards, self.max_bad_fraction = list(shards), max_bad_fraction
+        self._counts = torch.zeros(num_workers, len(self.shards), 6, dtype=torch.float64).share_memory_()
+
+    def opened(self, worker: int, shard: int) -> None:
+        """A shard is about to be read."""
+        self._counts[worker, shard, _OPENED] += 1
+
+    def read(self, worker: int, shard: int, samples: int) -> None:
+        """So many samples came out of it."""
+        self._counts[worker, shard, _READ] += samples
+
+    def broken(self, worker: int, shard: int, samples: int, reason: str) -> None:
+        """A shard gave only so many samples, then no more."""
+        entry, counts = self.shards[shard], self._counts[worker, shard]
+        missing = None if entry.samples is None else entry.samples - samples
+        counts[_BROKEN] += 1
+        counts[_MISSING] += missing or 0
+        counts[_LOST_SHARE] += 1.0 if entry.samples is None else (missing or 0) / max(entry.samples, 1)
+        after = f"after {samples} samples" if entry.samples is None else f"after {samples} of {entry.samples} samples"
+        self._stop_or_log(f"{entry.url}: skipped {after}: {reason}")
+
+    def undecodable(self, worker: int, shard: int, key: str, reason: str) -> None:
+        """A sample is not as write_shards writes it."""
+        entry, counts = self.shards[shard], self._counts[worker, shard]
+        size = entry.samples or float(counts[_READ] / counts[_OPENED].clamp(min=1)) or 1
+        counts[_UNDECODABLE] += 1
+        counts[_LOST_SHARE] += 1 / size
+        self._stop_or_log(f"{entry.url}: sample {key}: skipped: not as write_shards writes it: {reason}")
+
+    def _stop_or_log(self, message: str) -> None:
+        lost, opened = (float(self._counts[..., column].sum()) for column in (_LOST_SHARE, _OPENED))
+        total = max(len(self.shards), opened)  # a long training reads every shard many times
+        if lost > self.max_bad_fraction * total:
+            raise InputError(
+                f"{message}; {lost:.3g} of {total:.0f} shards are lost, more than max_bad_fraction "
+                f"{self.max_bad_fraction:g} allows"
+            )
+        _log.warning("%s", message)
+
+    def counts(self) -> dict[str, Any]:
+        """All that was counted so far, for a JSON report; see `merge_reports`."""
+        per_shard = self._counts.sum(0)
+        totals = [round(value) for value in per_shard.sum(0).tolist()]
+        lost = (per_shard[:, _BROKEN] + per_shard[:, _UNDECODABLE]).nonzero().flatten().tolist()
+        skipped = {self.shards[i].url: round(float(per_shard[i, _UNDECODABLE] + per_shard[i, _MISSING])) for i in lost}
+        return {
+            "shards_read": totals[_OPENED],
+            "shards_broken": totals[_BROKEN],
+            "samples_read": totals[_READ],
+            "samples_undecodable": totals[_UNDECODABLE],
+            "samples_missing": totals[_MISSING],
+            "samples_skipped_by_shard": dict(list(skipped.items())[:_MAX_LISTED]),
+        }
+
+
+def merge_reports(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The `counts()` of several loaders, or of several processes, as one."""
+    merged: dict[str, Any] = {}
+    for report in reports:
+        for name, value in report.items():
+            if isinstance(value, dict):
+                merged[name] = merge_reports([merged.get(name, {}), value])
+            else:
+                merged[name] = merged.get(name, 0) + value
+    return merged

@@ -1,0 +1,20 @@
+"""Fingerprints of what a training starts from."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 over all parameters and buffers, in the order of the state dict."""
+    digest = hashlib.sha256()
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""The loss that a step minimises: draws of one part of a batch, dropped conditions, and the denoiser's error."""
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from fourdistill.data.loader import Batch
+from fourdistill.models.base import encode_null_image
+from fourdistill.training.batches import make_conditions, move
+from fourdistill.training.drops import draw_drops, draw_keep, drop_captions, drop_displacements, drop_images
+from fourdistill.training.loss import sample_timesteps
+from fourdistill.training.parts import Parts
+from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.step import Denoiser
+
+
+class Objective:
+    """A part of a batch => its mean loss (). `model`: the denoiser as accelerate has prepared it."""
+
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, denoiser: Denoiser, settings: TrainingSettings, parts: Parts
+    ):
+        self.accelerator, self.model, self.denoiser = accelerator, model, denoiser
+        self.settings, self.parts = settings, parts
+        self.null_image = encode_null_image(denoiser.base.image_encoder)  # (1, S, D)
+
+    def __call__(self, batch: Batch, step: int, part: int) -> torch.Tensor:
+        """Dropouts, noise and timesteps follow from (seed, step, part) alone, and are drawn on the processor."""
+        settings, denoiser, device = self.settings, self.denoiser, self.accelerator.device
+        batch = move(batch, device)
+        generator = torch.Generator().manual_seed(self.parts.draw_seed(settings.seed, step, part))
+        adapter = denoiser.adapter
+        drops = draw_drops(len(batch.caption), settings.dropout, generator)
+        conditions = make_conditions(batch, adapter.config.settings.view_encoding)
+        conditions = adapter.displace(drop_displacements(conditions, drops))
+        conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
+        noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
+        bias = settings.timestep_bias
+        timesteps = sample_timesteps(len(noise), denoiser.num_train_timesteps, bias, generator).to(device)
+        keep = draw_keep(len(noise), adapter.config.settings.hidden_width, settings.nested_dropout, generator)
+        keep = None if keep is None else keep.to(device)
+        return self.model(batch.target_latents, noise, timesteps, conditions, captions, keep).mean()

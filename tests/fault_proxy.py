@@ -1,0 +1,131 @@
+"""A proxy between a client and an HTTP server that does to answers what networks do."""
+
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+Fault = Callable[["Answer"], None]
+
+
+class Answer(BaseHTTPRequestHandler):
+    """One request on its way; a fault may spoil its answer."""
+
+    protocol_version = "HTTP/1.1"
+    server: "FaultProxy"
+
+    def do_GET(self) -> None:
+        """Pass it on, unless a fault is set for it."""
+        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
+        for part, fault in list(self.server.faults.items()):
+            if self.command == "GET" and part in self.path:
+                fault(self)
+                return
+        self.pass_on()
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+    def fetch(self) -> tuple[http.client.HTTPResponse, bytes]:
+        """The true answer."""
+        length = int(self.headers.get("Content-Length") or 0)
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        # The Host header stays: it is part of what the client has signed.
+        upstream.request(self.command, self.path, self.rfile.read(length) if length else None, dict(self.headers))
+        response = upstream.getresponse()
+        return response, response.read()
+
+    def start(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        """The head of the true answer."""
+        self.send_response_only(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                self.send_header(name, value)
+        length = response.headers.get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", length or str(len(body)))
+        self.end_headers()
+
+    def pass_on(self) -> None:
+        """The true answer, unspoilt."""
+        response, body = self.fetch()
+        self.start(response, body)
+        self.wfile.write(body)
+
+    def cut(self) -> None:
+        """Half of it, then the connection closes."""
+        response, body = self.fetch()
+        self.start(response, body)
+        self.wfile.write(body[: len(body) // 2])
+        self.close_connection = True
+
+    def drip(self) -> None:
+        """A byte now and then."""
+        response, body = self.fetch()
+        self.start(response, body)
+        try:
+            for byte in body:
+                if self.server.stopping.wait(0.2):
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+        except OSError:
+            pass  # the client has had enough
+        self.close_connection = True
+
+    def unavailable(self) -> None:
+        """503."""
+        body = b"<Error><Code>ServiceUnavailable</Code><Message>later</Message></Error>"
+        self.send_response_only(503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+class FaultProxy(ThreadingHTTPServer):
+    """Serves on a free port of loopback. `faults`: a part of a path => what is done to answers to GET."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, upstream: str, port: int):
+        super().__init__(("127.0.0.1", port), Answer)
+        self.upstream = urlsplit(upstream).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.faults: dict[str, Fault] = {}
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.stopping = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are expected here."""
+
+
+def times(number: int, fault: Fault) -> Fault:
+    """A fault that happens so many times, then no more."""
+    left = [number]
+    lock = threading.Lock()
+
+    def some(answer: Answer) -> None:
+        with lock:
+            happens, left[0] = left[0] > 0, left[0] - 1
+        (fault if happens else Answer.pass_on)(answer)
+
+    return some
+
+
+@contextmanager
+def running_proxy(upstream: str, port: int = 0) -> Iterator[FaultProxy]:
+    """A proxy for the length of a `with`; on any free port where none is named."""
+    proxy = FaultProxy(upstream, port)
+    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stopping.set()
+        proxy.shutdown()
+        proxy.server_close()
+        thread.join()

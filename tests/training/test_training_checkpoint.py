@@ -1,0 +1,110 @@
+"""Checkpoints on their own: how many are kept, at addresses too, and what is never taken."""
+
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.training.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def model(accelerator):
+    return accelerator.prepare(nn.Linear(2, 2))
+
+
+@pytest.fixture
+def address():
+    fsspec.filesystem("memory").store.clear()
+    return "memory://bucket/run"
+
+
+def checkpoints(folder: Path, address=None, keep=2, facts="this run") -> Checkpoints:
+    return Checkpoints(folder / "checkpoint", folder / "live", {"facts": facts}, keep, address)
+
+
+def save(these: Checkpoints, accelerator, model, step: int) -> None:
+    with torch.no_grad():
+        model.weight.fill_(step)
+    these.save(accelerator, step, {"step": step})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoint").iterdir())
+
+
+def test_the_newest_are_kept_here_and_there(accelerator, model, tmp_path, address):
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "metrics.json").write_text("{}")
+    these = checkpoints(tmp_path, address)
+    for step in (1, 2, 3):
+        save(these, accelerator, model, step)
+    assert names(tmp_path) == ["step-00000002", "step-00000003"]
+    assert these.remote is not None and these.remote.names() == ["step-00000002", "step-00000003"]
+    these.clear()
+    assert these.remote.names() == [] and not (tmp_path / "checkpoint").exists()
+
+
+def test_another_machine_goes_on_from_the_address(accelerator, model, tmp_path, address):
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "metrics.json").write_text("{}")
+    save(checkpoints(tmp_path, address), accelerator, model, 5)
+    with torch.no_grad():
+        model.weight.zero_()
+    elsewhere = tmp_path / "elsewhere"
+    these = checkpoints(elsewhere, address)
+    assert these.restore_live() and (elsewhere / "live" / "metrics.json").read_text() == "{}"
+    assert these.resume(accelerator) == (5, {"step": 5})
+    assert torch.equal(model.weight, torch.full((2, 2), 5.0))
+
+
+def test_an_upload_that_was_cut_off_does_not_count(accelerator, model, tmp_path, address):
+    save(checkpoints(tmp_path, address), accelerator, model, 1)
+    save(checkpoints(tmp_path, address), accelerator, model, 2)
+    fsspec.filesystem("memory").rm("/bucket/run/step-00000002/fingerprint.json")
+    assert checkpoints(tmp_path / "elsewhere", address).resume(accelerator) == (1, {"step": 1})
+
+
+def test_those_of_another_run_are_removed(accelerator, model, tmp_path, address):
+    save(checkpoints(tmp_path, address), accelerator, model, 1)
+    these = checkpoints(tmp_path, address, facts="another run")
+    assert these.resume(accelerator) == (0, {})
+    assert names(tmp_path) == [] and these.remote is not None and these.remote.names() == []
+
+
+def test_a_name_at_the_address_leads_nowhere_else(accelerator, model, tmp_path, address):
+    save(checkpoints(tmp_path, address), accelerator, model, 1)
+    fsspec.filesystem("memory").store["/bucket/run/step-00000001/../../../x"] = fsspec.filesystem("memory").store[
+        "/bucket/run/step-00000001/fingerprint.json"
+    ]
+    with pytest.raises(InputError, match="expected a name inside of the checkpoint"):
+        checkpoints(tmp_path / "elsewhere", address).newest()
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pickle_that_would_run_something_is_not_loaded(accelerator, tmp_path):
+    linear = nn.Linear(2, 2)
+    accelerator.prepare(linear, torch.optim.AdamW(linear.parameters()))
+    these = checkpoints(tmp_path)
+    save(these, accelerator, linear, 1)
+    marker = tmp_path / "ran"
+
+    class Malice:
+        def __reduce__(self):
+            return Path.touch, (marker,)
+
+    torch.save(Malice(), tmp_path / "checkpoint" / "step-00000001" / "optimizer.bin")
+    with pytest.raises(Exception, match="weights_only|Weights only"):
+        these.resume(accelerator)
+    assert not marker.exists()

@@ -1,0 +1,36 @@
+"""A training of the tiny base as a program of its own, for tests that launch it on many processes or kill it.
+
+python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those below. Losses end up in FOLDER/live.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.base import load_base
+from fourdistill.training.loop import train
+from fourdistill.training.settings import TrainingSettings
+
+SETTINGS = {
+    "batch_size": 8, "max_steps": 4, "warmup_steps": 2, "log_every": 1, "validate_every": 100, "sample_every": 100,
+    "checkpoint_every": 100, "num_val_pairs": 4, "gap_timesteps": [900], "learning_rate": 1e-2,
+}  # fmt: skip
+
+
+def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
+    """Train mappers and LoRA, whose gradients come by different ways, and log every step."""
+    base = load_base(base_folder)
+    adapter = Adapter.from_base(base, AdapterSettings(lora_rank=2), torch.Generator().manual_seed(0))
+    values = SETTINGS | changes
+    values |= {"gap_timesteps": tuple(values["gap_timesteps"]), "trainable": ("mappers", "lora")}
+    settings = TrainingSettings(**values)
+    folders = {name: folder / name for name in ("adapter", "live", "checkpoint")}
+    train(Path(shards), base, adapter, settings, **{f"{name}_folder": path for name, path in folders.items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4]))
