@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -29,7 +30,7 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
                 )  # fmt: skip
                 picture.preprocess = uploaded_path  # a subclass would make Gradio write a .pyi beside this module
                 with gr.Row(elem_classes="examples"):
-                    examples = [gr.Button(path.stem, icon=path, min_width=60) for path in handlers.examples]
+                    examples = [example_button(path) for path in handlers.examples]
                 cameras = gr.HTML(draw_cameras(0, 0, 1), elem_classes="cameras")
             with gr.Column(scale=3, min_width=300):
                 tabs = lay_out_tabs(handlers)
@@ -43,6 +44,13 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
         connect_picture(page, handlers, condition, picture, examples, drawing)
         connect_cameras(controls, cameras)
     return page
+
+
+def example_button(path: Path) -> gr.Button:
+    """A button that shows an example; unlike uploads its picture stays as long as the server."""
+    button = gr.Button(path.stem, icon=path, min_width=60)
+    button.keep_in_cache.add(button.icon["path"])  # type: ignore[index] # as given
+    return button
 
 
 def uploaded_path(payload: Any) -> str | None:

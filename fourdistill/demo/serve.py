@@ -76,7 +76,7 @@ def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_brows
             css_paths=Path(__file__).with_name("page.css"),
         )  # fmt: skip
     except OSError as error:
-        raise InputError(f"--port: expected a free one at {host}, found {port} taken") from error
+        raise InputError(f"--host, --port: expected an address here and a free port, found {host}:{port}") from error
 
 
 def find_examples(folder: Path) -> Sequence[Path]:

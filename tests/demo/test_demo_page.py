@@ -137,19 +137,32 @@ def test_what_is_no_picture_is_refused(page, tmp_path, kind):
     page.get_by_text(re.compile(said)).wait_for()
 
 
-def test_a_drawing_can_be_stopped(page):
+def draw_for_minutes(page):
+    """Begin a drawing that nobody would wait for."""
     page.get_by_role("tab", name="Time sweep").click()
     page.get_by_role("button", name="How it is drawn").click()
     page.get_by_label("Draw the picture whenever something is moved").uncheck()
     set_number(page, "Frames", 32)
-    set_number(page, "Steps", 100)  # minutes
+    set_number(page, "Steps", 100)
     page.locator("button.primary:visible").click()
     page.get_by_text(re.compile(r"Drawing - 0\.\d%")).wait_for()
+
+
+def test_a_drawing_can_be_stopped(page):
+    draw_for_minutes(page)
     page.locator("button:visible", has_text="Stop").click()
     set_number(page, "Frames", 2)
     set_number(page, "Steps", 2)
     page.locator("button.primary:visible").click()
     page.get_by_role("link", name="Save GIF").wait_for()  # long before the first would have been done
+
+
+def test_leaving_the_page_ends_its_drawing(browser, served, page):
+    draw_for_minutes(page)
+    page.goto("about:blank")
+    other = browser.new_context().new_page()
+    open_page(other, served)  # draws its picture at once
+    other.context.close()
 
 
 def test_two_people_at_once(browser, page, served, pipe):

@@ -10,10 +10,13 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from gradio.route_utils import delete_files_created_by_app
 from PIL import Image, ImageSequence
 
 from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.jobs import Jobs
+from fourdistill.demo.page import build_page
 from fourdistill.demo.plot import describe_camera, draw_cameras
 from fourdistill.demo.serve import find_examples, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
@@ -107,7 +110,10 @@ def test_a_taken_port_is_bad_input_and_leaves_nothing(pipe, tmp_path, monkeypatc
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = signal.getsignal(signal.SIGTERM)
-    with socket.socket() as taken, pytest.raises(InputError, match=r"--port: expected a free one at 127\.0\.0\.1"):
+    with (
+        socket.socket() as taken,
+        pytest.raises(InputError, match=r"--port: expected .* a free port, found 127\.0\.0\.1:"),
+    ):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
@@ -117,6 +123,18 @@ def test_a_taken_port_is_bad_input_and_leaves_nothing(pipe, tmp_path, monkeypatc
         )  # fmt: skip
     signal.signal(signal.SIGTERM, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cleaning_removes_uploads_and_keeps_the_examples(pipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    noise_picture().save(tmp_path / "one.png")
+    upload = tmp_path / "upload.png"
+    upload.touch()
+    page = build_page(Handlers(Artist(pipe), [tmp_path / "one.png"]), num_inference_steps=2)
+    page.upload_file_set.add(str(upload))
+    delete_files_created_by_app(page, age=None)  # as every minute, then of those older than `delete_cache` says
+    assert not upload.exists()
+    assert [path.name for path in (tmp_path / "cache").rglob("*.png")] == ["one.png"]
 
 
 def test_examples_are_the_pictures_of_a_folder(tmp_path):
