@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := dev,s3,scenes,colmap,ray
+EXTRAS := dev,s3,scenes,colmap,ray,demo
 
 # The stages call `python`: let it be the environment's, whether or not it is activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TRANSFORMERS_VERBOSITY ?= error
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check format clean
+.PHONY: help install repro test check docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,9 +41,13 @@ check: $(INSTALLED) ## Lint, formatting and types, as CI runs them
 	ruff format --check
 	basedpyright
 
+docs: $(INSTALLED) ## Build the pages of docs/ into site/; a warning is an error
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
 format: $(INSTALLED) ## Mend formatting and what the linter can mend
 	ruff check --fix
 	ruff format
 
 clean: ## Remove the environment and the caches of tools (not DVC's cache)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis fourdistill.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site fourdistill.egg-info

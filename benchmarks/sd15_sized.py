@@ -55,8 +55,9 @@ def build_sd15_base() -> BaseModel:
     parts: list[Any] = [unet, vae, text_encoder, build_tokenizer(), image_encoder]
     for part in (unet, vae, text_encoder, image_encoder):
         part.requires_grad_(False).eval()
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False)
     return BaseModel(
-        "sd15-sized", *parts, feature_extractor=CLIPImageProcessor(), scheduler=DDIMScheduler(), ip_adapter=ip_adapter
+        "sd15-sized", *parts, feature_extractor=CLIPImageProcessor(), scheduler=scheduler, ip_adapter=ip_adapter
     )
 
 

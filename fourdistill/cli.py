@@ -6,11 +6,21 @@ from typing import Any
 
 import typer
 
-from fourdistill.commands import evaluate, export_adapter, fetch, generate, import_adapter, inspect, push_shards
+from fourdistill.commands import (
+    demo,
+    evaluate,
+    export_adapter,
+    fetch,
+    generate,
+    import_adapter,
+    inspect,
+    push_shards,
+)
 from fourdistill.errors import InputError
 
 COMMANDS = {
     "generate": generate,
+    "demo": demo,
     "inspect": inspect,
     "fetch": fetch,
     "evaluate": evaluate,

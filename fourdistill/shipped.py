@@ -5,7 +5,7 @@ from pathlib import Path
 from fourdistill.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-BASE, ADAPTER = Path("data/base/mini"), Path("models/mini-adapter")
+BASE, ADAPTER, EXAMPLES = Path("data/base/mini"), Path("models/mini-adapter"), Path("examples")
 
 
 def default_base() -> str:
@@ -16,6 +16,11 @@ def default_base() -> str:
 def default_adapter() -> str:
     """The folder of its adapter; raises `InputError` outside a checkout."""
     return _shipped(ADAPTER, "--adapter")
+
+
+def default_examples() -> Path:
+    """The folder of pictures to start from; outside a checkout there is none."""
+    return ROOT / EXAMPLES
 
 
 def _shipped(folder: Path, option: str) -> str:

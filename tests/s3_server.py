@@ -50,7 +50,8 @@ class S3Server:
         command = [
             str(weed) if weed.exists() else str(shutil.which("weed")), "-logtostderr=true", "server", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", f"-dir={self._folder / 'data'}", f"-master.port={ports['master']}",
-            f"-volume.port={ports['volume']}", "-volume.max=20", "-volume.preStopSeconds=0", "-master.volumeSizeLimitMB=64", "-filer",
+            f"-volume.port={ports['volume']}", "-volume.max=20", "-volume.preStopSeconds=0",
+            "-master.volumeSizeLimitMB=64", "-filer",
             f"-filer.port={ports['filer']}", "-s3", f"-s3.port={ports['s3']}", f"-s3.config={self._folder / 's3.json'}",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         ]  # fmt: skip
@@ -87,9 +88,9 @@ class S3Server:
 def _free_ports(number: int) -> list[int]:
     """Ports that nothing listens on, and nothing on those that go with them."""
     ports: list[int] = []
-    port = 20_000 + os.getpid() % 20_000
+    port = 10_000 + os.getpid() % 10_000  # all of them below those that the system gives to clients
     while len(ports) < number:
-        port = port + 1 if port < 54_000 else 20_000
+        port = port + 1 if port < 22_000 else 10_000
         if all(_is_free(p) for p in (port, port + _GRPC)):
             ports.append(port)
     return ports

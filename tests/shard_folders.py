@@ -8,9 +8,17 @@ from pathlib import Path
 import numpy as np
 from webdataset.writer import TarWriter
 
+SHAPES = ((4, 8, 8), (9, 16))  # of latents and image embeddings
+
 
 def write_shard_folder(
-    folder: Path, num_shards: int = 8, samples: int = 10, split: str = "train", first_id: int = 0, index: bool = True
+    folder: Path,
+    num_shards: int = 8,
+    samples: int = 10,
+    split: str = "train",
+    first_id: int = 0,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] = SHAPES,
+    jpeg_bytes: int = 1300,
 ) -> Path:
     """Shards whose samples are numbered from `first_id` on; the features of a sample hold its number over 8."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -19,16 +27,15 @@ def write_shard_folder(
         path = folder / f"{split}-{number:06d}.tar"
         with path.open("wb") as file, TarWriter(file, encoder=False, mtime=0) as tar:
             for i in range(samples):
-                tar.write(sample(first_id + number * samples + i, split))
+                tar.write(sample(first_id + number * samples + i, split, shapes, jpeg_bytes))
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
         entries.append({"name": path.name, "split": split, "samples": samples, "bytes": len(content), "sha256": sha256})
-    if index:
-        (folder / "index.json").write_text(json.dumps({"version": "0", "features": True, "shards": entries}))
+    (folder / "index.json").write_text(json.dumps({"version": "0", "features": True, "shards": entries}))
     return folder
 
 
-def sample(number: int, split: str = "train") -> dict:
+def sample(number: int, split: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], jpeg_bytes: int) -> dict:
     """A sample of a view pair."""
     pair = {
         "pair_id": number, "kind": "view", "split": split, "caption": None, "normalized_gap": 0.0,
@@ -38,10 +45,10 @@ def sample(number: int, split: str = "train") -> dict:
     return {
         "__key__": f"{number:09d}",
         "json": json.dumps(pair).encode(),
-        "source.jpg": b"not looked at" * 100,
-        "target.jpg": b"not looked at" * 100,
-        "target_latents.npy": to_npy(np.full((4, 8, 8), number / 8)),
-        "source_embeds.npy": to_npy(np.full((9, 16), number / 8)),
+        "source.jpg": b"not looked at" * (jpeg_bytes // 13),
+        "target.jpg": b"not looked at" * (jpeg_bytes // 13),
+        "target_latents.npy": to_npy(np.full(shapes[0], number / 8)),
+        "source_embeds.npy": to_npy(np.full(shapes[1], number / 8)),
     }
 
 

@@ -34,7 +34,7 @@ def stock_latents(base, checkpoint):
     ).images  # fmt: skip
 
 
-def own_latents(base, adapter):
+def own_latents(base, adapter) -> Any:
     pipe = FourDistillPipeline.from_pretrained(base, adapter)
     pipe.set_progress_bar_config(disable=True)
     return pipe(tiny_picture(), "a man", seed=0, num_inference_steps=3, output_type="latent").images

@@ -21,7 +21,8 @@ ARROWS = {
     "media": {"data.files"},
     "shipped": set(),
     "formats": {"models", "data.files"},
-    "commands": {"evaluation", "inference", "models", "data", "media", "shipped", "formats"},  # what they need now
+    "demo": {"inference", "geometry", "media"},
+    "commands": {"demo", "evaluation", "inference", "models", "data", "media", "shipped", "formats"},  # what they need
     "cli": {"commands"},
 }
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "fourdistill").rglob("*.py"))

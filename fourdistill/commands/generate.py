@@ -15,13 +15,13 @@ from fourdistill.shipped import default_adapter, default_base
 
 EXAMPLES = """Examples:
 
-`fourdistill generate --image examples/walk.png --time 0.25 --azimuth 45 --out earlier.png`
+`fourdistill generate --image examples/backflip.png --time 0.25 --azimuth 45 --out earlier.png`
 
-`fourdistill generate --image examples/walk.png --time -0.5:0.5:9 --out sweep.gif`
+`fourdistill generate --image examples/backflip.png --time -0.5:0.5:9 --out sweep.gif`
 
-`fourdistill generate --image examples/walk.png --azimuth 0:315:8 --out orbit.mp4`
+`fourdistill generate --image examples/backflip.png --azimuth 0:315:8 --out orbit.mp4`
 
-`fourdistill generate --image examples/walk.png --time -0.4:0.4:5 --azimuth -45,0,45 --out grid.png`
+`fourdistill generate --image examples/backflip.png --time -0.4:0.4:5 --azimuth -45,0,45 --out grid.png`
 """
 RANGE = "a number, a list a,b,c, or a range from:to:count"
 Text = str | None

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -76,7 +77,7 @@ def test_each_time_with_each_camera_makes_a_grid(parts, tmp_path):
 def test_animations_run_through_the_times(parts, tmp_path):
     for name in ("sweep.gif", "sweep.mp4"):
         assert generate(parts, tmp_path / name, "--seconds", "-1:1:4", "--duration-s", 2, "--fps", 5).exit_code == 0
-    gif = Image.open(tmp_path / "sweep.gif")
+    gif: Any = Image.open(tmp_path / "sweep.gif")
     assert (gif.n_frames, gif.size, gif.info["duration"]) == (4, (32, 32), 200)
     with av.open(tmp_path / "sweep.mp4") as film:
         assert len(list(film.decode(video=0))) == 4 and film.streams.video[0].average_rate == 5

@@ -194,9 +194,9 @@ def test_workers_share_the_tars(data):
 
 def test_more_workers_than_tars(data):
     """A worker without a tar would have nothing to do; of two processes, one would stand still."""
-    for more in ({"num_workers": 9}, {"world_size": 9}):
+    for workers, processes in ((9, 1), (3, 3)):
         with pytest.raises(InputError, match="expected at least 9 shards of split test, one for each worker"):
-            make_loader(data / "shards", "test", 4, seed=0, shuffle=True, **more)
+            make_loader(data / "shards", "test", 4, seed=0, shuffle=True, num_workers=workers, world_size=processes)
 
 
 def test_an_empty_tar_is_an_error_not_an_endless_loop(data, tmp_path):

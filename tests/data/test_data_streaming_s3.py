@@ -5,6 +5,8 @@ import http.server
 import json
 import multiprocessing
 import shutil
+import subprocess
+import sys
 import threading
 import urllib.request
 
@@ -313,3 +315,26 @@ def test_push_to_a_folder(shards, tmp_path):
     (tmp_path / "copy" / "train-000000.tar").write_bytes(b"")
     assert "1 tars sent" in push(shards, tmp_path / "copy").stdout
     shutil.rmtree(tmp_path / "copy")
+
+
+def test_dvc_pushes_and_pulls_shards(server, shards, s3, tmp_path, monkeypatch):
+    """As docs/streaming.md says, by the commands themselves."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):  # DVC wants them to be files
+        monkeypatch.delenv(name)
+    shutil.copytree(shards, "data/shards")
+
+    def dvc(*arguments):
+        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    dvc("init", "--no-scm", "--quiet")
+    dvc("remote", "add", "--default", "lab", f"s3://{BUCKET}/dvc")
+    dvc("add", "--quiet", "data/shards")
+    dvc("push")
+    assert len(s3.find(f"{BUCKET}/dvc")) == NUM_SHARDS + 2  # tars, index, and the folder's own list
+    shutil.rmtree("data/shards")
+    shutil.rmtree(".dvc/cache")
+    dvc("pull")
+    assert sorted(ids(load("data/shards", options=ReadOptions(verify=True)))) == ALL

@@ -3,7 +3,9 @@
 import io
 import json
 import math
+import struct
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,11 @@ from fourdistill.data.tables import KINDS
 
 FEATURES = ("target_latents", "source_embeds")
 PICTURES = ("source", "target")
+# What taking nonsense apart may raise: json, NumPy's header (which is Python source) and Pillow.
+DECODE_ERRORS: tuple[type[Exception], ...] = (
+    KeyError, ValueError, TypeError, OSError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError,
+    TokenError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 _POSE = ("delta_azimuth", "delta_elevation", "delta_radius")
 
 
@@ -72,7 +79,7 @@ class Decoder:
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def decode(self, sample: dict[str, Any]) -> Row:
-        """Raises `KeyError`, `ValueError`, `TypeError` or `OSError` where it is not as write_shards writes it."""
+        """Raises one of `DECODE_ERRORS` where it is not as write_shards writes it."""
         pair = json.loads(sample["json"])
         pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
         numbers = [pair["normalized_gap"], *pose, *displacement]
@@ -98,7 +105,7 @@ _headers: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # those met s
 
 
 def read_npy(data: bytes) -> np.ndarray:
-    """An .npy file as a view of its bytes; never unpickles. Raises `ValueError` where it is none, or not of numbers."""
+    """An .npy file as a view of its bytes; never unpickles. Raises one of `DECODE_ERRORS` where it is none."""
     start = 10 + int.from_bytes(data[8:10], "little")  # of format 1.0, which np.save writes
     header = data[:start]
     if header not in _headers:
@@ -116,7 +123,7 @@ def read_npy(data: bytes) -> np.ndarray:
 
 
 def _read_jpeg(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
 
 
 def collate(rows: list[Row]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fourdistill.data.streaming.addresses import describe
-from fourdistill.data.streaming.decode import Decoder, Row, collate, suffixes
+from fourdistill.data.streaming.decode import DECODE_ERRORS, Decoder, Row, collate, suffixes
 from fourdistill.data.streaming.opener import Blocks, Opener, ReadOptions
 from fourdistill.data.streaming.order import Order, Reader
 from fourdistill.data.streaming.report import LoadReport
@@ -18,7 +18,6 @@ from fourdistill.data.streaming.shard_list import Shard
 from fourdistill.errors import InputError
 
 _DRAWS = 1024  # of sources at a time
-_DECODE_ERRORS = (KeyError, ValueError, TypeError, OSError, EOFError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class ShardReader:
         for sample in self._samples(skip):
             try:
                 row = decoder.decode(sample)
-            except _DECODE_ERRORS as error:
+            except DECODE_ERRORS as error:
                 self._report.undecodable(self._worker, sample["__shard__"], sample["__key__"], describe(error))
                 continue
             yield row

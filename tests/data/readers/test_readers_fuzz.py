@@ -112,7 +112,11 @@ def damaged(draw: Any, whole: bytes) -> bytes:
 def fuzz(num: int, whole: bytes, check: Callable[[bytes], None]) -> None:
     """Call `check` on `num` damaged copies."""
 
-    @settings(max_examples=num * EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=num * EXAMPLES,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        database=None,
+    )
     @given(damaged(whole))
     def run(data: bytes) -> None:
         check(data)

@@ -1,0 +1,1 @@
+"""The web page: a picture, a few sliders, and what the pipeline makes of them."""

@@ -1,0 +1,91 @@
+"""What the page asks of the pipeline, one request after the other: pictures, with progress, until told to stop."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fourdistill.inference.pipeline import FourDistillPipeline
+
+
+class Stopped(Exception):
+    """The drawing was given up before it was finished: nobody waits for it any more."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is to be drawn: arguments of the pipeline under their own names, and a seed."""
+
+    time: float | None = 0.0
+    azimuth: float | None = 0.0
+    elevation: float | None = 0.0
+    radius: float | None = 1.0
+    prompt: str = ""
+    lambda_: float | None = None
+    guidance_scale: float = 1.0
+    image_scale: float = 1.0
+    num_inference_steps: int = 20
+    seed: int = 0
+
+
+class Artist:
+    """A pipeline that several people draw with, one after the other: its scheduler knows one drawing at a time."""
+
+    def __init__(self, pipe: FourDistillPipeline):
+        self.pipe = pipe
+        pipe.set_progress_bar_config(disable=True)
+        self._turn = threading.Lock()
+
+    @property
+    def default_lambda(self) -> float:
+        """The adapter's own lambda."""
+        return self.pipe.adapter.config.settings.lambda_
+
+    def look_at(self, image: Image.Image) -> torch.Tensor:
+        """A condition image => all that drawings need of it, its embeddings (1, S, D)."""
+        with self._turn:
+            return self.pipe.encode_image([image])
+
+    def draw(
+        self,
+        image_embeds: torch.Tensor,
+        command: Command,
+        progress: Callable[[int, int], object],
+        stop: threading.Event,
+        *,
+        times: Sequence[float | None] | None = None,
+        azimuths: Sequence[float | None] | None = None,
+    ) -> list[list[Image.Image]]:
+        """A row a camera, a column an instant, as `FourDistillPipeline.sweep`; None: the commanded one alone.
+
+        `progress` takes (steps done, steps in all). Raises `Stopped` at the first step after `stop` is set, and
+        `InputError` as the pipeline does.
+        """
+
+        def after_step(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress(step + 1, pipe.num_timesteps)
+            if stop.is_set():
+                raise Stopped
+            return tensors
+
+        with self._turn:
+            if stop.is_set():
+                raise Stopped
+            return self.pipe.sweep(
+                None,  # type: ignore[arg-type] # its embeddings, below
+                [command.time] if times is None else times,
+                [command.azimuth] if azimuths is None else azimuths,
+                command.elevation,
+                command.radius,
+                image_embeds=image_embeds,
+                prompt=command.prompt,
+                lambda_=command.lambda_,
+                guidance_scale=command.guidance_scale,
+                image_scale=command.image_scale,
+                num_inference_steps=command.num_inference_steps,
+                seed=command.seed,
+                callback_on_step_end=after_step,
+            )

@@ -1,0 +1,70 @@
+"""The sliders: what can be commanded, in which range, and how their values become a command."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from fourdistill.demo.artist import Command
+
+STEER = ("time", "camera")
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components that say what to draw."""
+
+    time: gr.Slider
+    azimuth: gr.Slider
+    elevation: gr.Slider
+    radius: gr.Slider
+    steer: gr.CheckboxGroup
+    prompt: gr.Textbox
+    lambda_: gr.Slider
+    guidance_scale: gr.Slider
+    image_scale: gr.Slider
+    num_inference_steps: gr.Slider
+    seed: gr.Number
+
+    @property
+    def all(self) -> list[Any]:
+        """All of them, in the order of the page."""
+        return list(vars(self).values())
+
+
+def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
+    """Values by component => a command; what is not steered is left out, so that the pipeline masks it."""
+    values = {name: given[component] for name, component in vars(controls).items()}
+    steer = values.pop("steer")
+    if "time" not in steer:
+        values["time"] = None
+    if "camera" not in steer:
+        values |= dict.fromkeys(("azimuth", "elevation", "radius"))
+    values["num_inference_steps"] = int(values["num_inference_steps"])
+    values["seed"] = int(values["seed"] or 0)
+    return Command(**values)
+
+
+def lay_out_displacement() -> dict[str, Any]:
+    """The four sliders that people come for, and what is left out."""
+    return {
+        "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene; above 0 is earlier"),
+        "azimuth": gr.Slider(-180, 180, 0, step=1, label="Azimuth, degrees", info="above 0 is to the right"),
+        "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
+        "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),
+        "steer": gr.CheckboxGroup(list(STEER), value=list(STEER), label="Steer", info="what is off is left open"),
+    }
+
+
+def lay_out_settings(default_lambda: float, num_inference_steps: int) -> dict[str, Any]:
+    """How it is drawn."""
+    return {
+        "prompt": gr.Textbox("", label="Prompt", info="what else the picture should show", max_length=300, lines=1),
+        "lambda_": gr.Slider(0, 5, default_lambda, step=0.05, label="λ", info="weight of the bypass of v*"),
+        "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
+        "image_scale": gr.Slider(0, 2, 1, step=0.05, label="Image scale", info="weight of the condition picture"),
+        "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),
+        "seed": gr.Number(0, label="Seed", info="same seed, same picture", precision=0, minimum=0, maximum=MAX_SEED),
+    }

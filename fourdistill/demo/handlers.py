@@ -1,0 +1,112 @@
+"""What happens when someone does something on the page: values in, the page's parts out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.jobs import Jobs
+from fourdistill.demo.plot import describe_camera
+from fourdistill.demo.show import show_grid, show_picture, show_sequence
+from fourdistill.errors import InputError
+from fourdistill.media import read_picture
+
+Condition = torch.Tensor | None
+"""Embeddings (1, S, D) of the condition picture: all that is kept of it."""
+
+
+class Handlers:
+    """The page's deeds, for every session; `call` is what Gradio knows of a request: (gr.Request, gr.Progress)."""
+
+    def __init__(self, artist: Artist, examples: Sequence[Path]):
+        self.artist = artist
+        self.examples = examples
+        self.jobs = Jobs()
+
+    def upload(self, path: str | Path) -> torch.Tensor:
+        """A picture file => the condition."""
+        path = Path(path)
+        with _said_on_the_page(hidden=f"{path.parent}/"):  # where the server keeps it is nobody's business
+            return self.artist.look_at(read_picture(path))
+
+    def example(self, index: int) -> tuple[str, torch.Tensor]:
+        """A place in the list of examples => what the picture field shows, and the condition."""
+        return str(self.examples[index]), self.upload(self.examples[index])
+
+    def stop(self, request: gr.Request) -> None:
+        """Give up what the session is drawing."""
+        self.jobs.stop(request.session_hash or "")
+
+    def draw(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
+        """One picture; nothing is `asked` beside the command."""
+        [[image]] = self._paint(seen, command, *call)
+        return show_picture(image, f"{_time(command.time)}, {_camera(command)}")
+
+    def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
+        """An animation over time from the commanded camera; asked: from, to, frames."""
+        first, last, count = asked
+        [row] = self._paint(seen, command, *call, times=_spread(first, last, count))
+        return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
+
+    def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
+        """An animation of a camera that turns from where it is commanded to stand; asked: degrees, frames."""
+        turn, count = asked
+        start = command.azimuth or 0.0
+        # A full turn stops one step before its beginning, so that it goes on without a halt.
+        closed = abs(turn) == 360
+        azimuths = _spread(start, start + turn, count + closed)[: int(count)]
+        rows = self._paint(seen, command, *call, azimuths=azimuths)
+        return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
+
+    def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
+        """A row a camera and a column an instant; asked: from, to, how many times, from, to, how many azimuths."""
+        times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
+        rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
+        return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
+
+    def _paint(
+        self, seen: Condition, command: Command, request: gr.Request, progress: gr.Progress, **over: Any
+    ) -> list[list[Image.Image]]:
+        """Pictures of a command `over` times and azimuths, the steps shown on the page."""
+
+        def show_steps(done: int, total: int) -> None:
+            progress((done, total), desc="Drawing", unit="steps")
+
+        with _said_on_the_page(), self.jobs.running(request.session_hash or "") as stop:
+            if seen is None:
+                raise InputError("picture: expected one; upload it or pick an example")
+            return self.artist.draw(seen, command, show_steps, stop, **over)
+
+
+@contextmanager
+def _said_on_the_page(hidden: str = "") -> Iterator[None]:
+    """What is wrong with the input, or that a drawing was stopped, becomes a message on the page and no traceback."""
+    try:
+        yield
+    except InputError as error:
+        raise gr.Error(
+            escape(str(error).replace(hidden, "")), title="That did not work", print_exception=False
+        ) from error
+    except Stopped as error:
+        raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
+
+
+def _spread(first: float, last: float, count: float) -> list[float]:
+    return np.linspace(first, last, int(count)).tolist()
+
+
+def _time(time: float | None) -> str:
+    if time is None:
+        return "time left open"
+    return f"{abs(time):.2f} {'earlier' if time > 0 else 'later'}" if abs(time) >= 0.005 else "same instant"
+
+
+def _camera(command: Command) -> str:
+    return describe_camera(command.azimuth, command.elevation, command.radius)

@@ -1,0 +1,84 @@
+"""Serve the page: on this machine alone unless told otherwise, from a folder of its own that goes with the server."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fourdistill.demo.artist import Artist
+from fourdistill.errors import InputError
+from fourdistill.inference.pipeline import FourDistillPipeline
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_BYTES = 20_000_000  # of an upload; its pixels are bounded by `read_picture`
+MAX_WAITING = 64  # drawings in the queue; whoever comes after is told that it is full
+
+
+def serve(
+    pipe: FourDistillPipeline,
+    *,
+    examples: Path,
+    num_inference_steps: int,
+    host: str,
+    port: int,
+    open_browser: bool,
+    announce: Callable[[str], object],
+) -> None:
+    """Serve until interrupted or terminated; `announce` is told the address.
+
+    `examples` is a folder of pictures, `num_inference_steps` what the page begins with. Raises `InputError` where the
+    port is taken or Gradio is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="fourdistill-demo-") as folder:
+        # Gradio reads these when it is imported, hence the imports here.
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+        try:
+            from fourdistill.demo.handlers import Handlers
+            from fourdistill.demo.page import build_page
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise InputError("demo: expected Gradio; pip install 'fourdistill[demo]'") from error
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does, it lets the folder be removed
+        pictures = find_examples(examples)
+        page = build_page(Handlers(Artist(pipe), pictures), num_inference_steps)
+        try:
+            launch(page, pictures, host, port, open_browser)
+            announce(f"http://{host}:{port}")
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
+
+
+def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_browser: bool) -> None:
+    """Start serving a `gradio.Blocks`; no part of it comes from elsewhere, and nobody is told anything.
+
+    Of this machine's files only uploads and `examples` can be had.
+    """
+    import gradio as gr
+
+    # Fonts that the machine has, and more contrast than Gradio's own colours have.
+    theme = gr.themes.Default(
+        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700",
+    )  # fmt: skip
+    try:
+        page.queue(max_size=MAX_WAITING).launch(
+            server_name=host, server_port=port, inbrowser=open_browser, share=False, ssr_mode=False, pwa=False,
+            mcp_server=False, enable_monitoring=False, run_history=False, footer_links=[], max_file_size=MAX_BYTES,
+            allowed_paths=[str(path) for path in examples], quiet=True, prevent_thread_lock=True, theme=theme,
+            css_paths=Path(__file__).with_name("page.css"),
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"--port: expected a free one at {host}, found {port} taken") from error
+
+
+def find_examples(folder: Path) -> Sequence[Path]:
+    """The pictures of a folder by name; none where there is no such folder."""
+    return sorted(path.resolve() for path in folder.glob("*") if path.suffix.lower() in PICTURES)

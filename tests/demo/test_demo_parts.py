@@ -1,0 +1,126 @@
+"""The page's parts without a browser."""
+
+import base64
+import re
+import signal
+import socket
+import threading
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.jobs import Jobs
+from fourdistill.demo.plot import describe_camera, draw_cameras
+from fourdistill.demo.serve import find_examples, serve
+from fourdistill.demo.show import show_grid, show_picture, show_sequence
+from fourdistill.errors import InputError
+from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.base import load_base
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_base):
+    base = load_base(str(tiny_base))
+    adapter = Adapter.from_base(base, AdapterSettings(displacement_tokens=4), torch.Generator().manual_seed(0))
+    return FourDistillPipeline.from_parts(base, adapter)
+
+
+def noise_picture(size=(32, 32), seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+
+
+def test_a_drawing_is_a_sweep_of_the_pipeline_and_says_how_far_it_is(pipe):
+    artist, picture, steps = Artist(pipe), noise_picture(), []
+    command = Command(time=0.25, elevation=10.0, num_inference_steps=2, seed=3)
+    rows = artist.draw(
+        artist.look_at(picture), command, lambda *step: steps.append(step), threading.Event(), azimuths=[0.0, 45.0]
+    )
+    expected = pipe.sweep(picture, [0.25], [0.0, 45.0], 10.0, 1.0, seed=3, num_inference_steps=2)
+    assert [[np.asarray(image).tolist() for image in row] for row in rows] == [
+        [np.asarray(image).tolist() for image in row] for row in expected
+    ]
+    assert steps == [(1, 2), (2, 2)]
+
+
+def test_a_stopped_drawing_ends_at_its_next_step_and_lets_others_draw(pipe):
+    artist, stop, steps = Artist(pipe), threading.Event(), []
+    seen = artist.look_at(noise_picture())
+
+    def stop_after_two(done, total):
+        steps.append(done)
+        if done == 2:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        artist.draw(seen, Command(num_inference_steps=9), stop_after_two, stop)
+    assert steps == [1, 2]
+    assert artist.draw(seen, Command(num_inference_steps=1), lambda *_: None, threading.Event())
+
+
+def test_stopping_reaches_ones_own_drawings_alone():
+    jobs = Jobs()
+    with jobs.running("me") as mine, jobs.running("you") as yours:
+        jobs.stop("me")
+        assert mine.is_set() and not yours.is_set()
+    jobs.stop("me")  # nothing runs any more
+    with jobs.running("me") as again:
+        assert not again.is_set()
+
+
+def target_center(svg):
+    """Where the commanded camera stands in the drawing."""
+    x, y = re.findall(r'class="target" d="M([\d.-]+) ([\d.-]+)', svg)[1]  # of the lines from the centre
+    return float(x), float(y)
+
+
+def test_the_drawing_shows_where_the_camera_stands():
+    x, y = target_center(draw_cameras(0, 0, 1))
+    right, left = target_center(draw_cameras(90, 0, 1)), target_center(draw_cameras(-90, 0, 1))
+    assert right[0] > x + 50 and left[0] < x - 50 and right[1] == pytest.approx(left[1])
+    assert target_center(draw_cameras(0, 45, 1))[1] < y - 20
+    behind, far_behind = target_center(draw_cameras(180, 0, 1)), target_center(draw_cameras(180, 0, 1.5))
+    assert far_behind[1] < behind[1] < y
+    assert 'class="target"' not in draw_cameras(None, None, None)
+    assert describe_camera(-30, 10, 1.5) == "camera 30° to the left, 10° up, distance × 1.50"
+
+
+def test_pictures_go_into_the_page_whole():
+    pictures = [noise_picture(seed=i) for i in range(3)]
+    kinds = re.findall(r'src="data:image/(\w+);base64,([^"]+)', show_sequence(pictures, "a <b>", "time"))
+    assert [kind for kind, _ in kinds] == ["gif", "png"]
+    gif, strip = (Image.open(BytesIO(base64.b64decode(content))) for _, content in kinds)
+    assert len(list(ImageSequence.Iterator(gif))) == 3 and strip.size == (96, 32)
+    [content] = re.findall(r'src="data:image/png;base64,([^"]+)', show_picture(pictures[0], 'a "b"'))
+    assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(content)))), np.asarray(pictures[0]))
+    grid = show_grid([pictures[:2], pictures[1:]], ["0°", "90°"], ["now", "<later>"])
+    assert grid.count("<td><img") == 4 and 'alt="90°, &lt;later&gt;"' in grid and "<later>" not in grid
+
+
+def test_a_taken_port_is_bad_input_and_leaves_nothing(pipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # restored afterwards
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    with socket.socket() as taken, pytest.raises(InputError, match=r"--port: expected a free one at 127\.0\.0\.1"):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        serve(
+            pipe, examples=tmp_path / "none", num_inference_steps=2, host="127.0.0.1", port=port, open_browser=False,
+            announce=print,
+        )  # fmt: skip
+    signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_examples_are_the_pictures_of_a_folder(tmp_path):
+    for name in ("b.PNG", "a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_examples(tmp_path)] == ["a.jpg", "b.PNG"]
+    assert find_examples(tmp_path / "none") == []
