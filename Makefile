@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python 3.10 or newer: `make repro` and `make test`.
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make repro` and `make test`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +19,7 @@ help: ## Show this list
 
 # Runs again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -33,7 +33,9 @@ def main(params: Params) -> None:
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
-    form = AdapterSettings(lambda_=params.lambda_, **pick(AdapterSettings, values))
+    pairs = params.build_pairs
+    span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
+    form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     train(
@@ -65,19 +67,13 @@ def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Ima
         return None
     batch = next(iter(make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True)))
     pipe = FourDistillPipeline.from_parts(base, adapter)
-    sources, targets = (to_pictures(images) for images in (batch.source_images, batch.target_images))
     arguments = displacement_arguments(
         adapter.config.settings.view_encoding,
         time=(batch.delta_time, batch.has_time),
         spherical=(batch.delta_spherical, batch.has_view),
         relative_pose=(batch.relative_pose, batch.has_view),
     )
-    return draw_sheet(pipe, sources, targets, arguments, seed=seed)
-
-
-def to_pictures(images: torch.Tensor | None) -> list[Image.Image]:
-    """(B, 3, H, W) uint8 => B pictures."""
-    return [] if images is None else [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
+    return draw_sheet(pipe, batch, arguments, seed=seed)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -39,7 +40,7 @@ def write_film(
     times_s = [index / 8 for index in range(len(frames))] if times_s is None else times_s
     container_options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream(codec, rate=TIME_BASE, options={"crf": "1"} | options)
+        stream: Any = container.add_stream(codec, rate=TIME_BASE, options={"crf": "1"} | options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TIME_BASE)
         stream.thread_count = 1

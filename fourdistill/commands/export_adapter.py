@@ -1,6 +1,6 @@
 """`fourdistill export`: an adapter in a form that other programs take."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ EXAMPLES = """Examples:
 """
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """What is written."""
 
     ip_adapter = "ip-adapter"

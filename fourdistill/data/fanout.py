@@ -52,7 +52,9 @@ def fan_out(
     options: dict[str, Any] = {}
     if engine == "ray":
         _register_ray()
-        options = {"ray_remote_args": {"num_cpus": 1, "num_gpus": gpus}}  # without CPUs, all would start on one node
+        # No CPUs to hold: the workers of a call that has just ended may still have theirs, and the next would wait.
+        remote = {"scheduling_strategy": "SPREAD", "num_cpus": 0, "num_gpus": gpus}
+        options = {"ray_remote_args": remote}
         function = _InFolder(function, os.getcwd())  # noqa: PTH109
     elif engine != "loky":
         raise InputError(f"engine: expected loky or ray, got {engine!r}")

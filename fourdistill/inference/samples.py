@@ -11,8 +11,7 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 
 def draw_sheet(
     pipe: FourDistillPipeline,
-    sources: list[Image.Image],
-    targets: list[Image.Image],
+    batch: Any,
     displacement: dict[str, Any],
     *,
     num_inference_steps: int = 20,
@@ -20,9 +19,13 @@ def draw_sheet(
 ) -> Image.Image:
     """One row per pair: condition | generated | truth.
 
-    `sources` and `targets` are images of one size, `displacement` the keyword arguments of the pipeline (`time`,
-    `azimuth`, ...), a list of one value per pair each.
+    `batch` has `source_images` and `target_images`, (B, 3, H, W) uint8. `displacement` are keyword arguments of the
+    pipeline (`time`, `azimuth`, ...), each a list of one value per pair.
     """
+    sources, targets = (
+        [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+        for images in (batch.source_images, batch.target_images)
+    )
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(sources))]
     steps = num_inference_steps

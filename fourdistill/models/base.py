@@ -139,7 +139,7 @@ def load_image_encoder(pipe: Any, name: str) -> None:
     folder, parts = Path(name), name.split("/")
     source = (name, "") if folder.is_dir() else ("/".join(parts[:2]), "/".join(parts[2:]))
     encoder = CLIPVisionModelWithProjection.from_pretrained(source[0], subfolder=source[1], use_safetensors=True)
-    size = encoder.config.image_size
+    size: Any = encoder.config.image_size
     processor = pipe.feature_extractor or CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size)
     pipe.register_modules(image_encoder=encoder, feature_extractor=processor)
 

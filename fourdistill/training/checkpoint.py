@@ -99,6 +99,7 @@ class Checkpoints:
             self._fetch(name)
         accelerator.wait_for_everyone()
         accelerator.load_state(str(path))
+        accelerator.step = 0  # counts parts towards a step; the processes that saved may have had fewer each
         return int(name.removeprefix("step-")), json.loads((path / KEPT_NAME).read_text(encoding="utf-8"))
 
     def restore_live(self) -> bool:

@@ -3,7 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -81,8 +81,8 @@ def test_animations_run_through_the_times(parts, tmp_path):
         assert generate(parts, tmp_path / name, "--seconds", "-1:1:4", "--duration-s", 2, "--fps", 5).exit_code == 0
     gif: Any = Image.open(tmp_path / "sweep.gif")
     assert (gif.n_frames, gif.size, gif.info["duration"]) == (4, (32, 32), 200)
-    with av.open(tmp_path / "sweep.mp4") as film:
-        assert len(list(film.decode(video=0))) == 4 and film.streams.video[0].average_rate == 5
+    with av.open(tmp_path / "sweep.mp4", "r") as film:
+        assert len(list(cast(Any, film).decode(video=0))) == 4 and film.streams.video[0].average_rate == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.gif", "sweep.mp4"]
 
 

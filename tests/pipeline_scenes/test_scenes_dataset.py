@@ -32,7 +32,7 @@ def decode(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
-    times = [float(frame.pts * stream.time_base) for frame in frames]
+    times = [frame.time for frame in frames]
     return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]), times
 
 

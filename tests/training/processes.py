@@ -4,36 +4,64 @@ everything already."""
 import multiprocessing
 import os
 import socket
-import time
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["dvclive", "fourdistill.training.loop"])  # Python 3.11 finds no module of the tests
-PATIENCE_S = 120  # for anything that a test waits for
+PATIENCE_S = 120
 
 
-def start(base: Path, shards: Path, folder: Path, world_size: int = 1, **changes) -> list[Any]:
+@dataclass(frozen=True)
+class Harm:
+    """A signal that the first process sends to itself when it touches files in its folder for the `moment`-th time.
+
+    It logs every step there: so many moments lie within steps, within logging and within the writing of checkpoints.
+    """
+
+    signal: int
+    moment: int
+
+
+def start(
+    base: Path, shards: Path, folder: Path, world_size: int = 1, harm: Harm | None = None, **changes
+) -> list[Any]:
     """Start a training on so many processes, with these settings changed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = (str(base), str(shards), folder, changes)
-    group = [CONTEXT.Process(target=work, args=(rank, world_size, port, arguments)) for rank in range(world_size)]
+    group = [CONTEXT.Process(target=work, args=(rank, world_size, port, harm, arguments)) for rank in range(world_size)]
     for process in group:
         process.start()
     return group
 
 
-def work(rank: int, world_size: int, port: int, arguments: tuple) -> None:
+def work(rank: int, world_size: int, port: int, harm: Harm | None, arguments: tuple) -> None:
     """What a process does: the training, as one of a group where there are several."""
     from train_toy import main
+
+    touched, folder = 0, str(arguments[2])
+
+    def hook(event: str, values: tuple) -> None:
+        nonlocal touched
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and folder in str(values[0]):
+            touched += 1
+            if harm is not None and touched == harm.moment:
+                os.kill(os.getpid(), harm.signal)
+
+    if rank == 0:
+        sys.addaudithook(hook)
 
     if world_size > 1:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
         os.environ |= {name: str(value) for name, value in names.items()}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     main(*arguments)
+    if rank == 0:
+        (arguments[2] / "touched").write_text(str(touched))
 
 
 def join(group: list[Any]) -> list[int]:
@@ -53,11 +81,3 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     path = folder / "live" / "plots" / "metrics" / "train.loss.tsv"
     rows = path.read_text().splitlines()[1:] if path.is_file() else []
     return [(int(step), float(loss)) for step, loss in (row.split("\t") for row in rows if row.count("\t") == 1)]
-
-
-def wait_for_step(folder: Path, step: int) -> None:
-    """Return when the logs have reached a step."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (rows := losses(folder)) or rows[-1][0] < step:
-        assert time.monotonic() < deadline, f"step {step} was not reached: {rows}"
-        time.sleep(0.005)

@@ -105,6 +105,6 @@ def test_a_pickle_that_would_run_something_is_not_loaded(accelerator, tmp_path):
             return Path.touch, (marker,)
 
     torch.save(Malice(), tmp_path / "checkpoint" / "step-00000001" / "optimizer.bin")
-    with pytest.raises(Exception, match="weights_only|Weights only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         these.resume(accelerator)
     assert not marker.exists()

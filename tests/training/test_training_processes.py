@@ -1,13 +1,11 @@
 """Trainings that are real processes: several at once, killed at any moment, told to go."""
 
 import json
-import os
 import random
 import signal
-import time
 
 import pytest
-from processes import join, losses, run, start, wait_for_step
+from processes import Harm, join, losses, run, start
 from toy_shards import noise_target, toy_pair, write_toy_shards
 
 STEPS = 12
@@ -21,11 +19,23 @@ def shards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def straight(tiny_base, shards, tmp_path_factory):
-    """The losses of a run of two parts on one process that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("straight")
+def unbroken(tiny_base, shards, tmp_path_factory):
+    """A run of two parts on one process that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken")
     run(tiny_base, shards, folder, micro_batches=2, max_steps=STEPS)
-    return losses(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(unbroken):
+    """Its losses."""
+    return losses(unbroken)
+
+
+@pytest.fixture(scope="module")
+def touches(unbroken):
+    """How often it touched files."""
+    return int((unbroken / "touched").read_text())
 
 
 def report(folder):
@@ -50,29 +60,26 @@ def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
     assert len(losses(tmp_path)) == 4
 
 
-def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, tmp_path):
+def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, touches, tmp_path):
+    often = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
     rng = random.Random(0)
-    moments = sorted(rng.sample(range(1, STEPS - 1), 3))
-    for moment in moments:
-        (process,) = start(tiny_base, shards, tmp_path, micro_batches=2, max_steps=STEPS, checkpoint_every=2)
-        wait_for_step(tmp_path, moment)
-        time.sleep(rng.uniform(0, 0.1))  # in the middle of a step, of logging, or of a checkpoint
-        os.kill(process.pid, signal.SIGKILL)
-        assert join([process]) == [-signal.SIGKILL]
+    for _ in range(3):
+        harm = Harm(signal.SIGKILL, rng.randrange(touches // 6, touches // 3))
+        assert join(start(tiny_base, shards, tmp_path, harm=harm, **often)) == [-signal.SIGKILL]
         assert not (tmp_path / "adapter").exists()
-    run(tiny_base, shards, tmp_path, micro_batches=2, max_steps=STEPS, checkpoint_every=2)
+    run(tiny_base, shards, tmp_path, **often)
     assert losses(tmp_path) == straight
     assert report(tmp_path)["restarts"] >= 1
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_told_to_go_two_processes_save_and_one_goes_on(tiny_base, shards, straight, tmp_path):
-    group = start(tiny_base, shards, tmp_path, world_size=2, max_steps=STEPS)
-    wait_for_step(tmp_path, 3)
-    os.kill(group[1].pid, signal.SIGTERM)  # one of them is enough
-    assert join(group) == [75, 75]
+def test_told_to_go_two_processes_save_and_one_goes_on(tiny_base, shards, straight, touches, tmp_path):
+    harm = Harm(signal.SIGTERM, touches // 2)
+    group = start(tiny_base, shards, tmp_path, world_size=2, harm=harm, max_steps=STEPS)
+    assert join(group) == [75, 75]  # one of them was told
     assert report(tmp_path)["status"] == "preempted"
     done = losses(tmp_path)[-1][0]
+    assert 1 < done < STEPS
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [f"step-{done:08d}"]
     run(tiny_base, shards, tmp_path, micro_batches=2, max_steps=STEPS)
     assert [loss for _, loss in losses(tmp_path)] == pytest.approx([loss for _, loss in straight], rel=1e-5)

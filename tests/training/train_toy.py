@@ -28,8 +28,15 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
     values = SETTINGS | changes
     values |= {"gap_timesteps": tuple(values["gap_timesteps"]), "trainable": ("mappers", "lora")}
     settings = TrainingSettings(**values)
-    folders = {name: folder / name for name in ("adapter", "live", "checkpoint")}
-    train(Path(shards), base, adapter, settings, **{f"{name}_folder": path for name, path in folders.items()})
+    train(
+        Path(shards),
+        base,
+        adapter,
+        settings,
+        adapter_folder=folder / "adapter",
+        live_folder=folder / "live",
+        checkpoint_folder=folder / "checkpoint",
+    )
 
 
 if __name__ == "__main__":
