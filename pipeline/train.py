@@ -15,6 +15,7 @@ from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.stage import run_stage
+from fourdistill.training.batches import to_pictures
 from fourdistill.training.launch import is_launched, launch
 from fourdistill.training.loop import train
 from fourdistill.training.report import REPORT_NAME
@@ -73,11 +74,6 @@ def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Ima
         relative_pose=(batch.relative_pose, batch.has_view),
     )
     return draw_sheet(pipe, sources, targets, arguments, seed=seed)
-
-
-def to_pictures(images: torch.Tensor | None) -> list[Image.Image]:
-    """(B, 3, H, W) uint8 => B pictures."""
-    return [] if images is None else [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
 
 
 if __name__ == "__main__":

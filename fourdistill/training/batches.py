@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import torch
+from PIL import Image
 
 from fourdistill.data.loader import Batch
 from fourdistill.models.conditions import Conditions
@@ -25,3 +26,8 @@ def make_conditions(batch: Batch, view_encoding: str) -> Conditions:
         view=encode_view(batch.delta_spherical, batch.relative_pose, view_encoding),
         has_view=batch.has_view,
     )
+
+
+def to_pictures(images: torch.Tensor | None) -> list[Image.Image]:
+    """(B, 3, H, W) uint8 => B pictures."""
+    return [] if images is None else [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
