@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names, install_processors
-from fourdistill.models.precision import autocast
+from fourdistill.models.precision import autocast, default_device
 
 
 @dataclass(frozen=True)
