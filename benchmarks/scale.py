@@ -58,7 +58,7 @@ def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: i
     from fourdistill.data.pairs import build_pairs
     from fourdistill.data.readers import SourceFolder, read_source
     from fourdistill.data.shards import write_shards
-    from fourdistill.frame_encoder import FrameEncoder
+    from fourdistill.models.base import FrameEncoder
 
     frames, table, pairs = folder / "frames", folder / "frames.parquet", folder / "pairs.parquet"
     encode = FrameEncoder(base)

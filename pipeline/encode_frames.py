@@ -2,7 +2,7 @@
 
 from fourdistill.config import Params
 from fourdistill.data.features import encode_frames
-from fourdistill.frame_encoder import FrameEncoder
+from fourdistill.models.base import FrameEncoder
 from fourdistill.stage import run_stage
 
 

@@ -18,7 +18,6 @@ ARROWS = {
     "config": {"sections"},
     "sections": set(),
     "stage": {"config"},
-    "frame_encoder": {"models"},
     "media": {"data.files"},
     "shipped": set(),
     "formats": {"models", "data.files"},

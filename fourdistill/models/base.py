@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names, install_processors
-from fourdistill.models.precision import autocast
+from fourdistill.models.precision import autocast, default_device
 
 
 @dataclass(frozen=True)
@@ -243,3 +244,22 @@ def encode_frames(
 def restore_stock_processors(unet: UNet2DConditionModel) -> None:
     """Undo `install_processors`: the U-Net takes plain prompt tensors by diffusers' own code again."""
     unet.set_attn_processor(AttnProcessor2_0())
+
+
+@dataclass(frozen=True)
+class FrameEncoder:
+    """Frames => their features, see `encode_frames`; small enough to be sent to other processes and machines."""
+
+    base: str  # loaded by every worker process for itself, once
+    mixed_precision: str = "no"
+    mirror: bool = False
+
+    def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
+        """N frames of one size => arrays of N rows."""
+        return encode_frames(_load(self.base), images, self.mixed_precision, self.mirror)
+
+
+@lru_cache(maxsize=1)
+def _load(base: str) -> BaseModel:
+    """The base on this process's device, without its IP-Adapter."""
+    return load_base(base, with_ip_adapter=False).to(default_device())

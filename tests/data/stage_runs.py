@@ -11,7 +11,7 @@ from fourdistill.data.pairs import build_pairs
 from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.shards import write_shards
 from fourdistill.data.splits import SplitRule
-from fourdistill.frame_encoder import FrameEncoder
+from fourdistill.models.base import FrameEncoder
 
 STAGES = ("extract_frames", "build_pairs", "encode_frames", "write_shards")
 OUTPUTS = {

@@ -13,7 +13,7 @@ from stage_runs import OUTPUTS, STAGES, digests, run_stage, write_scenes
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(  # with that of tests/training/processes.py: there is one server
-    [f"fourdistill.{name}" for name in ("data.frames", "data.pairs", "data.shards", "models.encoding", "training.loop")]
+    [f"fourdistill.{name}" for name in ("data.frames", "data.pairs", "data.shards", "models.base", "training.loop")]
 )
 
 
