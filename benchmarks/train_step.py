@@ -1,7 +1,7 @@
 """Training step against the bare U-Net's forward and backward, and against the original's recipe, in one run.
 
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
-    python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --precision bf16 --original
+    python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --original
 
 The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
 context, in the precision of the step. The step is what `train` does: draws, condition dropout, samples of a prior (of
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from accelerate import Accelerator
-from sd15 import build_sd15
+from sd15_sized import build_sd15_base
 
 from fourdistill.data.loader import Batch
 from fourdistill.models.adapter import Adapter
@@ -38,7 +38,7 @@ from fourdistill.training.step import Denoiser
 
 def main(
     base: Annotated[str, typer.Option(help="A base with an IP-Adapter Plus.")] = "data/base/mini",
-    size: Annotated[str, typer.Option(help="base: as it is; sd15: of that shape, with the base's tokenizer.")] = "base",
+    size: Annotated[str, typer.Option(help="base: as it is; sd15: of its shape, with random weights.")] = "base",
     batch_size: int = 32,
     rounds: int = 15,
     threads: Annotated[int, typer.Option(help="0: as torch chooses.")] = 0,
@@ -48,7 +48,7 @@ def main(
     """Print the times and their ratios to the step as JSON."""
     if threads:
         torch.set_num_threads(threads)
-    loaded = load_base(base) if size == "base" else build_sd15(base)
+    loaded = load_base(base) if size == "base" else build_sd15_base()
     batch = random_batch(loaded, batch_size)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
     contenders = {"step": training_step(accelerator, loaded, batch), "unet": bare_unet(accelerator, loaded, batch)}
