@@ -9,6 +9,7 @@ import typer
 from fourdistill.commands.outputs import check_out
 from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
+from fourdistill.shipped import default_base
 
 EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet --json`"
 
@@ -17,7 +18,9 @@ def run(
     generated: Annotated[Path, typer.Option(help="Folder of pictures with a `commands.csv`.")],
     grid: Annotated[Path, typer.Option(help="Frames table of the true camera x time grids.")],
     frames: Annotated[Path | None, typer.Option(help="Folder of the true frames; `frames/` beside the table.")] = None,
-    base: Annotated[str, typer.Option(help="Whose VAE and CLIP span the feature spaces.")] = "data/base/mini",
+    base: Annotated[
+        str | None, typer.Option(help="Whose VAE and CLIP span the feature spaces; data/base/mini by default.")
+    ] = None,
     space: Annotated[str, typer.Option(help="Declared feature space: pixels, latents or clip.")] = "latents",
     large_gap: Annotated[float, typer.Option(help="Share of the scene from which a pair is large in time.")] = 0.25,
     large_azimuth_deg: Annotated[float, typer.Option(help="Azimuth from which a pair is large in view.")] = 60.0,
@@ -46,7 +49,7 @@ def run(
     if space not in SPACES:
         raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
     check_out("--out", out)
-    loaded = load_base(base, with_ip_adapter=False).to(default_device())
+    loaded = load_base(base or default_base(), with_ip_adapter=False).to(default_device())
     size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
     spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
     read = FrameReader(grid, frames or grid.parent / "frames", size)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.errors import InputError
 from fourdistill.shipped import default_base
 
 EXAMPLES = """Examples:
@@ -38,6 +39,8 @@ def run(
         convert_ip_adapter(checkpoint, out)
         typer.echo(f"{out}: an IP-Adapter Plus for train.ip_adapter")
         return
+    if out.exists() and not (out.is_dir() and ((out / "adapter.safetensors").is_file() or not any(out.iterdir()))):
+        raise InputError(f"--out: expected a new or empty folder, or that of an adapter, found {out}")
     from fourdistill.inference.saving import find_adapter
     from fourdistill.models.adapter import Adapter
     from fourdistill.models.base import load_base

@@ -59,9 +59,12 @@ def new_set(target: str | Path, index: str, suffixes: set[str]) -> Iterator[Dest
     filesystem.invalidate_cache()
     old = sorted(map(str, filesystem.find(root)), key=lambda path: (Path(path).name != index, path))
     for path in old:
-        if Path(path).suffix not in suffixes:
+        folder, _, name = path.rpartition("/")
+        ours = name == index or Path(name).suffix in suffixes - {Path(index).suffix}
+        if folder.strip("/") != root.strip("/") or not ours:
             raise InputError(
-                f"{path}: expected only {', '.join(sorted(suffixes))} files in {target}; move this one away"
+                f"{path}: expected nothing but an older set at {target}: {', '.join(sorted(suffixes))} files directly "
+                f"there, and {index}"
             )
     for path in old:
         filesystem.rm_file(path)

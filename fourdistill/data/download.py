@@ -66,6 +66,8 @@ def _receive(session: requests.Session, url: str, part: Path, validator: Path, s
                 total=total, initial=have if going_on else 0, unit="B", unit_scale=True, desc=part.stem
             ) as progress:
                 for chunk in response.iter_content(_CHUNK):
+                    if size is not None and file.tell() + len(chunk) > size:
+                        raise InputError(f"{url}: expected {size} bytes, the server sends more")
                     file.write(chunk)
                     progress.update(len(chunk))
 

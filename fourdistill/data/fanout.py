@@ -52,8 +52,9 @@ def fan_out(
     options: dict[str, Any] = {}
     if engine == "ray":
         _register_ray()
-        # No CPUs to hold: the workers of a call that has just ended may still have theirs, and the next would wait.
-        remote = {"scheduling_strategy": "SPREAD", "num_cpus": 0, "num_gpus": gpus}
+        # Hardly a CPU to hold: those of a call that has just ended may still have theirs, and the next would wait.
+        # Not none at all: workers that need nothing are not spread over the machines.
+        remote = {"scheduling_strategy": "SPREAD", "num_cpus": 0.01, "num_gpus": gpus}
         options = {"ray_remote_args": remote}
         function = _InFolder(function, os.getcwd())  # noqa: PTH109
     elif engine != "loky":

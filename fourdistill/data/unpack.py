@@ -102,8 +102,8 @@ def _named(folders: Sequence[tuple[str, str]]) -> str:
 
 def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, path: Path) -> None:
     """One member's bytes to a new file, as many as its header says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _reader(opened, member) as source, path.open("xb") as file:
             shutil.copyfileobj(source, file)
     except FileExistsError as error:

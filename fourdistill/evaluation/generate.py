@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.frames import FrameReader
+from fourdistill.inference.displacement import radius_factor
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
@@ -83,5 +84,5 @@ def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[s
     return arguments | {
         "azimuth": [None if angles is None else angles[0] for angles in moved],
         "elevation": [None if angles is None else angles[1] for angles in moved],
-        "radius": [None if angles is None else 1 + angles[2] for angles in moved],  # a factor of the distance
+        "radius": [None if angles is None else float(radius_factor(angles[2])) for angles in moved],
     }

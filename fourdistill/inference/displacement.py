@@ -14,6 +14,7 @@ from fourdistill.geometry.poses import inverse, is_rigid
 
 Array = NDArray[np.float64]
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
+_MIN_RADIUS = 1e-3
 SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
 
 
@@ -47,6 +48,14 @@ def view_displacement(
     delta = np.array([np.radians(azimuth), np.radians(elevation), radius - 1])
     pose = inverse(SOURCE) @ orbit(FRAME, SOURCE, delta)
     return delta, pose[:3].reshape(12)
+
+
+def radius_factor(delta_radius: ArrayLike) -> Array:
+    """Differences of the distance over the scene's scale => factors of the distance, kept above 0.
+
+    Cameras further out than the scale may come nearer by more than it; a factor cannot say so.
+    """
+    return np.maximum(1 + np.asarray(delta_radius, np.float64), _MIN_RADIUS)
 
 
 def check_time(time: float | None, name: str = "time") -> float | None:
@@ -106,7 +115,7 @@ def displacement_arguments(
         arguments["relative_pose"] = (np.reshape(relative_pose[0], (-1, 3, 4)), relative_pose[1])
     else:
         azimuth, elevation, radius = np.asarray(spherical[0]).T
-        degrees = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": 1 + radius}
+        degrees = {"azimuth": np.degrees(azimuth), "elevation": np.degrees(elevation), "radius": radius_factor(radius)}
         arguments |= {name: (values, spherical[1]) for name, values in degrees.items()}
     return {
         name: [value if has else None for value, has in zip(np.asarray(values), np.asarray(present), strict=True)]

@@ -254,6 +254,8 @@ class FourDistillPipeline(DiffusionPipeline):
             generator, seed: of the noise; a cell is what a single call with the same one gives.
             arguments: as of a call, the same for all images.
         """
+        if odd := {"num_images_per_prompt", "return_dict"} & arguments.keys():
+            raise InputError(f"{min(odd)}: expected none for a sweep, which is one picture a cell")
         cells, num_columns = lay_out_grid(times, azimuth=azimuths, elevation=elevations, radius=radii)
         if seed is None:  # of one generator's state each, that all have the same noise
             seed = None if generator is not None else int(torch.randint(2**31, ()))

@@ -11,6 +11,7 @@ safetensors; accelerate keeps optimizer, scheduler, loss scale and generators as
 `weights_only=True`, so that they can hold numbers but run nothing. No object with a pickle of its own is registered.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -40,20 +41,18 @@ class Checkpoints:
     ):
         self.folder, self.live_folder, self.keep = folder, live_folder, keep
         self.fingerprint = json.dumps(fingerprint, indent=2, sort_keys=True, default=str)
-        self.remote = RemoteCheckpoints(address, FINGERPRINT_NAME) if address else None
+        # A folder of its own at the address: other runs may keep theirs there too.
+        run = hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
+        self.remote = RemoteCheckpoints(f"{address.rstrip('/')}/{run}", FINGERPRINT_NAME) if address else None
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint of this run, fetched if it is elsewhere; those of other runs are removed."""
         for path in self._local():
             if (path / FINGERPRINT_NAME).read_text(encoding="utf-8") != self.fingerprint:
-                shutil.rmtree(path)
+                discard(path)
         local = [path.name for path in self._local()]
         if self.remote:
             names = self.remote.names()
-            foreign = [name for name in names if self.remote.fingerprint(name) != self.fingerprint]
-            for name in foreign:
-                self.remote.remove(name)
-            names = [name for name in names if name not in foreign]
             if names and names[-1] > max(local, default=""):
                 self._fetch(names[-1])
                 local.append(names[-1])
@@ -76,10 +75,10 @@ class Checkpoints:
         (temporary / FINGERPRINT_NAME).write_text(self.fingerprint, encoding="utf-8")
         final = self.folder / f"step-{step:08d}"
         if final.exists():  # the same state again, from a run that was killed right after its rename
-            shutil.rmtree(final)
+            discard(final)
         temporary.rename(final)
         for path in self._local()[: -self.keep]:
-            shutil.rmtree(path)
+            discard(path)
         if self.remote:
             self.remote.put(final)
             for name in self.remote.names()[: -self.keep]:
@@ -113,6 +112,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints; called when the result has been saved."""
+        for path in self._local():
+            discard(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.remote:
             for name in self.remote.names():
@@ -130,3 +131,11 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         self.remote.get(name, temporary)
         temporary.rename(self.folder / name)
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a checkpoint; killed on the way, it leaves nothing that looks like one."""
+    gone = checkpoint.with_name(f".gone-{checkpoint.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    checkpoint.rename(gone)
+    shutil.rmtree(gone)

@@ -20,10 +20,6 @@ class RemoteCheckpoints:
         self.filesystem, self.root = fsspec.url_to_fs(address)
         self.marker = marker
 
-    def fingerprint(self, name: str) -> str:
-        """The contents of a checkpoint's marker."""
-        return self.filesystem.cat_file(f"{self.root}/{name}/{self.marker}").decode()
-
     def names(self) -> list[str]:
         """The complete checkpoints, oldest first."""
         self.filesystem.invalidate_cache()

@@ -176,6 +176,7 @@ def test_damaged_archives_and_bombs(tmp_path):
         "empty.zip": zip_of(),
         "half.tar.gz": tar_of((tarfile.TarInfo("a"), BODY))[:900],
         "twice.tar": tar_of((tarfile.TarInfo("a"), b"1"), (tarfile.TarInfo("a"), b"2"), mode="w"),
+        "both.tar": tar_of((tarfile.TarInfo("a"), b"1"), (tarfile.TarInfo("a/b"), b"2"), mode="w"),
         "bit.zip": whole.replace(whole[100:110], bytes(10), 1),
     }.items():
         (tmp_path / name).write_bytes(content)

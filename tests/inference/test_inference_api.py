@@ -180,6 +180,8 @@ def test_a_sweep_of_times_alone_is_one_row_of_pictures_of_one_noise(pipe):
     assert np.allclose(*same)
     with pytest.raises(InputError, match="times: expected one at least"):
         pipe.sweep(tiny_picture(), [])
+    with pytest.raises(InputError, match="num_images_per_prompt: expected none for a sweep"):
+        pipe.sweep(tiny_picture(), [0.1], num_images_per_prompt=2)
 
 
 def test_seconds_are_a_share_of_the_scene_or_of_the_adapters_own_span(pipe, tiny_base, tmp_path):

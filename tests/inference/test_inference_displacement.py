@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import SOURCE, displacement_arguments, view_displacement
+from fourdistill.inference.displacement import SOURCE, displacement_arguments, radius_factor, view_displacement
 from fourdistill.inference.inputs import broadcast
 
 
@@ -10,6 +10,10 @@ def present(*values):
     displacement = view_displacement(*values)
     assert displacement is not None
     return displacement
+
+
+def test_differences_of_the_distance_beyond_the_scale_stay_factors():
+    np.testing.assert_allclose(radius_factor([-1.2, 0.0, 0.5]), [1e-3, 1.0, 1.5])
 
 
 def test_degrees_and_pose_are_two_forms_of_one_displacement():

@@ -72,22 +72,28 @@ def test_another_machine_goes_on_from_the_address(accelerator, model, tmp_path, 
 def test_an_upload_that_was_cut_off_does_not_count(accelerator, model, tmp_path, address):
     save(checkpoints(tmp_path, address), accelerator, model, 1)
     save(checkpoints(tmp_path, address), accelerator, model, 2)
-    fsspec.filesystem("memory").rm("/bucket/run/step-00000002/fingerprint.json")
+    these = checkpoints(tmp_path, address)
+    assert these.remote is not None
+    fsspec.filesystem("memory").rm(f"{these.remote.root}/step-00000002/fingerprint.json")
     assert checkpoints(tmp_path / "elsewhere", address).resume(accelerator) == (1, {"step": 1})
 
 
-def test_those_of_another_run_are_removed(accelerator, model, tmp_path, address):
-    save(checkpoints(tmp_path, address), accelerator, model, 1)
+def test_those_of_another_run_are_removed_here_and_left_alone_there(accelerator, model, tmp_path, address):
+    first = checkpoints(tmp_path, address)
+    save(first, accelerator, model, 1)
     these = checkpoints(tmp_path, address, facts="another run")
     assert these.resume(accelerator) == (0, {})
     assert names(tmp_path) == [] and these.remote is not None and these.remote.names() == []
+    these.clear()
+    assert first.remote is not None and first.remote.names() == ["step-00000001"]
 
 
 def test_a_name_at_the_address_leads_nowhere_else(accelerator, model, tmp_path, address):
     save(checkpoints(tmp_path, address), accelerator, model, 1)
-    fsspec.filesystem("memory").store["/bucket/run/step-00000001/../../../x"] = fsspec.filesystem("memory").store[
-        "/bucket/run/step-00000001/fingerprint.json"
-    ]
+    remote = checkpoints(tmp_path, address).remote
+    assert remote is not None
+    store = fsspec.filesystem("memory").store
+    store[f"{remote.root}/step-00000001/../../../x"] = store[f"{remote.root}/step-00000001/fingerprint.json"]
     with pytest.raises(InputError, match="expected a name inside of the checkpoint"):
         checkpoints(tmp_path / "elsewhere", address).newest()
     assert not (tmp_path / "x").exists()
