@@ -1,6 +1,7 @@
 """The command line: one module of `commands` for each command, gathered here."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ COMMANDS = {
     "import": import_adapter,
     "push-shards": push_shards,
 }
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no word about torchvision, which nothing here needs
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 

@@ -6,6 +6,7 @@ line read this module; library functions take plain arguments.
 
 import json
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,12 @@ def _describe(error: ValidationError) -> str:
     first = faults[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] in _UNKNOWN:
-        line = f"{key}: unknown key"
+        line, parent = f"{key}: unknown key", first["loc"][:-1]
+        missing = [
+            str(fault["loc"][-1]) for fault in faults if fault["type"] in _MISSING and fault["loc"][:-1] == parent
+        ]
+        if near := get_close_matches(str(first["loc"][-1]), missing, n=1):
+            return f"{line}; did you mean {near[0]}?"
     elif first["type"] in _MISSING:
         line = f"{key}: missing"
     else:

@@ -14,6 +14,7 @@ from fourdistill.commands.outputs import check_out
 from fourdistill.data.inspection import CameraFacts, FolderFacts, find_format, inspect_folder
 from fourdistill.data.inspection_figure import draw_scenes
 from fourdistill.data.readers import READERS, SourceFolder
+from fourdistill.errors import InputError
 
 EXAMPLES = "`fourdistill inspect data/raw/mocap --figure mocap.png`"
 MAX_DETAILED = 8  # scenes that are shown camera by camera
@@ -29,7 +30,7 @@ def run(
 ) -> None:
     """Say what is in a folder of raw data: scenes, cameras, frames, times, poses, splits, and what to mind.
 
-    Exit status 2 where it cannot be read as the format.
+    Exit status 2 where it cannot be read as the format, or nothing in it can be read.
     """
     check_out("--figure", figure)
     facts, scenes = inspect_folder(SourceFolder(path, format_name or find_format(path)))
@@ -37,8 +38,10 @@ def run(
         draw_scenes(scenes, figure)
     if as_json:
         typer.echo(json.dumps(asdict(facts), indent=2))
-        return
-    _print_facts(facts)
+    else:
+        _print_facts(facts)
+    if not any(camera.num_frames for scene in facts.scenes for camera in scene.cameras):
+        raise InputError(f"{path}: expected something that can be read, found nothing")
 
 
 def _print_facts(facts: FolderFacts) -> None:

@@ -142,3 +142,10 @@ def test_a_clip_with_a_bad_line_is_not_taken_for_a_plain_film(tmp_path):
     write_film(tmp_path / "clip.mp4", gray_film([10, 20]))
     (tmp_path / "clip.txt").write_text("https://www.youtube.com/watch?v=x\n0 1 2\n")
     assert "clip.txt: line 2: expected 19 numbers" in refused(tmp_path)
+
+
+def test_a_folder_in_which_nothing_can_be_read_is_status_2(tmp_path):
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert result.exit_code == 2 and "skipped" in result.stdout  # the reason of each, then the one line
+    assert result.stderr == f"error: {tmp_path}: expected something that can be read, found nothing\n"

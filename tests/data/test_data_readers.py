@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tiny_scenes import gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
+from tiny_scenes import SIZE, gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
 
 from fourdistill.data.readers import READERS, SourceFolder, read_source, read_sources
 from fourdistill.data.scene import Video
@@ -188,3 +188,11 @@ def test_a_calibration_is_needed(tmp_path):
     (tmp_path / "gym" / "videos").mkdir(parents=True)
     (tmp_path / "gym" / "videos" / "cam01.mp4").write_bytes(b"")
     refuse(tmp_path, "qualisys", "gym", "*.qca.txt")
+
+
+def test_offsets_beside_films_that_are_scenes_of_their_own_are_an_error(tmp_path):
+    """Four films put one level too high would become four scenes, each by its own clock, without a word."""
+    write_film(tmp_path / "phone0.mp4", np.zeros((2, SIZE, SIZE, 3), np.uint8))
+    (tmp_path / "sync.csv").write_text("camera,offset_s\nphone0,0.5\n")
+    with pytest.raises(InputError, match=r"sync\.csv: expected it beside the films of one scene"):
+        read_source(SourceFolder(tmp_path, "video"))

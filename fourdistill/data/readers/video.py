@@ -13,7 +13,7 @@ Times are the container's presentation times. There is no split.
 
 from pathlib import Path
 
-from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.readers.listing import SYNC, list_scene_folders, list_videos, read_caption, read_offsets
 from fourdistill.data.scene import Scene, Video
 from fourdistill.errors import InputError
 
@@ -22,6 +22,10 @@ CAMERA_ID = "cam00"
 
 def read_videos(folder: Path) -> list[Scene]:
     """One scene per film, named after its file, and one per folder of films."""
+    if (folder / SYNC).is_file():
+        raise InputError(
+            f"{folder / SYNC}: expected it beside the films of one scene, in a folder of their own: {folder}/<scene>/"
+        )
     scenes = [
         Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt")))
         for path in list_videos(folder)
