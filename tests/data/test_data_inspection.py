@@ -120,6 +120,7 @@ def test_the_figure_is_a_picture_of_cameras_and_frames(tmp_path, form):
 def test_the_figure_of_what_cannot_be_read(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.mp4").write_bytes(b"no film")
+    write_film(tmp_path / "raw" / "b.mp4", gray_film([40, 80]))
     run(tmp_path / "raw", "--figure", tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         image.verify()
