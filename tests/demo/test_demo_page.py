@@ -81,7 +81,9 @@ def test_upload_and_sliders_draw_what_the_pipeline_draws(page, pipe):
     slider = page.get_by_role("slider", name="range slider for Azimuth, degrees")
     slider.press("ArrowRight")
     wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0))
-    assert page.get_by_role("img", name="camera 1° to the right", exact=True).is_visible()
+    page.get_by_role(
+        "img", name="camera 1° to the right", exact=True
+    ).wait_for()  # the drawing of the camera comes by an event of its own
     set_number(page, "Time", 0.25)
     wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0, time=0.25))
 
