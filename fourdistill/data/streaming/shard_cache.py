@@ -50,8 +50,11 @@ class ShardCache:
                     self._make_room(size, partial)
                     file.truncate(size)  # counts from now on
                 write(file)
+                complete = file.tell() == size
+                file.truncate()  # what did not come is no zeros
             file = partial.open("rb")
-            partial.replace(path)
+            if complete:  # else it is read once, and fetched anew the next time
+                partial.replace(path)
             return file
         finally:
             partial.unlink(missing_ok=True)
