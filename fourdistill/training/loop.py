@@ -22,6 +22,7 @@ from fourdistill.training.parts import Parts
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.sharding import shard_unet, take_sharding
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import start_accelerator, start_logs
 
@@ -47,6 +48,7 @@ def train(
     `checkpoint_folder`, or at the fsspec address, when it is called again with the same arguments, with the same
     batches and draws as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
     """
+    sharding = take_sharding()
     accelerator = start_accelerator(settings.mixed_precision)
     parts = Parts.divide(
         settings.batch_size, settings.micro_batches, accelerator.num_processes, accelerator.process_index
@@ -59,6 +61,8 @@ def train(
     resumed = checkpoints.restore_live() if accelerator.is_main_process else False
     start_logs(accelerator, live_folder, resume=resumed)
 
+    if sharding is not None and accelerator.num_processes > 1:
+        shard_unet(base.unet, sharding, accelerator.device, adapter.lora.parameters())
     base.to(accelerator.device)
     speed_up(base, settings)
     denoiser = Denoiser(base, adapter)

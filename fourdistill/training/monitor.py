@@ -22,6 +22,7 @@ from fourdistill.training.batches import move
 from fourdistill.training.gaps import measure_gaps
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.sharding import is_sharded
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import mean_over_processes
 
@@ -136,14 +137,15 @@ class Monitor:
                 tqdm.write(f"step {step}: val.loss {self.validation['val.loss']:.4f}  gaps " + format_gaps(gaps))
 
     def sample(self) -> None:
-        """Log a contact sheet of generated images."""
-        if self.draw_samples is None or not self.accelerator.is_main_process:
+        """Log a contact sheet of generated images; a sharded U-Net needs all processes for it."""
+        is_main = self.accelerator.is_main_process
+        if self.draw_samples is None or not (is_main or is_sharded(self.denoiser.base.unet)):
             return
         with self.pause():
             self.denoiser.adapter.eval()
             image = self.draw_samples(self.denoiser.base, self.denoiser.adapter)
             self.denoiser.adapter.train()
-            if image is not None:
+            if image is not None and is_main:
                 live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
                 live.log_image("samples.png", image)
 

@@ -27,9 +27,9 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
         # The batch is the same whatever the number of processes, so the learning rate moves once a step.
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        kind = accelerator.distributed_type.value
-        raise InputError(f"accelerate: {kind}: expected a copy of the base on every device (MULTI_GPU), not sharding")
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise InputError(f"accelerate: distributed_type: expected MULTI_GPU, or FSDP for stage train, got {kind.value}")
     return accelerator
 
 
