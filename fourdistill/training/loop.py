@@ -14,7 +14,7 @@ from fourdistill.data.loader import ReadOptions, Shards, fingerprint_shards
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
-from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.checkpoint import OF_NO_CONSEQUENCE, Checkpoints
 from fourdistill.training.hashes import weights_hash
 from fourdistill.training.monitor import DrawSamples, Monitor
 from fourdistill.training.objective import Objective
@@ -26,7 +26,7 @@ from fourdistill.training.sharding import shard_unet, take_sharding
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import start_accelerator, start_logs
 
-_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a resumed run may change
+_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # options of reading that decide which pairs come when
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
         settings.batch_size, settings.micro_batches, accelerator.num_processes, accelerator.process_index
     )
     accelerator.gradient_accumulation_steps = len(parts.mine)
-    facts = fingerprint(shards, base, adapter, settings, parts)
+    facts = fingerprint(shards, read_options, base, adapter, settings, parts)
     checkpoints = Checkpoints(
         checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address
     )  # fmt: skip
@@ -171,14 +171,21 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
 
 
 def fingerprint(
-    shards: Shards, base: BaseModel, adapter: Adapter, settings: TrainingSettings, parts: Parts
+    shards: Shards,
+    read_options: ReadOptions | None,
+    base: BaseModel,
+    adapter: Adapter,
+    settings: TrainingSettings,
+    parts: Parts,
 ) -> dict[str, Any]:
     """What a checkpoint must agree with: settings, data, base and adapter; not the number of processes."""
     values = asdict(settings) | {"micro_batches": parts.total}
+    reading = asdict(read_options or ReadOptions())
     return {
-        "settings": {name: value for name, value in values.items() if name not in _OF_NO_CONSEQUENCE},
+        "settings": {name: value for name, value in values.items() if name not in OF_NO_CONSEQUENCE},
         "adapter": asdict(adapter.config),
         "shards": fingerprint_shards(shards),
+        "reading": {name: reading[name] for name in _OF_THE_ORDER},
         "initial_weights": weights_hash(adapter),
         "unet": weights_hash(base.unet),
         "text_encoder": weights_hash(base.text_encoder),

@@ -20,6 +20,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.training.batches import move
 from fourdistill.training.gaps import measure_gaps
+from fourdistill.training.preemption import Preempted
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.sharding import is_sharded
@@ -64,6 +65,7 @@ class Monitor:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the report, and the losses since the last log as their mean and number."""
+        self.count_data()
         mean = mean_over_processes(self.accelerator, self.window) if self.window else 0.0
         return {"report": self.report.state(), "window": (mean, len(self.window))}
 
@@ -95,7 +97,7 @@ class Monitor:
     def log(self, step: int, lr: float) -> None:
         """Log the mean training loss over all processes, and the speed."""
         self.report.stop_clock()
-        self.report.count_data(gather_object([each.report.counts() for each in self.loaders]))
+        self.count_data()
         loss = mean_over_processes(self.accelerator, self.window)
         samples = (step - self.logged_step) * self.settings.batch_size
         speed = samples / max(self.report.seconds - self.logged_s, 1e-9)
@@ -106,11 +108,21 @@ class Monitor:
             self.report.write(self.live_folder)
         self.window, self.logged_s, self.logged_step = [], self.report.seconds, step
 
+    def count_data(self) -> None:
+        """Take over what the loaders of all processes have read and lost."""
+        self.report.count_data(gather_object([each.report.counts() for each in self.loaders]))
+
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Time of steps."""
+        """Time of steps; the report says so where they fail."""
         self.report.start_clock()
-        yield
+        try:
+            yield
+        except Preempted:
+            raise
+        except BaseException:
+            self.fail()
+            raise
         self.report.stop_clock()
 
     @contextmanager
@@ -149,8 +161,18 @@ class Monitor:
                 live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
                 live.log_image("samples.png", image)
 
+    def fail(self) -> None:
+        """Write the report of a run that stops here; others may be gone, and their last counts stand."""
+        self.report.stop_clock()
+        if self.accelerator.num_processes == 1:
+            self.count_data()
+        self.report.status = "failed"
+        if self.accelerator.is_main_process:
+            self.report.write(self.live_folder)
+
     def close(self, status: str) -> None:
         """Write the report and end the logs."""
+        self.count_data()
         self.report.status = status
         if self.accelerator.is_main_process:
             self.report.write(self.live_folder)

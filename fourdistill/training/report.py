@@ -21,7 +21,7 @@ class TrainReport:
     micro_batches: int
     batch_size: int
     status: str = "running"
-    """running, preempted or finished."""
+    """running, preempted, failed or finished."""
     steps: int = 0
     restarts: int = 0
     """How often a run went on from a checkpoint."""

@@ -56,15 +56,10 @@ def shard_unet(
         is_unit = fsdp2_prepare_auto_wrap_policy(sharding, unet) or (lambda module: False)
     except ValueError as error:
         raise InputError(f"accelerate: fsdp_transformer_layer_cls_to_wrap: {error}") from error
-    whole = set(trained)
+    whole, reshard = set(trained), bool(sharding.reshard_after_forward)
     for module in get_module_children_bottom_up(unet):  # the U-Net itself comes last
         if module is unet or is_unit(module):
-            fully_shard(
-                module,
-                mesh=mesh,
-                reshard_after_forward=sharding.reshard_after_forward,
-                ignored_params=whole,
-            )
+            fully_shard(module, mesh=mesh, reshard_after_forward=reshard, ignored_params=whole)
 
 
 def is_sharded(unet: UNet2DConditionModel) -> bool:

@@ -32,7 +32,7 @@ def start(
     world_size: int = 1,
     harm: Harm | None = None,
     environment: dict[str, str] | None = None,
-    **changes,
+    **changes: Any,
 ) -> list[Any]:
     """Start a training on so many processes, in this environment besides, with these settings changed."""
     with socket.socket() as probe:

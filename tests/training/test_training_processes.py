@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
 
 
 def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, touches, tmp_path):
-    often = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
+    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
     rng = random.Random(0)
     for _ in range(3):
         harm = Harm(signal.SIGKILL, rng.randrange(touches // 6, touches // 3))
