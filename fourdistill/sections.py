@@ -1,5 +1,6 @@
 """The sections of `params.yaml` as frozen dataclasses; `config.py` reads them. There are no defaults here."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,26 +39,35 @@ def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _local(value: Path) -> Path:
+    if re.match(r"[\w+]+:/", str(value)):
+        raise PydanticCustomError("local", "a local path; frames, features and shards alone may be at an address")
+    return value
+
+
+LocalPath = Annotated[Path, AfterValidator(_local)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class Paths:
     """Where the stages read and write, relative to the working directory."""
 
-    raw: Path
-    poses_table: Path
-    frames: Path
-    frames_table: Path
-    pairs_table: Path
-    features: Path
-    shards: Path
+    raw: LocalPath
+    poses_table: LocalPath
+    frames: str  # a local folder, or an fsspec address such as s3://bucket/frames
+    frames_table: LocalPath
+    pairs_table: LocalPath
+    features: str  # likewise
+    shards: str  # likewise
     base: str  # a local folder or a Hub id
-    pretrained: Path  # an adapter, or a prior, from which the prior's training starts
-    prior: Path
-    live_prior: Path  # DVCLive's logs of the prior's training
-    adapter: Path
-    live: Path  # DVCLive's logs of the training
-    metrics: Path
-    plots: Path
-    reports: Path
+    pretrained: LocalPath  # an adapter, or a prior, from which the prior's training starts
+    prior: LocalPath
+    live_prior: LocalPath  # DVCLive's logs of the prior's training
+    adapter: LocalPath
+    live: LocalPath  # DVCLive's logs of the training
+    metrics: LocalPath
+    plots: LocalPath
+    reports: LocalPath
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -40,6 +40,7 @@ def main(params: Params) -> None:
         engine=section.engine,
         jobs=section.jobs,
         max_bad_fraction=section.max_bad_fraction,
+        index_copy=paths.reports / "frames.index.json",
     )
 
 

@@ -51,7 +51,7 @@ class PriorSettings:
 
 def train_prior(
     pairs_table: Path,
-    features: Path,
+    features: Path | str,
     settings: PriorSettings,
     form: dict[str, Any],
     *,
