@@ -1,6 +1,7 @@
-"""Writing without ever leaving half a result: build beside the target, then rename."""
+"""Writing without ever leaving half a result: build beside the target, then rename. And checksums of files."""
 
 import glob
+import hashlib
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fourdistill.errors import InputError
 
@@ -91,3 +93,11 @@ def _refuse_foreign(path: Path, suffixes: set[str]) -> None:
                     f"{Path(folder) / name}: expected only {', '.join(sorted(suffixes))} files in {path}, "
                     "which is replaced as a whole; move this one away"
                 )
+
+
+def sha256(file: Path | Any) -> str:
+    """SHA-256 of a file of any size, or of an open one from where it stands; raises `OSError`."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return sha256(opened)
+    return hashlib.file_digest(file, "sha256").hexdigest()

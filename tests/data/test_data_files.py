@@ -1,13 +1,15 @@
 """Files that appear whole or not at all, also where their writers are killed or not alone."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
 import threading
 
+import fsspec
 import pytest
 
-from fourdistill.data.files import new_file
+from fourdistill.data.files import new_file, sha256
 
 
 def write_half(path, started):
@@ -70,3 +72,14 @@ def test_threads_write_files_of_their_own(tmp_path):
         thread.join()
     assert seen == [True, True] and path.read_text() in ("one", "two")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_checksums_of_files_open_ones_and_those_of_other_file_systems(tmp_path):
+    content = bytes(range(256)) * 8192  # 2 MiB
+    path, expected = tmp_path / "film.mp4", hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    assert sha256(path) == expected
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/film.mp4", content)
+    for address in (f"file://{path}", f"memory://{tmp_path.name}/film.mp4"):
+        with fsspec.open(address, "rb") as file:
+            assert sha256(file) == expected

@@ -1,6 +1,5 @@
 """Shards to blocks of bytes: from the disk, from afar with read-ahead over the ends of shards, or through a cache."""
 
-import hashlib
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
+from fourdistill.data.files import sha256
 from fourdistill.data.streaming.addresses import ACCESS_ERRORS, open_filesystem
 from fourdistill.data.streaming.fetch import Fetcher
 from fourdistill.data.streaming.shard_cache import ShardCache
@@ -121,8 +121,7 @@ class Opener:
         """Where checksums are to be verified: raises `OSError` unless the file's is that of the index."""
         if self._options.verify:
             file.seek(0)
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard.sha256:
+            if (found := sha256(file)) != shard.sha256:
                 raise OSError(f"sha256: expected {shard.sha256} by the index, found {found}")
 
     def _open_ranges(
@@ -204,4 +203,3 @@ def _from_file(shard: Shard, file: BinaryIO) -> Blocks:
     size = file.seek(0, 2)
     file.seek(0)
     return Blocks(shard, size if shard.bytes is None else shard.bytes, blocks())
-
