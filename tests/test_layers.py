@@ -12,7 +12,7 @@ ARROWS = {
     "geometry": set(),
     "models": set(),
     "data": {"geometry"},
-    "training": {"models", "data.loader", "data.frame_pairs"},
+    "training": {"models", "data.loader", "data.frame_pairs", "data.files"},
     "inference": {"models", "geometry"},
     "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
     "config": {"sections"},
