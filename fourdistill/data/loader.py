@@ -55,7 +55,7 @@ def make_loader(
     skipped, logged and counted (`Loader.report`). Of several sources, those with shards of this split are mixed.
 
     Raises `InputError` where there are no shards, fewer than workers of all processes, or shards without features;
-    while iterating, where more than `options.max_bad_fraction` is lost.
+    while iterating, where more than `options.max_bad_fraction` of the process's own share is lost.
     """
     options = options or ReadOptions()
     if options.resampled and epochs is not None:
@@ -90,7 +90,7 @@ class Loader:
     def __init__(self, plan: Plan, num_workers: int, rank: int, world_size: int, start_batch: int):
         self._plan, self._num_workers, self._start_batch = plan, num_workers, start_batch
         all_shards = [shard for shards in plan.sources for shard in shards]
-        self.report = LoadReport(all_shards, max(1, num_workers), plan.options.max_bad_fraction)
+        self.report = LoadReport(all_shards, max(1, num_workers), plan.options.max_bad_fraction, world_size)
         # Exact epochs end sooner for some workers than for others: only without end is the turn of each known ahead.
         self._skip = start_batch if plan.epochs is None or num_workers == 0 else 0
         self._dataset = _Batches(plan, self.report, rank, world_size, self._skip)

@@ -229,9 +229,21 @@ def test_too_much_that_is_bad_stops_with_one_line(shards, tmp_path, num_workers)
     gone(folder / "train-000003.tar")
     gone(folder / "train-000006.tar")
     loader = load(folder, epochs=1, num_workers=num_workers, options=ReadOptions(max_bad_fraction=0.2))
-    with pytest.raises(InputError, match=r"2 of 8 shards are lost, more than max_bad_fraction 0\.2 allows") as error:
+    with pytest.raises(InputError, match=r"2 of the 8 shards .* are lost, more than .* 0\.2 allows") as error:
         list(loader)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_too_much_goes_by_the_share_of_the_process(shards, tmp_path):
+    folder = copy(shards, tmp_path)
+    gone(folder / "train-000000.tar")
+    kwargs = {"epochs": 1, "shuffle": False, "world_size": 2, "options": ReadOptions(max_bad_fraction=0.4)}
+    first, second = ([number for number in ALL if number // SAMPLES % 2 == rank] for rank in range(2))
+    assert ids(load(folder, rank=0, **kwargs)) == first[SAMPLES:]  # one of its four
+    gone(folder / "train-000002.tar")
+    with pytest.raises(InputError, match=r"2 of the 4 shards that this process reads are lost"):
+        list(load(folder, rank=0, **kwargs))
+    assert ids(load(folder, rank=1, **kwargs)) == second
 
 
 def test_nothing_but_broken_shards_is_an_error_however_lenient(tmp_path):

@@ -27,7 +27,7 @@ class ReadOptions:
     """How shards are read."""
 
     max_bad_fraction: float = 0.05
-    """In [0, 1]: more than this share of the shards lost stops the reading."""
+    """In [0, 1]: more than this share of a process's shards lost stops its reading."""
     shuffle_buffer: int = 2000
     """Samples among which the next one is drawn."""
     resampled: bool = False

@@ -22,11 +22,14 @@ class LoadReport:
     Args:
         shards: all shards of the loader, of all sources.
         num_workers: at least 1.
-        max_bad_fraction: in [0, 1]; more than this share of the shards lost, in whole or in parts, raises `InputError`.
+        max_bad_fraction: in [0, 1]; more than this share of this process's shards lost, in whole or in parts, raises
+            `InputError`.
+        world_size: processes that share the shards; each has an account of its own.
     """
 
-    def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float):
+    def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float, world_size: int = 1):
         self.shards, self.max_bad_fraction = list(shards), max_bad_fraction
+        self._own = len(self.shards) / world_size
         self._counts = torch.zeros(num_workers, len(self.shards), 6, dtype=torch.float64).share_memory_()
 
     def opened(self, worker: int, shard: int) -> None:
@@ -57,11 +60,11 @@ class LoadReport:
 
     def _stop_or_log(self, message: str) -> None:
         lost, opened = (float(self._counts[..., column].sum()) for column in (_LOST_SHARE, _OPENED))
-        total = max(len(self.shards), opened)  # a long training reads every shard many times
+        total = max(self._own, opened)  # a long training reads every shard many times
         if lost > self.max_bad_fraction * total:
             raise InputError(
-                f"{message}; {lost:.3g} of {total:.0f} shards are lost, more than max_bad_fraction "
-                f"{self.max_bad_fraction:g} allows"
+                f"{message}; {lost:.3g} of the {total:.0f} shards that this process reads are lost, more than "
+                f"max_bad_fraction {self.max_bad_fraction:g} allows"
             )
         _log.warning("%s", message)
 
