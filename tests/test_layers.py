@@ -16,7 +16,8 @@ ARROWS = {
     "inference": {"models", "geometry"},
     "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
     "config": {"sections"},
-    "sections": set(),
+    "sections": {"value_types"},
+    "value_types": set(),
     "stage": {"config"},
     "media": {"data.files"},
     "shipped": set(),
