@@ -17,7 +17,6 @@ from webdataset.writer import TarWriter
 from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
 from fourdistill.data.features import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
-from fourdistill.data.store import INDEX as INDEX
 from fourdistill.data.store import Store, checksum, new_set, open_set
 from fourdistill.data.tables import PAIRS, SPLITS, read_table
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from joblib import Parallel, delayed
 
-from fourdistill.data.files import new_file, new_folder
+from fourdistill.data.files import new_file, new_folder, sha256
 from fourdistill.data.streaming.addresses import open_filesystem, reading
 from fourdistill.errors import InputError
 
@@ -156,8 +156,7 @@ def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
 def checksum(path: Path) -> dict[str, Any]:
     """Bytes and SHA-256 of a file, or of a folder's files and their names; for indices."""
     if path.is_file():
-        with path.open("rb") as file:
-            return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"bytes": path.stat().st_size, "sha256": sha256(path)}
     files = [{"name": file.name, **checksum(file)} for file in sorted(path.iterdir())]
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     return {"files": len(files), "bytes": sum(file["bytes"] for file in files), "sha256": digest}

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, list_splits, make_loader
+from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, check_lost, list_splits, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
@@ -98,6 +98,8 @@ class Monitor:
         """Log the mean training loss over all processes, and the speed."""
         self.report.stop_clock()
         self.count_data()
+        for each in self.loaders[:1]:  # what each of many processes loses may be little, and too much together
+            check_lost(self.report.data, len(each.report.shards), each.report.max_bad_fraction)
         loss = mean_over_processes(self.accelerator, self.window)
         samples = (step - self.logged_step) * self.settings.batch_size
         speed = samples / max(self.report.seconds - self.logged_s, 1e-9)

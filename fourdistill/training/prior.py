@@ -12,6 +12,7 @@ from diffusers.optimization import get_scheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from fourdistill.data.files import sha256
 from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.errors import InputError
 from fourdistill.models.codec import fit_codec
@@ -19,7 +20,7 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training.checkpoint import OF_NO_CONSEQUENCE, Checkpoints
 from fourdistill.training.codes import CodedPairs, PairCodes, read_embeds, sample_embeds
-from fourdistill.training.hashes import file_hash, weights_hash
+from fourdistill.training.hashes import weights_hash
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 from fourdistill.training.tracking import start_accelerator, start_logs
@@ -77,7 +78,7 @@ def train_prior(
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
     prior = start_prior(embeds["train"], settings, form, pretrained)
     decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
-    facts = {"settings": decisive, "form": form, "pairs": file_hash(pairs_table), "start": weights_hash(prior)}
+    facts = {"settings": decisive, "form": form, "pairs": sha256(pairs_table), "start": weights_hash(prior)}
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
     start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
     encoding = prior.config.view_encoding

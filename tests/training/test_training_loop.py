@@ -162,6 +162,16 @@ def test_too_much_bad_data_ends_the_training_and_is_in_the_report(base, tmp_path
     assert report["data"]["samples_missing"] > 0 and first.name in str(report["data"]["samples_skipped_by_shard"])
 
 
+def test_what_the_parts_of_a_batch_lose_adds_up(base, tmp_path):
+    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 16, "val": 4}, num_tars=4)
+    for tar in sorted(shards.glob("train-*.tar"))[:3]:
+        tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 3])
+    settings = dataclasses.replace(SETTINGS, micro_batches=2, log_every=1)
+    options = ReadOptions(max_bad_fraction=0.5)  # each reads two of the four tars, and alone can lose no more
+    with pytest.raises(InputError, match=r"^2\.\d+ of 4 shards are lost, more than max_bad_fraction 0\.5 allows"):
+        run(shards, base, tmp_path, settings, read_options=options)
+
+
 def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):
     (tmp_path / "checkpoint" / ".incomplete").mkdir(parents=True)
     resumed, _ = run(noise_shards, base, tmp_path)
