@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -36,8 +37,8 @@ def extract_frames(
     jobs: int = -1,
     max_bad_fraction: float = 0.05,
     index_copy: Path | None = None,
-) -> None:
-    """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON.
+) -> dict[str, Any]:
+    """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON; returns the report.
 
     `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
     skipped and listed in the report. What was there is replaced whole; the table is written last, so that it never
@@ -58,7 +59,7 @@ def extract_frames(
         good = [result for result in results if isinstance(result, ExtractedFilm)]
         bad = [result for result in [*probed, *results] if isinstance(result, BadFile)]
         bad += [file for film in good for file in film.bad]
-        _write_report(report_path, good, bad, missing, split or SplitRule())
+        report = _write_report(report_path, good, bad, missing, split or SplitRule())
         _check_bad(bad, sum(_num_files(film) for _, film in films), max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
@@ -67,6 +68,7 @@ def extract_frames(
         if store.is_remote:
             store.write_index({"version": __version__, "frames": [film.written for film in good]})
     write_table(table, table_path)
+    return report
 
 
 def _write_report(
@@ -75,8 +77,8 @@ def _write_report(
     bad: list[BadFile],
     missing: list[tuple[ProbedFilm, int]],
     split: SplitRule,
-) -> None:
-    report = {
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
         "scenes": len({film.scene for film in good}),
         "videos": len(good),
         "frames": sum(len(film.timestamps_s) for film in good),
@@ -89,6 +91,7 @@ def _write_report(
     }
     with new_file(path) as partial_path:
         partial_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
 
 
 def _num_files(film: Film) -> int:
