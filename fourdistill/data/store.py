@@ -1,7 +1,8 @@
 """Where a stage keeps a set of files: a local folder, or an fsspec address such as `s3://bucket/prefix`.
 
 A folder appears by a rename, whole. At an address nothing can be renamed: there, a set is what has an `index.json`,
-which is written last, and taken away first.
+which is written last, and taken away first. While it is being written it has another mark: what has neither is not ours
+to remove.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from fourdistill.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-INDEX = "index.json"
+INDEX, UNFINISHED = "index.json", "unfinished.json"
 _AT_ONCE = 16  # requests of one worker to an address
 
 
@@ -90,6 +91,10 @@ class Store:
         text = json.dumps(index, indent=2) + "\n"
         with self.file(INDEX) as path:
             path.write_text(text, encoding="utf-8")
+        if self.is_remote:
+            with reading(self.address, "a place to write to"):
+                filesystem, root = open_filesystem(self.address)
+                filesystem.rm_file(f"{root}/{UNFINISHED}")
         if self.is_remote and self.index_copy is not None:
             with new_file(self.index_copy) as path:
                 path.write_text(text, encoding="utf-8")
@@ -108,10 +113,10 @@ def open_set(target: str | Path, stage: str) -> Store:
     """The set at a folder or an address; raises `InputError` for an address at which `stage` has not written all."""
     store = Store(str(target).rstrip("/"))
     if store.is_remote:
-        with reading(store.path(INDEX), f"the index of {stage}, which it writes last"):
-            filesystem, root = open_filesystem(store.address)
-            filesystem.invalidate_cache()
-            filesystem.info(f"{root}/{INDEX}")
+        try:
+            json.loads(store.read(INDEX, f"the index of {stage}, which it writes last"))
+        except ValueError as error:
+            raise InputError(f"{store.path(INDEX)}: expected the index of {stage}, found a part of one") from error
     return store
 
 
@@ -122,24 +127,31 @@ def new_set(target: str | Path, suffixes: set[str], *, depth: int, index_copy: P
     A folder is replaced whole, as by `new_folder`. At an address the older set is removed first; whoever uses this
     then writes its index (`Store.write_index`). Raises `InputError` where something else is there too.
     """
-    if index_copy is not None:
-        index_copy.unlink(missing_ok=True)
     store = Store(str(target).rstrip("/"), index_copy)
     if not store.is_remote:
+        if index_copy is not None:
+            index_copy.unlink(missing_ok=True)
         with new_folder(Path(target), suffixes) as partial:
             yield Store(str(partial.resolve()))
         return
     with reading(store.address, "a place to write to"):
         _remove_set(store, suffixes, depth)
+    if index_copy is not None:
+        index_copy.unlink(missing_ok=True)
     yield store
 
 
 def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
-    """Remove what a set consists of, its index first."""
+    """Mark the address as being written, and remove what a set consists of, its index first."""
     filesystem, root = open_filesystem(store.address)
     filesystem.invalidate_cache()
-    names = [str(path).strip("/")[len(root.strip("/")) :].strip("/") for path in filesystem.find(root)]
-    files = [name for name in names if name not in ("", INDEX)]  # the root itself may be an object
+    names = {str(path).strip("/")[len(root.strip("/")) :].strip("/") for path in filesystem.find(root)}
+    files = sorted(names - {"", INDEX, UNFINISHED})  # the root itself may be an object
+    if files and not names & {INDEX, UNFINISHED}:
+        raise InputError(
+            f"{store.path(files[0])}: expected nothing at {store.address}, or an older set with its {INDEX}; "
+            "choose another address, or remove what is there"
+        )
     endings = sorted(suffixes - {Path(INDEX).suffix})
     for name in files:
         if name.count("/") != depth or Path(name).suffix not in endings:
@@ -147,6 +159,8 @@ def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
                 f"{store.path(name)}: expected nothing but an older set at {store.address}: {INDEX}, and "
                 f"{' or '.join('*/' * depth + '*' + ending for ending in endings)}"
             )
+    with store.file(UNFINISHED) as path:
+        path.write_text("{}\n", encoding="utf-8")
     if INDEX in names:
         filesystem.rm_file(f"{root}/{INDEX}")
     for _ in store.each(filesystem.rm_file, [f"{root}/{name}" for name in files]):

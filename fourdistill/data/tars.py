@@ -6,7 +6,7 @@ What tarfile reads whole, or makes up, to get at a member is otherwise as large 
 import tarfile
 from typing import Any, NoReturn
 
-MAX_EXTENDED = 2**20  # bytes of a long name, or of the pax records of a member: both are paths and numbers
+MAX_EXTENDED = 2**16  # bytes of a long name, or of the pax records of a member: both are paths and numbers
 _EXTENDED = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip

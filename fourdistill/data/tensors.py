@@ -47,11 +47,7 @@ class RemoteTensors:
         start = 8 + int.from_bytes(self._head[:8], "little")
         try:
             header = json.loads(self._head[8:start])
-            self._tensors = {
-                name: (_DTYPES[entry["dtype"]], tuple(map(int, entry["shape"])), start + int(entry["data_offsets"][0]))
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
+            self._tensors = {name: _place(entry, start) for name, entry in header.items() if name != "__metadata__"}
         except (ValueError, LookupError, TypeError, AttributeError) as error:  # by what is there instead
             raise InputError(f"{store.path(file)}: expected {expected}, found another header") from error
         self.names = frozenset(self._tensors)
@@ -73,6 +69,15 @@ class RemoteTensors:
         if len(data) != stop - start:
             raise InputError(f"{self._store.path(self._file)}: {name}: expected {shape} values, the file is cut off")
         return np.frombuffer(data, dtype).reshape(last - first, *shape[1:])
+
+
+def _place(entry: dict[str, Any], start: int) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Type, shape and first byte of a tensor (N, ...); raises `ValueError` and its like where they do not agree."""
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
+    first, last = map(int, entry["data_offsets"])
+    if not shape or last - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"expected as many bytes as {shape} values have, found {last - first}")
+    return dtype, shape, start + first
 
 
 def open_tensors(store: Store, file: str, expected: str) -> MappedTensors | RemoteTensors:

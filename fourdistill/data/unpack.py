@@ -16,6 +16,7 @@ from fourdistill.data.tars import BoundedTarInfo
 from fourdistill.errors import InputError
 
 MAX_MEMBERS = 1_000_000
+MAX_RECORDS = 100  # of a tar's global headers
 MAX_RATIO = 200  # of unpacked size to the archive's: films and pictures hardly shrink, a bomb does
 MIN_BOUND = 1 << 20  # bytes that any archive may unpack to
 # What taking a damaged or malicious archive apart may raise.
@@ -68,6 +69,8 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
             opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
         )
         for number, info in enumerate(infos):
+            if isinstance(opened, tarfile.TarFile) and len(opened.pax_headers) > MAX_RECORDS:
+                raise InputError(f"{archive}: expected at most {MAX_RECORDS} records that hold for all members")
             if number >= MAX_MEMBERS:
                 raise InputError(f"{archive}: expected at most {MAX_MEMBERS} members")
             if isinstance(info, zipfile.ZipInfo):
@@ -76,6 +79,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
                 is_file = kind in (0, stat.S_IFREG)
             else:
                 name, size, is_folder, is_file = info.name, info.size, info.isdir(), info.isreg()
+                info.pax_headers = {}  # of all members together they would be large
             path = PurePosixPath(name)
             drive = len(name) > 1 and name[1] == ":"
             if path.is_absolute() or ".." in path.parts or drive or "\\" in name or "\0" in name:

@@ -22,7 +22,7 @@ from fourdistill.training.parts import Parts
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
-from fourdistill.training.sharding import shard_unet, take_sharding
+from fourdistill.training.sharding import read_sharding, shard_unet
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import start_accelerator, start_logs
 
@@ -48,7 +48,6 @@ def train(
     `checkpoint_folder`, or at the fsspec address, when it is called again with the same arguments, with the same
     batches and draws as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
     """
-    sharding = take_sharding()
     accelerator = start_accelerator(settings.mixed_precision)
     parts = Parts.divide(
         settings.batch_size, settings.micro_batches, accelerator.num_processes, accelerator.process_index
@@ -61,10 +60,7 @@ def train(
     resumed = checkpoints.restore_live() if accelerator.is_main_process else False
     start_logs(accelerator, live_folder, resume=resumed)
 
-    if sharding is not None and accelerator.num_processes > 1:
-        shard_unet(base.unet, sharding, accelerator.device, adapter.lora.parameters())
-    base.to(accelerator.device)
-    speed_up(base, settings)
+    place(base, adapter, accelerator, settings)
     denoiser = Denoiser(base, adapter)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
@@ -145,8 +141,17 @@ def progress(accelerator: Accelerator, settings: TrainingSettings, step: int) ->
     )
 
 
-def speed_up(base: BaseModel, settings: TrainingSettings) -> None:
-    """Trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so."""
+def place(base: BaseModel, adapter: Adapter, accelerator: Accelerator, settings: TrainingSettings) -> None:
+    """Move the base to the devices, in parts where accelerate's config says so.
+
+    And trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so.
+    """
+    sharding = read_sharding()
+    if sharding is not None and settings.compile is not None:
+        raise InputError("train: compile: expected null beside accelerate's distributed_type FSDP")
+    if sharding is not None and accelerator.num_processes > 1:
+        shard_unet(base.unet, sharding, accelerator.device, adapter.lora.parameters())
+    base.to(accelerator.device)
     if settings.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     else:

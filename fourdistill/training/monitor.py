@@ -14,7 +14,16 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, check_lost, list_splits, make_loader
+from fourdistill.data.loader import (
+    Batch,
+    Loader,
+    ReadOptions,
+    Shards,
+    check_lost,
+    list_splits,
+    make_loader,
+    merge_reports,
+)
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
@@ -78,6 +87,9 @@ class Monitor:
             loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1, options=options)
             num_batches = math.ceil(count / size)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
+        pairs = [batch.pair_id.tolist() for batch in self.validation_batches]
+        if any(theirs != pairs for theirs in gather_object([pairs])):  # some could not be read everywhere
+            raise InputError("train: val: expected the same validation pairs in all processes, found others in some")
 
     def add(self, loss: torch.Tensor) -> None:
         """Count the loss () of one part."""
@@ -97,9 +109,7 @@ class Monitor:
     def log(self, step: int, lr: float) -> None:
         """Log the mean training loss over all processes, and the speed."""
         self.report.stop_clock()
-        self.count_data()
-        for each in self.loaders[:1]:  # what each of many processes loses may be little, and too much together
-            check_lost(self.report.data, len(each.report.shards), each.report.max_bad_fraction)
+        self.check_data(self.count_data())
         loss = mean_over_processes(self.accelerator, self.window)
         samples = (step - self.logged_step) * self.settings.batch_size
         speed = samples / max(self.report.seconds - self.logged_s, 1e-9)
@@ -110,9 +120,18 @@ class Monitor:
             self.report.write(self.live_folder)
         self.window, self.logged_s, self.logged_step = [], self.report.seconds, step
 
-    def count_data(self) -> None:
-        """Take over what the loaders of all processes have read and lost."""
-        self.report.count_data(gather_object([each.report.counts() for each in self.loaders]))
+    def count_data(self) -> dict[str, Any]:
+        """Take over what the loaders of all processes have read and lost in this run; returns it."""
+        counts = merge_reports(gather_object([each.report.counts() for each in self.loaders]))
+        self.report.count_data(counts)
+        return counts
+
+    def check_data(self, counts: dict[str, Any]) -> None:
+        """Raise `InputError` where all processes together have lost too much, though none of them has alone."""
+        for report in [each.report for each in self.loaders[:1]]:
+            total = max(len(report.shards), counts["shards_read"])
+            where = f"{report.shards[0].url} and others: "
+            check_lost(counts["shards_lost"], total, report.max_bad_fraction, where)
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ options. Every process must then call the U-Net equally often.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin, get_module_children_bottom_up, parse_flag_from_env
@@ -16,28 +17,41 @@ from diffusers.models import UNet2DConditionModel
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 from fourdistill.errors import InputError
 
 _FLAG = "ACCELERATE_USE_FSDP"
 
 
-def take_sharding() -> FullyShardedDataParallelPlugin | None:
-    """What accelerate's config says of sharding, or None; an accelerator that is made after this copies (DDP).
-
-    Raises `InputError` for options that are not followed.
-    """
+def read_sharding() -> FullyShardedDataParallelPlugin | None:
+    """What accelerate's config says of sharding, or None. Raises `InputError` for options that are not followed."""
     if not parse_flag_from_env(_FLAG):
         return None
-    sharding = FullyShardedDataParallelPlugin()  # by the environment, where `accelerate launch` has put its config
+    try:
+        sharding = FullyShardedDataParallelPlugin()  # by the environment, where `accelerate launch` puts its config
+    except (ValueError, ImportError) as error:
+        raise InputError(f"accelerate: fsdp_config: {error}") from error
     if sharding.fsdp_version != 2:
         raise InputError(f"accelerate: fsdp_version: expected 2, got {sharding.fsdp_version}")
+    if sharding.auto_wrap_policy is size_based_auto_wrap_policy:
+        raise InputError("accelerate: fsdp_auto_wrap_policy: expected TRANSFORMER_BASED_WRAP or NO_WRAP")
     if sharding.activation_checkpointing:
         raise InputError("accelerate: fsdp_activation_checkpointing: expected false; see train.gradient_checkpointing")
     if isinstance(sharding.cpu_offload, CPUOffloadPolicy):
         raise InputError("accelerate: fsdp_offload_params: expected false: the U-Net stays on the devices")
-    os.environ[_FLAG] = "false"
     return sharding
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """An accelerator that is made within copies what it prepares (DDP), whatever its config says of sharding."""
+    before = os.environ.get(_FLAG)
+    os.environ[_FLAG] = "false"
+    try:
+        yield
+    finally:
+        os.environ[_FLAG] = "false" if before is None else before
 
 
 def shard_unet(

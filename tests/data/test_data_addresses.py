@@ -10,12 +10,14 @@ import fsspec
 import numpy as np
 import pytest
 from s3_server import BUCKET, credentials, running_s3
+from safetensors.numpy import save_file
 from stage_runs import STAGES, digests, run_stage, write_scenes
 from tiny_scenes import SIZE
 
 from fourdistill.data.features import LATENTS, FeatureReader
 from fourdistill.data.frame_pairs import read_frame_features
-from fourdistill.data.store import Store, new_set
+from fourdistill.data.store import Store, new_set, open_set
+from fourdistill.data.tensors import open_tensors
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey
 from fourdistill.evaluation.frames import FrameReader
@@ -72,7 +74,7 @@ def files(folder):
 
 def test_the_stages_write_to_addresses_and_read_from_them(s3, here, tiny_base, tmp_path, monkeypatch):
     (tmp_path / "raw").symlink_to(here / "raw")
-    s3.pipe_file(f"{BUCKET}/run/frames/old/cam00/000000.jpg", b"of an older set")
+    s3.pipe({f"{BUCKET}/run/frames/old/cam00/000000.jpg": b"of an older set", f"{BUCKET}/run/frames/index.json": b"{}"})
     for stage in STAGES:
         run_stage(stage, tmp_path, str(tiny_base), jobs=1 + (stage == "write_shards"), at=f"s3://{BUCKET}/run")
     found = written(s3, "run")
@@ -104,14 +106,14 @@ def test_the_stages_write_to_addresses_and_read_from_them(s3, here, tiny_base, t
 
 
 def work(folder, environment, address):
-    """Extract frames to an address; kill -9 before the fourth film is sent."""
+    """Extract frames to an address; kill -9 before the fourth film is sent, after the mark of what is unfinished."""
     os.environ.update(environment)
     sent, put = 0, Store.put
 
     def counted(self, paths, names):
         nonlocal sent
         sent += 1
-        if sent == 4:
+        if sent == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         put(self, paths, names)
 
@@ -128,7 +130,9 @@ def test_a_stage_killed_on_the_way_to_an_address_gives_the_same_when_run_again(s
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert len({name.rpartition("/")[0] for name in written(s3, "killed")}) == 3
+    found = written(s3, "killed")
+    assert found.pop("frames/unfinished.json")
+    assert len({name.rpartition("/")[0] for name in found}) == 3
     (tmp_path / "frames.parquet").symlink_to(here / "frames.parquet")  # it would look finished by its table
     with pytest.raises(InputError, match=r"killed/frames/index\.json: expected the index of extract_frames"):
         run_stage("encode_frames", tmp_path, str(tiny_base), at=address)
@@ -136,6 +140,34 @@ def test_a_stage_killed_on_the_way_to_an_address_gives_the_same_when_run_again(s
     found = written(s3, "killed")
     assert found.pop("frames/index.json")
     assert found == {name: digest for name, digest in files(here)[0].items() if name.startswith("frames/")}
+
+
+def test_what_is_no_set_stays_whatever_it_looks_like(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pipe_file("/models/sd15/unet.safetensors", b"1")
+    (tmp_path / "copy").write_text("{}")
+    with (
+        pytest.raises(InputError, match=r"memory://models/sd15/unet\.safetensors: expected nothing at memory://models"),
+        new_set("memory://models", {".safetensors"}, depth=1, index_copy=tmp_path / "copy"),
+    ):
+        pass
+    assert memory.find("/") == ["/models/sd15/unet.safetensors"] and (tmp_path / "copy").is_file()
+
+
+def test_a_part_of_an_index_is_none(tmp_path):
+    (tmp_path / "index.json").write_text('{"half":')
+    with pytest.raises(InputError, match=r"index\.json: expected the index of extract_frames, found a part of one"):
+        open_set(f"file://{tmp_path}", "extract_frames")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_tensors_that_are_not_where_their_header_says(tmp_path, rows):
+    save_file({"latents": np.zeros((2, 4), np.float16)}, tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(data.replace(b'"shape":[2,4]', f'"shape":[{rows},4]'.encode()))
+    with pytest.raises(InputError, match=r"a\.safetensors: expected features, found another header"):
+        open_tensors(Store(f"file://{tmp_path}"), "a.safetensors", "features")
 
 
 @pytest.mark.parametrize(

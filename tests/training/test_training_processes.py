@@ -12,7 +12,7 @@ from processes import Harm, join, losses, run, start
 from toy_shards import noise_target, toy_pair, write_toy_shards
 
 from fourdistill.errors import InputError
-from fourdistill.training.sharding import take_sharding
+from fourdistill.training.sharding import read_sharding
 
 STEPS = 12
 
@@ -101,7 +101,7 @@ SHARDED = {
 
 
 def test_a_sharded_base_makes_the_steps_and_the_samples_of_a_whole_one(tiny_base, shards, unbroken, tmp_path):
-    run(tiny_base, shards, tmp_path, world_size=2, environment=SHARDED, max_steps=STEPS)
+    run(tiny_base, shards, tmp_path, world_size=2, environment=SHARDED, max_steps=STEPS, gradient_checkpointing=True)
     assert [loss for _, loss in losses(tmp_path)] == pytest.approx([loss for _, loss in losses(unbroken)], rel=1e-5)
     mine, whole = (Image.open(each / "live" / "plots" / "images" / "samples.png") for each in (tmp_path, unbroken))
     np.testing.assert_allclose(np.asarray(mine, int), np.asarray(whole, int), atol=2)
@@ -114,6 +114,12 @@ def test_a_sharded_base_makes_the_steps_and_the_samples_of_a_whole_one(tiny_base
     ("option", "value", "message"),
     [
         ("FSDP_VERSION", "1", "accelerate: fsdp_version: expected 2, got 1"),
+        (
+            "FSDP_AUTO_WRAP_POLICY",
+            "SIZE_BASED_WRAP",
+            "accelerate: fsdp_auto_wrap_policy: expected TRANSFORMER_BASED_WRAP",
+        ),
+        ("FSDP_AUTO_WRAP_POLICY", "SOME", "accelerate: fsdp_config: Invalid auto wrap policy"),
         ("FSDP_OFFLOAD_PARAMS", "true", "accelerate: fsdp_offload_params: expected false"),
         ("FSDP_ACTIVATION_CHECKPOINTING", "true", "accelerate: fsdp_activation_checkpointing: expected false"),
     ],
@@ -122,4 +128,4 @@ def test_options_of_sharding_that_are_not_followed(option, value, message, monke
     for name, each in (SHARDED | {option: value}).items():
         monkeypatch.setenv(name, each)
     with pytest.raises(InputError, match=message):
-        take_sharding()
+        read_sharding()

@@ -23,7 +23,7 @@ class LoadReport:
         shards: all shards of the loader, of all sources.
         num_workers: at least 1.
         max_bad_fraction: in [0, 1]; more than this share of all shards lost here, in whole or in parts, raises
-            `InputError`. Of several processes none sees what the others lose: see `check_lost`.
+            `InputError`. Of several processes none sees what the others lose.
     """
 
     def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float):
@@ -57,7 +57,8 @@ class LoadReport:
         self._stop_or_log(f"{entry.url}: sample {key}: skipped: not as write_shards writes it: {reason}")
 
     def _stop_or_log(self, message: str) -> None:
-        check_lost(self.counts(), len(self.shards), self.max_bad_fraction, f"{message}; ")
+        lost, opened = (float(self._counts[..., column].sum()) for column in (_LOST_SHARE, _OPENED))
+        check_lost(lost, max(len(self.shards), round(opened)), self.max_bad_fraction, f"{message}; ")
         _log.warning("%s", message)
 
     def counts(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class LoadReport:
         return {
             "shards_read": totals[_OPENED],
             "shards_broken": totals[_BROKEN],
-            "shards_lost": round(float(per_shard[:, _LOST_SHARE].sum()), 3),
+            "shards_lost": float(per_shard[:, _LOST_SHARE].sum()),
             "samples_read": totals[_READ],
             "samples_undecodable": totals[_UNDECODABLE],
             "samples_missing": totals[_MISSING],
@@ -77,13 +78,8 @@ class LoadReport:
         }
 
 
-def check_lost(counts: dict[str, Any], num_shards: int, max_bad_fraction: float, where: str = "") -> None:
-    """Raise `InputError` where the `counts()` of one loader, or of all processes', have lost too much.
-
-    That is more than `max_bad_fraction` of the `num_shards` that there are or, where they were read several times, of
-    as many as were read.
-    """
-    lost, total = counts["shards_lost"], max(num_shards, counts["shards_read"])
+def check_lost(lost: float, total: int, max_bad_fraction: float, where: str) -> None:
+    """Raise `InputError`, beginning with `where`, if more than this fraction of so many shards is lost."""
     if lost > max_bad_fraction * total:
         raise InputError(
             f"{where}{lost:.3g} of {total} shards are lost, more than max_bad_fraction {max_bad_fraction:g} allows"

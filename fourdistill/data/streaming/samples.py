@@ -48,6 +48,8 @@ def _members(stream: "BlockStream", suffixes: tuple[str, ...]) -> Iterator[dict[
             if member.size > MAX_MEMBER or member.issparse():
                 raise tarfile.ReadError(f"{member.name[:200]}: expected at most {MAX_MEMBER} bytes, without holes")
             yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": ""}
+        if tar.pax_headers:  # which pile up, and write_shards writes none
+            raise tarfile.ReadError("expected no header that holds for all members")
         tar.members = []  # or it keeps them all
 
 
