@@ -50,7 +50,7 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
                 f"{name}: an IP-Adapter Plus has {size}, but this adapter's projector has "
                 f"{adapter.config.projector[name]}"
             )
-    checkpoint = projector_weights(adapter.image_prompt.projector)
+    checkpoint: dict[str, Any] = projector_weights(adapter.image_prompt.projector)
     for number, name in enumerate(unet.attn_processors):
         if name.removesuffix(".processor") in adapter.config.base_facts.layer_names:
             layer = adapter.config.base_facts.layer_names.index(name.removesuffix(".processor"))

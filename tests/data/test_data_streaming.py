@@ -374,7 +374,9 @@ def test_threads_fetch_the_same_shard_beside_each_other(tmp_path):
             together.wait()
             file.write(b"second")
 
-        with cache.get("key", 12, write, accept) as file:
+        file = cache.get("key", 12, write, accept)
+        assert file is not None
+        with file:
             got.append(file.read())
 
     threads = [threading.Thread(target=fetch) for _ in range(2)]
@@ -386,10 +388,21 @@ def test_threads_fetch_the_same_shard_beside_each_other(tmp_path):
     assert len(list(cache.folder.iterdir())) == 2  # it and the lock
 
 
+def write_zeros(file):
+    file.write(bytes(30))
+
+
 def test_making_room_bears_that_others_remove_files(tmp_path, monkeypatch):
     cache, stat = ShardCache(tmp_path / "cache", 100), Path.stat
+
+    def get(key):
+        file = cache.get(key, 30, write_zeros, accept)
+        assert file is not None
+        with file:
+            return file.read()
+
     for key in ("one", "two", "three"):
-        cache.get(key, 30, lambda file: file.write(bytes(30)), accept).close()
+        get(key)
     victim, removed = next(cache.folder.glob("*.tar")), []
 
     def stat_and_lose(path, **kwargs):
@@ -401,9 +414,7 @@ def test_making_room_bears_that_others_remove_files(tmp_path, monkeypatch):
         return stat(path, **kwargs)
 
     monkeypatch.setattr(Path, "stat", stat_and_lose)
-    with cache.get("four", 30, lambda file: file.write(bytes(30)), accept) as file:
-        assert file.read() == bytes(30)
-    assert removed
+    assert get("four") == bytes(30) and removed
 
 
 @settings(max_examples=100)

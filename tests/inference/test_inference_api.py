@@ -106,7 +106,7 @@ def test_the_adapter_is_fetched_as_the_base_is(tiny_base, adapter_folder, tmp_pa
         return tmp_path
 
     monkeypatch.setattr("fourdistill.inference.saving.snapshot_download", snapshot_download)
-    hub = {"token": "secret", "cache_dir": str(tmp_path / "cache")}
+    hub: dict[str, Any] = {"token": "secret", "cache_dir": str(tmp_path / "cache")}
     assert find_adapter("someone/walker", None, revision="v2", variant="fp16", **hub) == tmp_path / "adapter"
     (tmp_path / "adapter").unlink()
     pipe = FourDistillPipeline.from_pretrained(tiny_base, "someone/else/adapter", revision="v2", **hub)
