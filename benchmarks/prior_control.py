@@ -35,7 +35,9 @@ def displaced_codes(prior: DisplacementPrior, commands: list[Command], embeds: t
         return prior([prior.codec.encode(embeds)], conditions).numpy()
 
 
-def measure(prior: DisplacementPrior, sweeps: list[Sweep], grids: dict[str, Grid], features: Path) -> dict[str, float]:
+def measure(
+    prior: DisplacementPrior, sweeps: list[Sweep], grids: dict[str, Grid], features: Path | str
+) -> dict[str, float]:
     """The figures of `evaluate` for codes instead of pictures, over some sweeps."""
     codes, sources = {}, {}
     for scene in {sweep.scene for sweep in sweeps}:

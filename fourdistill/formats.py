@@ -50,8 +50,19 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
                 f"{name}: an IP-Adapter Plus has {size}, but this adapter's projector has "
                 f"{adapter.config.projector[name]}"
             )
-    weights = adapter.image_prompt.projector.state_dict()
-    checkpoint = {}
+    checkpoint: dict[str, Any] = projector_weights(adapter.image_prompt.projector)
+    for number, name in enumerate(unet.attn_processors):
+        if name.removesuffix(".processor") in adapter.config.base_facts.layer_names:
+            layer = adapter.config.base_facts.layer_names.index(name.removesuffix(".processor"))
+            checkpoint[f"ip_adapter.{number}.to_k_ip.weight"] = adapter.image_prompt.to_k_ip[layer].weight
+            checkpoint[f"ip_adapter.{number}.to_v_ip.weight"] = adapter.image_prompt.to_v_ip[layer].weight
+    _save(path, checkpoint)
+
+
+def projector_weights(projector: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of diffusers' `IPAdapterPlusImageProjection` under the names of the original's checkpoints."""
+    weights = projector.state_dict()
+    named = {}
     for key, value in weights.items():
         if ".attn.to_v." in key:
             continue  # it goes with its to_k
@@ -60,13 +71,8 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
             key = key.replace(".attn.to_k.", ".0.to_kv.")
         for ours, original in _NAMES:
             key = key.replace(ours, original)
-        checkpoint[f"image_proj.{key}"] = value
-    for number, name in enumerate(unet.attn_processors):
-        if name.removesuffix(".processor") in adapter.config.base_facts.layer_names:
-            layer = adapter.config.base_facts.layer_names.index(name.removesuffix(".processor"))
-            checkpoint[f"ip_adapter.{number}.to_k_ip.weight"] = adapter.image_prompt.to_k_ip[layer].weight
-            checkpoint[f"ip_adapter.{number}.to_v_ip.weight"] = adapter.image_prompt.to_v_ip[layer].weight
-    _save(path, checkpoint)
+        named[f"image_proj.{key}"] = value
+    return named
 
 
 def left_out(adapter: Adapter) -> list[str]:

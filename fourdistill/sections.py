@@ -1,63 +1,46 @@
 """The sections of `params.yaml` as frozen dataclasses; `config.py` reads them. There are no defaults here."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from PIL import ImageColor
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
+
+from fourdistill.value_types import (
+    Color,
+    Count,
+    Fraction,
+    Interval,
+    Jobs,
+    LocalPath,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
 
 # Strict: "12" is not a number, and 1 is not a switch. NaN and infinity never get in.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-Count = Annotated[int, Field(ge=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-def _nonzero(value: int) -> int:
-    if value == 0:
-        raise PydanticCustomError("nonzero", "a number of processes other than 0")
-    return value
-
-
-def _color(value: str) -> str:
-    try:
-        ImageColor.getrgb(value)
-    except ValueError as error:
-        raise PydanticCustomError("color", "a colour such as white or #ff8800") from error
-    return value
-
-
-def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
-    if interval[0] > interval[1]:
-        raise PydanticCustomError("ordered", "an interval whose first end is not after its last")
-    return interval
 
 
 @dataclass(frozen=True, config=STRICT)
 class Paths:
     """Where the stages read and write, relative to the working directory."""
 
-    raw: Path
-    poses_table: Path
-    frames: Path
-    frames_table: Path
-    pairs_table: Path
-    features: Path
-    shards: Path
+    raw: LocalPath
+    poses_table: LocalPath
+    frames: str  # a local folder, or an fsspec address such as s3://bucket/frames
+    frames_table: LocalPath
+    pairs_table: LocalPath
+    features: str  # likewise
+    shards: str  # likewise
     base: str  # a local folder or a Hub id
-    pretrained: Path  # an adapter, or a prior, from which the prior's training starts
-    prior: Path
-    live_prior: Path  # DVCLive's logs of the prior's training
-    adapter: Path
-    live: Path  # DVCLive's logs of the training
-    metrics: Path
-    plots: Path
-    reports: Path
+    pretrained: LocalPath  # an adapter, or a prior, from which the prior's training starts
+    prior: LocalPath
+    live_prior: LocalPath  # DVCLive's logs of the prior's training
+    adapter: LocalPath
+    live: LocalPath  # DVCLive's logs of the training
+    metrics: LocalPath
+    plots: LocalPath
+    reports: LocalPath
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,7 +53,7 @@ class Source:
     poses: Literal["read", "estimate"] = "read"  # estimate: see the stage estimate_poses
     fps: PositiveFloat | None = None  # frames to keep per second; null: all
     duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: one second, in name only
-    background: Annotated[str, AfterValidator(_color)] = "white"  # what transparent pixels show
+    background: Color = "white"  # what transparent pixels show
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,7 +63,7 @@ class Split:
     test_scenes: list[str]
     val_scenes: list[str]
     test_cameras: list[str]
-    test_times: list[Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]]
+    test_times: list[Interval]
     held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
 
 
@@ -103,7 +86,7 @@ class ExtractFrames:
     ffmpeg: str | None
     split: Split
     engine: Literal["loky", "ray"]
-    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
+    jobs: Jobs  # -1: one per core
     max_bad_fraction: Fraction
 
 
@@ -145,7 +128,7 @@ class EncodeFrames:
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     mirror: bool  # encode the frames' mirror images too
     engine: Literal["loky", "ray"]
-    jobs: Annotated[int, AfterValidator(_nonzero)]  # each loads the base; -1: one per core
+    jobs: Jobs  # each loads the base; -1: one per core
     gpus: NonNegativeFloat  # of each worker of a Ray cluster
 
 
@@ -157,7 +140,7 @@ class WriteShards:
     max_pairs: PositiveInt | None  # of each split
     features: bool
     engine: Literal["loky", "ray"]
-    jobs: Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
+    jobs: Jobs  # -1: one per core
 
 
 @dataclass(frozen=True, config=STRICT)

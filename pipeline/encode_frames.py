@@ -18,6 +18,7 @@ def main(params: Params) -> None:
         engine=section.engine,
         jobs=section.jobs,
         gpus=section.gpus,
+        index_copy=paths.reports / "features.index.json",
     )
 
 

@@ -27,7 +27,7 @@ def main(params: Params) -> None:
     )
     if any(source.poses == ESTIMATE for source in section.sources):
         scenes = with_poses(scenes, paths.poses_table)
-    extract_frames(
+    report = extract_frames(
         scenes,
         paths.frames,
         paths.frames_table,
@@ -40,7 +40,11 @@ def main(params: Params) -> None:
         engine=section.engine,
         jobs=section.jobs,
         max_bad_fraction=section.max_bad_fraction,
+        index_copy=paths.reports / "frames.index.json",
     )
+    print(f"{report['frames']} frames of {report['videos']} films, {report['scenes']} scenes; {len(report['bad'])} bad")
+    if names := report["split_names_not_found"]:
+        print(f"extract_frames.split: expected names of scenes and cameras, found nothing named {', '.join(names)}")
 
 
 if __name__ == "__main__":

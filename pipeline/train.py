@@ -1,13 +1,12 @@
 """Stage `train`: distil the pairs into an adapter for the frozen base."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from PIL import Image
 
 from fourdistill.config import Params, pick
 from fourdistill.data.loader import ReadOptions, Shards, Source, list_splits, make_loader
-from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
@@ -38,6 +37,7 @@ def main(params: Params) -> None:
     form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
+    reading = ReadOptions(**pick(ReadOptions, section["loader"]))
     train(
         find_shards(params),
         base,
@@ -47,8 +47,8 @@ def main(params: Params) -> None:
         live_folder=paths.live,
         checkpoint_folder=paths.adapter.with_name(f".{paths.adapter.name}.checkpoint"),
         checkpoint_address=params.train.checkpoints,
-        read_options=ReadOptions(**pick(ReadOptions, section["loader"])),
-        draw_samples=lambda base, adapter: draw_samples(base, adapter, params),
+        read_options=reading,
+        draw_samples=lambda base, adapter: draw_samples(base, adapter, params, reading),
     )
 
 
@@ -60,20 +60,15 @@ def find_shards(params: Params) -> Shards:
     return [Source(each) if isinstance(each, str) else Source(each.address, each.weight) for each in named]
 
 
-def draw_samples(base: BaseModel, adapter: Adapter, params: Params) -> Image.Image | None:
+def draw_samples(base: BaseModel, adapter: Adapter, params: Params, options: ReadOptions) -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
     shards, seed = find_shards(params), params.seed
     if "val" not in list_splits(shards):
         return None
-    batch = next(iter(make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True)))
-    pipe = FourDistillPipeline.from_parts(base, adapter)
-    arguments = displacement_arguments(
-        adapter.config.settings.view_encoding,
-        time=(batch.delta_time, batch.has_time),
-        spherical=(batch.delta_spherical, batch.has_view),
-        relative_pose=(batch.relative_pose, batch.has_view),
-    )
-    return draw_sheet(pipe, batch, arguments, seed=seed)
+    options = replace(options, resampled=False)
+    loader = make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True, options=options)
+    batch = next(iter(loader))
+    return draw_sheet(FourDistillPipeline.from_parts(base, adapter), batch, seed=seed)
 
 
 if __name__ == "__main__":

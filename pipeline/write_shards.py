@@ -17,6 +17,7 @@ def main(params: Params) -> None:
         max_pairs=section.max_pairs,
         engine=section.engine,
         jobs=section.jobs,
+        index_copy=paths.reports / "shards.index.json",
     )
 
 

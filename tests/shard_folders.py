@@ -52,10 +52,10 @@ def sample(number: int, split: str, shapes: tuple[tuple[int, ...], tuple[int, ..
     }
 
 
-def to_npy(array: np.ndarray) -> bytes:
-    """An array as the bytes of an fp16 .npy file."""
+def to_npy(array: np.ndarray, dtype: type[np.floating] = np.float16) -> bytes:
+    """An array as the bytes of an .npy file."""
     stream = io.BytesIO()
-    np.save(stream, array.astype(np.float16))
+    np.save(stream, array.astype(dtype))
     return stream.getvalue()
 
 

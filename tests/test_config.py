@@ -50,6 +50,11 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
             "  engine: spark\n  jobs: 1\n  max_bad",
             "extract_frames.engine: expected 'loky' or 'ray', got \"spark\"",
         ),
+        (
+            "  frames_table: data/frames.parquet",
+            "  frames_table: s3://bucket/frames.parquet",
+            "paths.frames_table: expected a local path; frames, features and shards alone may be at an address, got",
+        ),
         ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
         ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
     ],

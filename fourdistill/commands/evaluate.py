@@ -17,7 +17,9 @@ EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet
 def run(
     generated: Annotated[Path, typer.Option(help="Folder of pictures with a `commands.csv`.")],
     grid: Annotated[Path, typer.Option(help="Frames table of the true camera x time grids.")],
-    frames: Annotated[Path | None, typer.Option(help="Folder of the true frames; `frames/` beside the table.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Folder or address of the true frames; by default `frames/` beside the table.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Whose VAE and CLIP span the feature spaces; data/base/mini by default.")
     ] = None,

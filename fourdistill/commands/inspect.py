@@ -26,7 +26,9 @@ def run(
         str | None, typer.Option("--format", help=f"One of {', '.join(READERS)}; by default what the files suggest.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
-    figure: Annotated[Path | None, typer.Option(help="Draw cameras and a contact sheet into this PNG.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw cameras and a contact sheet into this file (.png, .jpg ...).")
+    ] = None,
 ) -> None:
     """Say what is in a folder of raw data: scenes, cameras, frames, times, poses, splits, and what to mind.
 
@@ -48,7 +50,11 @@ def _print_facts(facts: FolderFacts) -> None:
     """A row per camera, or per scene where there are many."""
     console = Console()
     console = console if console.is_terminal else Console(width=160)
-    table = Table(title=f"format {facts.format}, {len(facts.scenes)} scenes", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"format {facts.format}, {len(facts.scenes)} scene{'s' * (len(facts.scenes) > 1)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
     for heading in ("scene", "camera", "frames", "fps", "start s", "duration s", "size", "poses", "focal px"):
         table.add_column(heading, no_wrap=True)
     for scene in facts.scenes:

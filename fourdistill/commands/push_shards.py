@@ -25,7 +25,7 @@ def run(
     way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 where something is not as expected, access included.
     """
     from fourdistill.data.publish import publish_shards  # both import torch, which takes seconds
-    from fourdistill.data.shards import INDEX
+    from fourdistill.data.store import INDEX
 
     total = sum(path.stat().st_size for path in folder.glob("*.tar"))
     columns = [TextColumn("push-shards"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]

@@ -1,6 +1,5 @@
 """One file from a server or a package index to disk: it goes on where an earlier try stopped, and is verified."""
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
+from fourdistill.data.files import sha256 as sha256_of
 from fourdistill.errors import InputError
 
 _CHUNK = 1 << 16  # bytes; what was received of a piece is lost when the connection breaks
@@ -83,7 +83,7 @@ def _reason(error: requests.RequestException) -> str:
 def _verify(path: Path, part: Path, validator: Path, url: str, size: int | None, sha256: str | None) -> str:
     """Rename `part` to `path` once it is right; what is wrong is removed, since no further bytes can mend it."""
     found = part if part.is_file() and not path.is_file() else path
-    digest = file_sha256(found)
+    digest = sha256_of(found)
     wrong_size = size is not None and found.stat().st_size != size
     if wrong_size or (sha256 is not None and digest != sha256):
         expected = f"{size} bytes" if wrong_size else f"SHA-256 {sha256}"
@@ -113,17 +113,8 @@ def download_wheel(requirement: str, folder: Path, *, sha256: str | None = None)
         if done.returncode or not wheels:
             lines = done.stderr.strip().splitlines() or ["pip said nothing"]
             raise InputError(f"{requirement}: expected pip to download it: {lines[-1]}")
-    digest = file_sha256(wheels[0])
+    digest = sha256_of(wheels[0])
     if sha256 is not None and digest != sha256:
         wheels[0].unlink()
         raise InputError(f"{requirement}: expected SHA-256 {sha256}, got {digest}; the file is removed")
     return wheels[0], digest
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """One way to spread work over processes or machines: joblib, with a progress bar, whatever the engine.
 
 A Ray cluster is the one at `RAY_ADDRESS`, or one that Ray starts on this machine. Its machines must see the same
-folders under the same names (a shared file system), and have this package installed.
+folders under the same names (a shared file system; what is at an address needs none), and have this package installed.
 """
 
 import os

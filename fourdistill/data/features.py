@@ -5,71 +5,84 @@ posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the 
 if asked for also `mirrored_embeds`, those of the frames' mirror images.
 """
 
-from collections import OrderedDict
+import io
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
-from fourdistill.data.files import new_file, new_folder
+from fourdistill.data.store import Store, checksum, new_set, open_set
 from fourdistill.data.tables import FRAMES, read_table
+from fourdistill.data.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.errors import InputError
 
 Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
 """RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe "mirrored_embeds": (B, T, D)}."""
 
 LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
-_MAX_OPEN = 128  # files
+FRAME = "a frame of extract_frames"  # what is expected of a file
+_FEATURES = "features of encode_frames"
+_MAX_OPEN = 128  # files on disk; of those at an address, headers are kept alone
+_MAX_HEADERS = 1024
 
 
 def encode_frames(
     frames_table: Path,
-    frames_dir: Path,
-    out_dir: Path,
+    frames_dir: Path | str,
+    out: Path | str,
     encode: Encode,
     batch_size: int,
     *,
     engine: str = "loky",
     jobs: int = 1,
     gpus: float = 0,
+    index_copy: Path | None = None,
 ) -> None:
     """Run `encode` over every frame of the table, `batch_size` at a time, and write one file per camera.
 
-    Cameras are shared by `jobs` workers of `engine`, each with `gpus` GPUs of a Ray cluster; `encode` must then be
-    something that can be pickled. The folder is replaced whole. Raises `InputError` for a frame that cannot be read,
-    or features beyond fp16.
+    Frames and `out` may each be a folder or an fsspec address; an `out` at an address has an index, which is written to
+    `index_copy` too. Cameras are shared by `jobs` workers of `engine`, each with `gpus` GPUs of a Ray cluster; `encode`
+    must then be something that can be pickled. What was there is replaced whole. Raises `InputError` for a frame that
+    cannot be read, or features beyond fp16.
     """
     table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
-    with new_folder(out_dir, suffixes={".safetensors"}) as partial_dir:
-        fan_out(
-            partial(_encode_camera, encode, frames_dir, partial_dir.resolve(), batch_size),
+    frames = open_set(frames_dir, "extract_frames")
+    with new_set(out, {".safetensors"}, depth=1, index_copy=index_copy) as store:
+        written = fan_out(
+            partial(_encode_camera, encode, frames, store, batch_size),
             list(_cameras(table)),
             engine=engine,
             jobs=jobs,
             description="encode_frames",
             gpus=gpus,
         )
+        if store.is_remote:
+            store.write_index({"version": __version__, "features": written})
 
 
 def _encode_camera(
-    encode: Encode, frames_dir: Path, out_dir: Path, batch_size: int, task: tuple[str, str, pa.Table]
-) -> None:
-    """Write the features of one camera, which has the rows of `task`."""
+    encode: Encode, frames: Store, store: Store, batch_size: int, task: tuple[str, str, pa.Table]
+) -> dict[str, Any]:
+    """Write the features of one camera, which has the rows of `task`; returns its line of the index of an address."""
     scene, camera, rows = task
     batches = []
     for start in range(0, rows.num_rows, batch_size):
         paths = rows["path"][start : start + batch_size].to_pylist()
-        batches.append(encode([open_image(frames_dir / path) for path in paths]))
+        batches.append(encode(list(frames.each(partial(read_frame, frames), paths))))
     features = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    frame_index = rows["frame_index"].to_numpy().astype(np.int32)
-    _write_features(out_dir / scene / f"{camera}.safetensors", features, frame_index)
+    tensors = _to_half(features, f"{scene}/{camera}")
+    tensors[FRAME_INDEX] = rows["frame_index"].to_numpy().astype(np.int32)
+    name = f"{scene}/{camera}.safetensors"
+    with store.file(name) as path:
+        save_file(tensors, path)
+        return {"name": name, **(checksum(path) if store.is_remote else {})}
 
 
 def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
@@ -82,62 +95,58 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
         yield scene[start].as_py(), camera[start].as_py(), table.slice(start, stop - start)
 
 
+def read_frame(frames: Store, name: str) -> Image.Image:
+    """A frame as RGB; raises `InputError` naming one that cannot be read."""
+    return decode_image(io.BytesIO(frames.read(name, FRAME)), frames.path(name))
+
+
 def open_image(path: Path) -> Image.Image:
     """A picture from a file as RGB; raises `InputError` naming a file that cannot be read."""
+    return decode_image(path, str(path))
+
+
+def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
+    """A picture as RGB; raises `InputError` with that name where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
-        raise InputError(f"{path}: expected a readable picture: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: expected a readable picture: {reason}") from error
 
 
-def _write_features(path: Path, features: dict[str, np.ndarray], frame_index: np.ndarray) -> None:
+def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     half = {}
-    for name, values in features.items():
+    for feature, values in features.items():
         with np.errstate(over="ignore"):  # checked here, with a name to it
-            half[name] = np.ascontiguousarray(values, np.float16)
-        if not np.isfinite(half[name]).all():
-            raise InputError(f"{path.parent.name}/{path.stem}: {name}: expected finite values within fp16")
-    with new_file(path) as partial:
-        save_file(half | {FRAME_INDEX: frame_index}, partial)
+            half[feature] = np.ascontiguousarray(values, np.float16)
+        if not np.isfinite(half[feature]).all():
+            raise InputError(f"{name}: {feature}: expected finite values within fp16")
+    return half
 
 
 class FeatureReader:
-    """Features by (scene, camera, frame_index); files are memory-mapped and stay open while in use."""
+    """Features by (scene, camera, frame_index), from a folder or an address; may be used by several threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: OrderedDict[tuple[str, str], tuple[Any, dict[int, int]]] = OrderedDict()
+    def __init__(self, features: Path | str) -> None:
+        self.store = open_set(features, "encode_frames")
+        size = _MAX_HEADERS if self.store.is_remote else _MAX_OPEN
+        self._file = lru_cache(size)(partial(_open_features, self.store))
 
     def read(self, scene: str, camera: str, frame_index: int, name: str) -> np.ndarray:
         """One frame's `latents` (C, h, w) or `image_embeds` (T, D), fp16; raises `InputError` where there are none."""
-        tensors, rows = self._file(scene, camera)
+        file = f"{scene}/{camera}.safetensors"
+        tensors, rows = self._file(file)
         if frame_index not in rows:
-            raise InputError(f"{self._path(scene, camera)}: {FRAME_INDEX}: expected frame {frame_index}, found none")
-        row = rows[frame_index]
-        if name not in tensors.keys():  # noqa: SIM118  # safetensors' handle is no dictionary
-            raise InputError(
-                f"{self._path(scene, camera)}: {name}: expected this tensor, found none; see encode_frames"
-            )
-        return tensors.get_slice(name)[row : row + 1][0]
+            raise InputError(f"{self.store.path(file)}: {FRAME_INDEX}: expected frame {frame_index}, found none")
+        if name not in tensors.names:
+            raise InputError(f"{self.store.path(file)}: {name}: expected this tensor, found none; see encode_frames")
+        return tensors.row(name, rows[frame_index])
 
-    def _path(self, scene: str, camera: str) -> Path:
-        return self._folder / scene / f"{camera}.safetensors"
 
-    def _file(self, scene: str, camera: str) -> tuple[Any, dict[int, int]]:
-        key = (scene, camera)
-        if key not in self._open:
-            path = self._path(scene, camera)
-            try:
-                tensors: Any = safe_open(path, framework="numpy")
-                missing = {LATENTS, IMAGE_EMBEDS, FRAME_INDEX} - set(tensors.keys())
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{path}: expected features of encode_frames: {error}") from error
-            if missing:
-                raise InputError(f"{path}: {', '.join(sorted(missing))}: expected these tensors, found none")
-            rows = {int(index): row for row, index in enumerate(tensors.get_tensor(FRAME_INDEX))}
-            self._open[key] = (tensors, rows)
-            if len(self._open) > _MAX_OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(key)
-        return self._open[key]
+def _open_features(store: Store, file: str) -> tuple[MappedTensors | RemoteTensors, dict[int, int]]:
+    """The tensors of a file, and the row of each frame in them."""
+    tensors = open_tensors(store, file, _FEATURES)
+    if missing := {LATENTS, IMAGE_EMBEDS, FRAME_INDEX} - tensors.names:
+        raise InputError(f"{store.path(file)}: {', '.join(sorted(missing))}: expected these tensors, found none")
+    return tensors, {int(index): row for row, index in enumerate(tensors.whole(FRAME_INDEX))}

@@ -1,24 +1,62 @@
-"""Writing without ever leaving half a result: build beside the target, then rename."""
+"""Writing without ever leaving half a result: build beside the target, then rename. And checksums of files."""
 
+import glob
+import hashlib
 import os
+import platform
+import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fourdistill.errors import InputError
+
+_WRITER = re.compile(r"\.(\d+)-\d+\.partial")  # process and thread
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it becomes `path`, on any exception it is removed."""
+    """Give a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.
+
+    Several may write at a time: the last one to end gives the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in abandoned(path.parent, path.name):
+        left.unlink(missing_ok=True)
+    partial = partial_of(path)
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """A name beside `path` that no other writer has: machine, process and thread are part of it."""
+    writer = f"{platform.node()}.{os.getpid()}-{threading.get_native_id()}"
+    return path.with_name(f".{path.name}.{writer}.partial")
+
+
+def abandoned(folder: Path, name: str | None = None) -> Iterator[Path]:
+    """What killed processes of this machine left of files of this name, or of all: those of others may be alive."""
+    pattern = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{pattern}.{glob.escape(platform.node())}.*.partial"):
+        writer = _WRITER.search(path.name)
+        if writer is not None and not _is_running(int(writer[1])):
+            yield path
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):  # no process has that large a number
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 @contextmanager
@@ -55,3 +93,11 @@ def _refuse_foreign(path: Path, suffixes: set[str]) -> None:
                     f"{Path(folder) / name}: expected only {', '.join(sorted(suffixes))} files in {path}, "
                     "which is replaced as a whole; move this one away"
                 )
+
+
+def sha256(file: Path | Any) -> str:
+    """SHA-256 of a file of any size, or of an open one from where it stands; raises `OSError`."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return sha256(opened)
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,18 +1,19 @@
 """One camera's film to frames on disk: when each was taken, from where, and whether it can be read at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdistill.data.decode import decode_frames
-from fourdistill.data.files import new_folder
 from fourdistill.data.jpegs import FRAME_PATTERN, FramePlan
 from fourdistill.data.pictures import extract_pictures
 from fourdistill.data.probe import VideoError, VideoInfo, probe_video
 from fourdistill.data.scene import Camera, Film, Pictures, Video
 from fourdistill.data.square import square_intrinsics
+from fourdistill.data.store import Store, checksum
 from fourdistill.data.timeline import Kept
 from fourdistill.geometry.poses import Array
 
@@ -53,6 +54,8 @@ class ExtractedFilm:
     """What the format says of each frame."""
     bad: tuple[BadFile, ...] = ()
     """Pictures that were skipped."""
+    written: dict[str, Any] | None = None
+    """At an address: its line of the index."""
 
 
 def probe_film(task: tuple[str, Film]) -> ProbedFilm | BadFile:
@@ -67,19 +70,22 @@ def probe_film(task: tuple[str, Film]) -> ProbedFilm | BadFile:
     return ProbedFilm(scene, film, info.timestamps_s + film.offset_s, info)
 
 
-def extract_film(task: tuple[ProbedFilm, Kept], frames_dir: Path, plan: FramePlan) -> ExtractedFilm | BadFile:
-    """Extract the kept frames of one film into `frames_dir/<scene>/<camera>`, which appears whole or not at all."""
+def extract_film(task: tuple[ProbedFilm, Kept], store: Store, plan: FramePlan) -> ExtractedFilm | BadFile:
+    """Extract the kept frames of one film to `<scene>/<camera>` of a store; a folder appears whole or not at all."""
     probed, kept = task
     film = probed.film
     if not len(kept.frames):
         return BadFile(probed.scene, film, film.path, "expected a frame at one of the scene's instants, found none")
+    name = f"{probed.scene}/{film.camera_id}"
     try:
-        with new_folder(frames_dir / probed.scene / film.camera_id, suffixes={".jpg"}) as folder:
+        with store.folder(name, suffixes={".jpg"}) as folder:
             if isinstance(film, Video):
                 extracted = _extract_video(probed, film, kept, folder, plan)
             else:
                 extracted = _extract_pictures(probed, film, kept, folder, plan)
             _name_after_instants(folder, extracted.instants)
+            if store.is_remote:
+                extracted = replace(extracted, written={"name": name, **checksum(folder)})
     except VideoError as error:
         return BadFile(probed.scene, film, film.path, str(error))
     return extracted

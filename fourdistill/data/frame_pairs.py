@@ -66,7 +66,8 @@ def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
     )
 
 
-def read_frame_features(features: Path, keys: Sequence[Key], name: str) -> NDArray[np.float16]:
+def read_frame_features(features: Path | str, keys: Sequence[Key], name: str) -> NDArray[np.float16]:
     """One feature of some frames (F, ...); raises `InputError` where it is missing."""
     reader = FeatureReader(features)
-    return np.stack([reader.read(*key, name) for key in tqdm(keys, desc=f"read {name}", unit="frame", disable=None)])
+    rows = reader.store.each(lambda key: reader.read(*key, name), keys)
+    return np.stack(list(tqdm(rows, desc=f"read {name}", unit="frame", total=len(keys), disable=None)))

@@ -4,24 +4,27 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 
+from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
-from fourdistill.data.files import new_file, new_folder
+from fourdistill.data.files import new_file
 from fourdistill.data.films import BadFile, ExtractedFilm, ProbedFilm, extract_film, probe_film
 from fourdistill.data.frames_table import frames_table
 from fourdistill.data.jpegs import FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
 from fourdistill.data.scene import Film, Pictures, Scene
 from fourdistill.data.splits import SplitRule
+from fourdistill.data.store import new_set
 from fourdistill.data.tables import write_table
 from fourdistill.errors import InputError
 
 
 def extract_frames(
     scenes: Sequence[Scene],
-    frames_dir: Path,
+    out: Path | str,
     table_path: Path,
     report_path: Path,
     *,
@@ -33,12 +36,14 @@ def extract_frames(
     engine: str = "loky",
     jobs: int = -1,
     max_bad_fraction: float = 0.05,
-) -> None:
-    """Write `frames_dir/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON.
+    index_copy: Path | None = None,
+) -> dict[str, Any]:
+    """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON; returns the report.
 
-    Bad files are skipped and listed in the report. The frames folder is replaced whole; the table is written last,
-    so that it never speaks of frames that are not there. Raises `InputError` when more than `max_bad_fraction` of the
-    files are bad, which leaves nothing but the report.
+    `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
+    skipped and listed in the report. What was there is replaced whole; the table is written last, so that it never
+    speaks of frames that are not there. Raises `InputError` when more than `max_bad_fraction` of the files are bad,
+    which leaves nothing but the report, and frames without an index at an address.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:
@@ -46,21 +51,24 @@ def extract_frames(
     # Threads only where processes leave cores idle.
     threads = max(1, joblib.cpu_count() // min(joblib.effective_n_jobs(jobs), len(films)))
     plan = FramePlan(size, jpeg_quality, find_ffmpeg(ffmpeg), threads)
-    with new_folder(frames_dir, suffixes={".jpg"}) as partial_dir:
+    with new_set(out, {".jpg"}, depth=2, index_copy=index_copy) as store:
         probed = fan_out(probe_film, films, engine=engine, jobs=jobs, description="probe")
         tasks, missing = keep_frames(scenes, [film for film in probed if isinstance(film, ProbedFilm)], max_frames)
-        work = partial(extract_film, frames_dir=partial_dir.resolve(), plan=plan)
+        work = partial(extract_film, store=store, plan=plan)
         results = fan_out(work, tasks, engine=engine, jobs=jobs, description="extract_frames")
         good = [result for result in results if isinstance(result, ExtractedFilm)]
         bad = [result for result in [*probed, *results] if isinstance(result, BadFile)]
         bad += [file for film in good for file in film.bad]
-        _write_report(report_path, good, bad, missing, split or SplitRule())
+        report = _write_report(report_path, good, bad, missing, split or SplitRule())
         _check_bad(bad, sum(_num_files(film) for _, film in films), max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
         table = frames_table(scenes, good, size, split or SplitRule())
         table_path.unlink(missing_ok=True)
+        if store.is_remote:
+            store.write_index({"version": __version__, "frames": [film.written for film in good]})
     write_table(table, table_path)
+    return report
 
 
 def _write_report(
@@ -69,8 +77,8 @@ def _write_report(
     bad: list[BadFile],
     missing: list[tuple[ProbedFilm, int]],
     split: SplitRule,
-) -> None:
-    report = {
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
         "scenes": len({film.scene for film in good}),
         "videos": len(good),
         "frames": sum(len(film.timestamps_s) for film in good),
@@ -83,6 +91,7 @@ def _write_report(
     }
     with new_file(path) as partial_path:
         partial_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
 
 
 def _num_files(film: Film) -> int:

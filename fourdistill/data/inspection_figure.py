@@ -1,10 +1,12 @@
 """A picture of raw data: where each scene's cameras stand, and a contact sheet of what they see."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from fourdistill.data.decode import open_film, raw_frames
@@ -12,9 +14,12 @@ from fourdistill.data.files import new_file
 from fourdistill.data.films import ProbedFilm, probe_film
 from fourdistill.data.inspection import known_cameras
 from fourdistill.data.jpegs import SCALER, FramePlan, find_ffmpeg
+from fourdistill.data.kept_frames import keep_frames
 from fourdistill.data.pictures import read_picture
 from fourdistill.data.probe import VideoError
 from fourdistill.data.scene import Pictures, Scene
+from fourdistill.data.timeline import Kept
+from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import fit_scene_frame
 from fourdistill.geometry.poses import distinct_poses
 
@@ -23,21 +28,24 @@ HEIGHT = 96  # pixels of a picture
 
 
 def draw_scenes(scenes: list[Scene], path: Path) -> None:
-    """Write a PNG of the first scenes: cameras from above on the left, frames of each camera on the right.
+    """Write a picture of the first scenes: cameras from above on the left, frames of each camera on the right.
 
-    Films that cannot be read are left out.
+    Films that cannot be read are left out. Raises `InputError` where the ending names no format of pictures.
     """
     shown = scenes[:MAX_SCENES]
     figure = Figure(figsize=(11, 4.2 * len(shown)), layout="constrained")
+    form, formats = path.suffix.lower().removeprefix("."), figure.canvas.get_supported_filetypes()
+    if form not in formats:
+        raise InputError(f"{path}: expected a name that ends in one of {', '.join(f'.{f}' for f in sorted(formats))}")
     axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 2))
     for (left, right), scene in zip(axes, shown, strict=True):
         films = [film for film in map(probe_film, [(scene.name, video) for video in scene.videos])
                  if isinstance(film, ProbedFilm)]  # fmt: skip
         _draw_cameras(left, films)
-        _draw_frames(right, films[:MAX_CAMERAS])
+        _draw_frames(right, scene, films[:MAX_CAMERAS])
         left.set_title(f"{scene.name}: {len(scene.videos)} cameras", loc="left")
     with new_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=100)
+        figure.savefig(partial, format=form, dpi=100)
 
 
 def _draw_cameras(axes: Axes, films: list[ProbedFilm]) -> None:
@@ -68,32 +76,46 @@ def _draw_cameras(axes: Axes, films: list[ProbedFilm]) -> None:
         axes.legend(loc="lower right", fontsize="x-small")
 
 
-def _draw_frames(axes: Axes, films: list[ProbedFilm]) -> None:
-    """A row of frames for each camera, over its whole duration."""
+def _draw_frames(axes: Axes, scene: Scene, films: list[ProbedFilm]) -> None:
+    """A row of frames for each camera, at the same instants of the scene; white where a camera has none."""
     rows = []
-    for film in films:
+    tasks, _ = keep_frames([scene], films, None)
+    for film, kept, columns in place_frames(tasks):
         try:
-            rows.append((film.film.camera_id, _frames(film)))
+            rows.append((film.film.camera_id, dict(zip(columns, _frames(film, kept), strict=True))))
         except VideoError:
             continue  # `inspect_folder` lists it
     axes.set_axis_off()
     if not rows:
         axes.text(0.5, 0.5, "no frames", ha="center", transform=axes.transAxes)
         return
-    width = max(image.width for _, images in rows for image in images)
+    width = max(image.width for _, images in rows for image in images.values())
     sheet = Image.new("RGB", (width * NUM_INSTANTS, HEIGHT * len(rows)), "white")
     for row, (_, images) in enumerate(rows):
-        for column, image in enumerate(images):
+        for column, image in images.items():
             sheet.paste(image, (column * width, row * HEIGHT))
     axes.imshow(np.asarray(sheet))
     for row, (name, _) in enumerate(rows):
         axes.text(-4, (row + 0.5) * HEIGHT, name, fontsize="x-small", ha="right", va="center")
 
 
-def _frames(probed: ProbedFilm) -> list[Image.Image]:
-    """Up to `NUM_INSTANTS` frames, `HEIGHT` pixels high."""
+def place_frames(tasks: list[tuple[ProbedFilm, Kept]]) -> Iterator[tuple[ProbedFilm, NDArray[np.int64], list[int]]]:
+    """Of each film, the frames nearest to `NUM_INSTANTS` instants of the scene, and in which columns they belong."""
+    tasks = [(film, kept) for film, kept in tasks if len(kept.frames)]
+    if not tasks:
+        return
+    first, last = min(kept.instants[0] for _, kept in tasks), max(kept.instants[-1] for _, kept in tasks)
+    wanted = np.unique(np.linspace(first, last, NUM_INSTANTS).round())
+    reach = max(last - first, 1) / (NUM_INSTANTS - 1) / 2
+    for film, kept in tasks:
+        distances = np.abs(kept.instants[None] - wanted[:, None])  # (columns, N)
+        columns = np.flatnonzero(distances.min(axis=1) <= reach)
+        yield film, kept.frames[distances.argmin(axis=1)[columns]], columns.tolist()
+
+
+def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image]:
+    """These frames of a film, `HEIGHT` pixels high."""
     film = probed.film
-    chosen = np.unique(np.linspace(0, len(probed.timestamps_s) - 1, NUM_INSTANTS).round().astype(int))
     if isinstance(film, Pictures):
         images = [read_picture(film.pictures[index].path, film.background) for index in chosen]
         return [image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT)) for image in images]

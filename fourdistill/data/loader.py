@@ -16,7 +16,7 @@ from fourdistill.data.streaming.opener import ReadOptions
 from fourdistill.data.streaming.order import Reader
 from fourdistill.data.streaming.packing import Packed, pack, unpack
 from fourdistill.data.streaming.reading import Plan, ShardReader
-from fourdistill.data.streaming.report import LoadReport, merge_reports
+from fourdistill.data.streaming.report import LoadReport, check_lost, merge_reports
 from fourdistill.data.streaming.shard_list import (
     Shards,
     Source,
@@ -29,7 +29,7 @@ from fourdistill.errors import InputError
 
 __all__ = [
     "Batch", "Loader", "ReadOptions", "Shards", "Source",
-    "fingerprint_shards", "list_splits", "make_loader", "merge_reports",
+    "check_lost", "fingerprint_shards", "list_splits", "make_loader", "merge_reports",
 ]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def make_loader(
     skipped, logged and counted (`Loader.report`). Of several sources, those with shards of this split are mixed.
 
     Raises `InputError` where there are no shards, fewer than workers of all processes, or shards without features;
-    while iterating, where more than `options.max_bad_fraction` is lost.
+    while iterating, where this process loses more than `options.max_bad_fraction` of all shards.
     """
     options = options or ReadOptions()
     if options.resampled and epochs is not None:

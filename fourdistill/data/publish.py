@@ -4,19 +4,17 @@ Tars go first, the index last. What is there already, of the same size and check
 upload goes on where it was.
 """
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourdistill.data.shards import INDEX
+from fourdistill.data.files import sha256
+from fourdistill.data.store import INDEX
 from fourdistill.data.streaming.addresses import open_filesystem, reading
 from fourdistill.data.streaming.shard_list import Shard, list_shards
 from fourdistill.errors import InputError
-
-_READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,11 @@ def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], 
     local = Path(shard.url)
     is_there = target.holds(shard)
     if not is_there:
-        if (found := _sha256(local)) != shard.sha256:
+        try:
+            found = sha256(local)
+        except OSError as error:
+            raise InputError(f"{local}: expected this tar by {INDEX}: {error.strerror}") from error
+        if found != shard.sha256:
             raise InputError(f"{local}: sha256: expected {shard.sha256} by {INDEX}, found {found}")
         target.put(local, shard)
     if on_progress is not None:
@@ -121,7 +123,7 @@ class _Target:
         if self._is_s3:
             return self.filesystem.metadata(path).get("sha256") == shard.sha256
         with self.filesystem.open(path, "rb") as file:
-            return _digest(file) == shard.sha256
+            return sha256(file) == shard.sha256
 
     def put(self, local: Path, shard: Shard) -> None:
         path = self.path(local.name)
@@ -129,18 +131,3 @@ class _Target:
             self.filesystem.put_file(str(local), path, Metadata={"sha256": shard.sha256})
         else:
             self.filesystem.put_file(str(local), path)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return _digest(file)
-    except OSError as error:
-        raise InputError(f"{path}: expected this tar by {INDEX}: {error.strerror}") from error
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_READ_BYTES):
-        digest.update(block)
-    return digest.hexdigest()

@@ -1,7 +1,9 @@
 """A zip or tar file to a folder: member names are checked before they become paths, links and devices are refused."""
 
+import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -10,11 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from fourdistill.data.tars import BoundedTarInfo
 from fourdistill.errors import InputError
 
 MAX_MEMBERS = 1_000_000
+MAX_RECORDS = 100  # of a tar's global headers
 MAX_RATIO = 200  # of unpacked size to the archive's: films and pictures hardly shrink, a bomb does
 MIN_BOUND = 1 << 20  # bytes that any archive may unpack to
+# What taking a damaged or malicious archive apart may raise.
+_DAMAGE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError,
+    IndexError, OverflowError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,8 @@ def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
     try:
         if zipfile.is_zipfile(archive):
             return zipfile.ZipFile(archive)
-        return tarfile.open(archive)
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        return tarfile.open(archive, tarinfo=BoundedTarInfo)
+    except _DAMAGE as error:
         raise InputError(f"{archive}: expected a zip or tar file: {error}") from error
 
 
@@ -60,6 +69,8 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
             opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
         )
         for number, info in enumerate(infos):
+            if isinstance(opened, tarfile.TarFile) and len(opened.pax_headers) > MAX_RECORDS:
+                raise InputError(f"{archive}: expected at most {MAX_RECORDS} records that hold for all members")
             if number >= MAX_MEMBERS:
                 raise InputError(f"{archive}: expected at most {MAX_MEMBERS} members")
             if isinstance(info, zipfile.ZipInfo):
@@ -68,6 +79,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
                 is_file = kind in (0, stat.S_IFREG)
             else:
                 name, size, is_folder, is_file = info.name, info.size, info.isdir(), info.isreg()
+                info.pax_headers = {}  # of all members together they would be large
             path = PurePosixPath(name)
             drive = len(name) > 1 and name[1] == ":"
             if path.is_absolute() or ".." in path.parts or drive or "\\" in name or "\0" in name:
@@ -77,7 +89,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
             if not is_file:
                 raise InputError(f"{archive}: member {ascii(name)[:200]}: expected a file, found a link or device")
             yield _Member(path, size, info)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(f"{archive}: expected a whole archive: {error}") from error
 
 
@@ -108,7 +120,7 @@ def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Me
             shutil.copyfileobj(source, file)
     except FileExistsError as error:
         raise InputError(f"{archive}: member {ascii(str(member.path))[:200]}: expected it once") from error
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, RuntimeError) as error:
+    except _DAMAGE as error:
         raise InputError(f"{archive}: member {ascii(str(member.path))[:200]}: expected it whole: {error}") from error
     if path.stat().st_size != member.size:
         raise InputError(f"{archive}: member {ascii(str(member.path))[:200]}: expected {member.size} bytes")

@@ -84,8 +84,9 @@ class Inputs:
     base: str
     """Folder or Hub id of the base."""
     frames_table: Path
-    frames: Path
-    features: Path
+    frames: Path | str
+    """A folder or an address, as is the next."""
+    features: Path | str
     pairs_table: Path
     max_gap: int | None = None
     """Frames; with `max_gap_s` (seconds) what the pairs were drawn with."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from fourdistill.data.features import open_image
+from fourdistill.data.features import read_frame
+from fourdistill.data.store import open_set
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey
@@ -17,12 +18,12 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 
 
 class FrameReader:
-    """Pictures of the frames table."""
+    """Pictures of the frames table, from a folder or an address."""
 
-    def __init__(self, frames_table: Path, frames_dir: Path, size: int):
+    def __init__(self, frames_table: Path, frames_dir: Path | str, size: int):
         rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"]).to_pylist()
         self._paths = {FrameKey(row["scene"], row["camera"], row["frame_index"]): row["path"] for row in rows}
-        self._frames_table, self._frames_dir, self.size = frames_table, frames_dir, size
+        self._frames_table, self._frames, self.size = frames_table, open_set(frames_dir, "extract_frames"), size
 
     def __call__(self, key: FrameKey) -> Image.Image:
         """One frame, RGB, (size, size); raises `InputError` where the table lacks it or the file cannot be read."""
@@ -30,7 +31,7 @@ class FrameReader:
             raise InputError(
                 f"{self._frames_table}: expected frame {key.frame} of {key.scene}/{key.camera}, found none"
             )
-        return fit(open_image(self._frames_dir / self._paths[key]), self.size)
+        return fit(read_frame(self._frames, self._paths[key]), self.size)
 
     def fit(self, image: Image.Image) -> Image.Image:
         """Any picture at the size of the frames."""

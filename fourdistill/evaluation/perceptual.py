@@ -4,7 +4,6 @@ They are computed where their weights are in torch.hub's cache or can be downloa
 with the reason: no other network stands in. The outcome is kept for the process: nobody waits for a dead server twice.
 """
 
-import hashlib
 import socket
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fourdistill.data.files import sha256
 
 INCEPTION = "Inception-v3 (torch-fidelity's copy of TensorFlow's of 2015-12-05), 2048 features"
 BACKBONES = {"lpips": "AlexNet (torchvision, ImageNet-1k), LPIPS 0.1 heads", "kid": INCEPTION, "fid": INCEPTION}
@@ -166,7 +167,7 @@ def _fetch(url: str) -> None:
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
     named = path.stem.rpartition("-")[2]
     if path.exists():
-        if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(named):
+        if not sha256(path).startswith(named):
             raise RuntimeError(f"{path}: expected a SHA-256 that starts with {named}, found another; remove this file")
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def shuffled(commands: Sequence[Command], rng: np.random.Generator) -> list[Comm
 
 
 def nearest_train(
-    commands: Sequence[Command], frames_table: Path, features_dir: Path, rng: np.random.Generator
+    commands: Sequence[Command], frames_table: Path, features_dir: Path | str, rng: np.random.Generator
 ) -> list[FrameKey]:
     """The training frame nearest to each command's target by VAE latents, among `MAX_TRAIN_FRAMES` at most."""
     rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "split"]).to_pylist()
@@ -91,7 +91,7 @@ def nearest_train(
     def latents(key: FrameKey) -> np.ndarray:
         return reader.read(key.scene, key.camera, key.frame, LATENTS).ravel()  # (C * h * w,)
 
-    known = np.stack([latents(key) for key in keys]).astype(np.float32)  # (N, D)
+    known = np.stack(list(reader.store.each(latents, keys))).astype(np.float32)  # (N, D)
     truth = np.stack([latents(command.target) for command in commands]).astype(np.float32)  # (M, D)
     squared = (known**2).sum(1) - 2 * truth @ known.T  # (M, N), up to a constant of each row
     return [keys[i] for i in squared.argmin(1)]

@@ -87,9 +87,10 @@ class FourDistillPipeline(DiffusionPipeline):
             scheduler: instead of the base's own, a scheduler or the name of one (see `set_scheduler`).
             image_encoder: a CLIP vision tower, a folder or `owner/repo/folder`, for a base that has none.
             dtype: of all parts; None is float32.
-            loading: handed on to diffusers for a base on the Hub, such as `revision`, `variant` and `cache_dir`.
+            loading: handed on to diffusers for a base on the Hub, such as `revision`, `variant` and `cache_dir`; the
+                adapter is fetched with the same `token` and `cache_dir`, its own `adapter/` in the same `revision`.
         """
-        folder = find_adapter(str(base), None if adapter is None else str(adapter))
+        folder = find_adapter(str(base), None if adapter is None else str(adapter), **loading)
         encoder = None if image_encoder is None else str(image_encoder)
         loaded = load_base(str(base), with_ip_adapter=False, image_encoder=encoder, **loading)
         pipe = cls.from_parts(loaded, Adapter.load(folder, loaded), scheduler)

@@ -6,22 +6,21 @@ import torch
 from diffusers.utils import make_image_grid
 from PIL import Image
 
+from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
-def draw_sheet(
-    pipe: FourDistillPipeline,
-    batch: Any,
-    displacement: dict[str, Any],
-    *,
-    num_inference_steps: int = 20,
-    seed: int = 0,
-) -> Image.Image:
+def draw_sheet(pipe: FourDistillPipeline, batch: Any, *, num_inference_steps: int = 20, seed: int = 0) -> Image.Image:
     """One row per pair: condition | generated | truth.
 
-    `batch` has `source_images` and `target_images`, (B, 3, H, W) uint8. `displacement` are keyword arguments of the
-    pipeline (`time`, `azimuth`, ...), each a list of one value per pair.
+    `batch` is a `data.loader.Batch` of B pairs with its `source_images` and `target_images`.
     """
+    displacement: dict[str, Any] = displacement_arguments(
+        pipe.adapter.config.settings.view_encoding,
+        time=(batch.delta_time, batch.has_time),
+        spherical=(batch.delta_spherical, batch.has_view),
+        relative_pose=(batch.relative_pose, batch.has_view),
+    )
     sources, targets = (
         [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
         for images in (batch.source_images, batch.target_images)

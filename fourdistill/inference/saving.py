@@ -15,12 +15,15 @@ from fourdistill.models.folder import CONFIG_NAME
 from fourdistill.models.lora import plain_layers
 
 ADAPTER, INDEX = "adapter", "model_index.json"
+_HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
 
-def find_adapter(base: str, adapter: str | None) -> Path:
+def find_adapter(base: str, adapter: str | None, **loading: Any) -> Path:
     """The folder of an adapter, fetched from the Hub where it is `owner/repo` or `owner/repo/folder`.
 
-    Without one named it is `adapter/` of the base. Raises `InputError`.
+    Without one named it is `adapter/` of the base. `loading` is as for the base (see `load_base`): what of it concerns
+    the Hub holds for the adapter, too, but for the `revision`, which another repository does not have. Raises
+    `InputError`.
     """
     name = adapter or f"{base.rstrip('/')}/{ADAPTER}"
     if Path(name).is_dir():
@@ -33,7 +36,9 @@ def find_adapter(base: str, adapter: str | None) -> Path:
     inside = "/".join(folder)
     wanted = [f"{inside}/{file}".removeprefix("/") for file in (CONFIG_NAME, WEIGHTS_NAME)]
     try:
-        return Path(snapshot_download(f"{owner}/{repo}", allow_patterns=wanted)) / inside
+        known = _HUB_OPTIONS if adapter else (*_HUB_OPTIONS, "revision")
+        options = {key: value for key, value in loading.items() if key in known}
+        return Path(snapshot_download(f"{owner}/{repo}", allow_patterns=wanted, **options)) / inside
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name}: expected an adapter's folder, or one on the Hub: {reason}") from error

@@ -22,6 +22,7 @@ from accelerate.utils import broadcast_object_list
 
 from fourdistill.training.remote import RemoteCheckpoints
 
+OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a resumed run may change
 FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "monitor.json", ".incomplete"
 
 
@@ -48,7 +49,8 @@ class Checkpoints:
     def newest(self) -> Path | None:
         """The newest complete checkpoint of this run, fetched if it is elsewhere; those of other runs are removed."""
         for path in self._local():
-            if (path / FINGERPRINT_NAME).read_text(encoding="utf-8") != self.fingerprint:
+            written = path / FINGERPRINT_NAME
+            if not written.is_file() or written.read_text(encoding="utf-8") != self.fingerprint:
                 discard(path)
         local = [path.name for path in self._local()]
         if self.remote:

@@ -84,7 +84,7 @@ def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
     return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
 
 
-def read_embeds(pairs: FramePairs, features: Path, mirror: bool) -> list[torch.Tensor]:
+def read_embeds(pairs: FramePairs, features: Path | str, mirror: bool) -> list[torch.Tensor]:
     """Image embeddings of the pairs' frames (F, S, D), fp16, and those of their mirror images if asked for."""
     return [
         torch.from_numpy(read_frame_features(features, pairs.keys, EMBEDS[flag]))

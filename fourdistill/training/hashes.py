@@ -1,15 +1,9 @@
-"""Fingerprints of what a training starts from."""
+"""Fingerprints of the weights that a training starts from."""
 
 import hashlib
-from pathlib import Path
 
 import torch
 from torch import nn
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:

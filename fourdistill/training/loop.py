@@ -14,7 +14,7 @@ from fourdistill.data.loader import ReadOptions, Shards, fingerprint_shards
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
-from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.checkpoint import OF_NO_CONSEQUENCE, Checkpoints
 from fourdistill.training.hashes import weights_hash
 from fourdistill.training.monitor import DrawSamples, Monitor
 from fourdistill.training.objective import Objective
@@ -22,10 +22,11 @@ from fourdistill.training.parts import Parts
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.sharding import read_sharding, shard_unet
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import start_accelerator, start_logs
 
-_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a resumed run may change
+_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # options of reading that decide which pairs come when
 
 
 def train(
@@ -52,15 +53,14 @@ def train(
         settings.batch_size, settings.micro_batches, accelerator.num_processes, accelerator.process_index
     )
     accelerator.gradient_accumulation_steps = len(parts.mine)
-    facts = fingerprint(shards, base, adapter, settings, parts)
+    facts = fingerprint(shards, read_options, base, adapter, settings, parts)
     checkpoints = Checkpoints(
         checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address
     )  # fmt: skip
     resumed = checkpoints.restore_live() if accelerator.is_main_process else False
     start_logs(accelerator, live_folder, resume=resumed)
 
-    base.to(accelerator.device)
-    speed_up(base, settings)
+    place(base, adapter, accelerator, settings)
     denoiser = Denoiser(base, adapter)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
@@ -141,8 +141,17 @@ def progress(accelerator: Accelerator, settings: TrainingSettings, step: int) ->
     )
 
 
-def speed_up(base: BaseModel, settings: TrainingSettings) -> None:
-    """Trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so."""
+def place(base: BaseModel, adapter: Adapter, accelerator: Accelerator, settings: TrainingSettings) -> None:
+    """Move the base to the devices, in parts where accelerate's config says so.
+
+    And trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so.
+    """
+    sharding = read_sharding()
+    if sharding is not None and settings.compile is not None:
+        raise InputError("train: compile: expected null beside accelerate's distributed_type FSDP")
+    if sharding is not None and accelerator.num_processes > 1:
+        shard_unet(base.unet, sharding, accelerator.device, adapter.lora.parameters())
+    base.to(accelerator.device)
     if settings.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     else:
@@ -167,14 +176,21 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
 
 
 def fingerprint(
-    shards: Shards, base: BaseModel, adapter: Adapter, settings: TrainingSettings, parts: Parts
+    shards: Shards,
+    read_options: ReadOptions | None,
+    base: BaseModel,
+    adapter: Adapter,
+    settings: TrainingSettings,
+    parts: Parts,
 ) -> dict[str, Any]:
     """What a checkpoint must agree with: settings, data, base and adapter; not the number of processes."""
     values = asdict(settings) | {"micro_batches": parts.total}
+    reading = asdict(read_options or ReadOptions())
     return {
-        "settings": {name: value for name, value in values.items() if name not in _OF_NO_CONSEQUENCE},
+        "settings": {name: value for name, value in values.items() if name not in OF_NO_CONSEQUENCE},
         "adapter": asdict(adapter.config),
         "shards": fingerprint_shards(shards),
+        "reading": {name: reading[name] for name in _OF_THE_ORDER},
         "initial_weights": weights_hash(adapter),
         "unet": weights_hash(base.unet),
         "text_encoder": weights_hash(base.text_encoder),

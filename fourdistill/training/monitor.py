@@ -14,14 +14,25 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.loader import Batch, Loader, ReadOptions, Shards, list_splits, make_loader
+from fourdistill.data.loader import (
+    Batch,
+    Loader,
+    ReadOptions,
+    Shards,
+    check_lost,
+    list_splits,
+    make_loader,
+    merge_reports,
+)
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.training.batches import move
 from fourdistill.training.gaps import measure_gaps
+from fourdistill.training.preemption import Preempted
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.sharding import is_sharded
 from fourdistill.training.step import Denoiser
 from fourdistill.training.tracking import mean_over_processes
 
@@ -63,6 +74,7 @@ class Monitor:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the report, and the losses since the last log as their mean and number."""
+        self.count_data()
         mean = mean_over_processes(self.accelerator, self.window) if self.window else 0.0
         return {"report": self.report.state(), "window": (mean, len(self.window))}
 
@@ -75,6 +87,9 @@ class Monitor:
             loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1, options=options)
             num_batches = math.ceil(count / size)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
+        pairs = [batch.pair_id.tolist() for batch in self.validation_batches]
+        if any(theirs != pairs for theirs in gather_object([pairs])):  # some could not be read everywhere
+            raise InputError("train: val: expected the same validation pairs in all processes, found others in some")
 
     def add(self, loss: torch.Tensor) -> None:
         """Count the loss () of one part."""
@@ -94,7 +109,7 @@ class Monitor:
     def log(self, step: int, lr: float) -> None:
         """Log the mean training loss over all processes, and the speed."""
         self.report.stop_clock()
-        self.report.count_data(gather_object([each.report.counts() for each in self.loaders]))
+        self.check_data(self.count_data())
         loss = mean_over_processes(self.accelerator, self.window)
         samples = (step - self.logged_step) * self.settings.batch_size
         speed = samples / max(self.report.seconds - self.logged_s, 1e-9)
@@ -105,11 +120,30 @@ class Monitor:
             self.report.write(self.live_folder)
         self.window, self.logged_s, self.logged_step = [], self.report.seconds, step
 
+    def count_data(self) -> dict[str, Any]:
+        """Take over what the loaders of all processes have read and lost in this run; returns it."""
+        counts = merge_reports(gather_object([each.report.counts() for each in self.loaders]))
+        self.report.count_data(counts)
+        return counts
+
+    def check_data(self, counts: dict[str, Any]) -> None:
+        """Raise `InputError` where all processes together have lost too much, though none of them has alone."""
+        for report in [each.report for each in self.loaders[:1]]:
+            total = max(len(report.shards), counts["shards_read"])
+            where = f"{report.shards[0].url} and others: "
+            check_lost(counts["shards_lost"], total, report.max_bad_fraction, where)
+
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Time of steps."""
+        """Time of steps; the report says so where they fail."""
         self.report.start_clock()
-        yield
+        try:
+            yield
+        except Preempted:
+            raise
+        except BaseException:
+            self.fail()
+            raise
         self.report.stop_clock()
 
     @contextmanager
@@ -136,19 +170,30 @@ class Monitor:
                 tqdm.write(f"step {step}: val.loss {self.validation['val.loss']:.4f}  gaps " + format_gaps(gaps))
 
     def sample(self) -> None:
-        """Log a contact sheet of generated images."""
-        if self.draw_samples is None or not self.accelerator.is_main_process:
+        """Log a contact sheet of generated images; a sharded U-Net needs all processes for it."""
+        is_main = self.accelerator.is_main_process
+        if self.draw_samples is None or not (is_main or is_sharded(self.denoiser.base.unet)):
             return
         with self.pause():
             self.denoiser.adapter.eval()
             image = self.draw_samples(self.denoiser.base, self.denoiser.adapter)
             self.denoiser.adapter.train()
-            if image is not None:
+            if image is not None and is_main:
                 live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
                 live.log_image("samples.png", image)
 
+    def fail(self) -> None:
+        """Write the report of a run that stops here; others may be gone, and their last counts stand."""
+        self.report.stop_clock()
+        if self.accelerator.num_processes == 1:
+            self.count_data()
+        self.report.status = "failed"
+        if self.accelerator.is_main_process:
+            self.report.write(self.live_folder)
+
     def close(self, status: str) -> None:
         """Write the report and end the logs."""
+        self.count_data()
         self.report.status = status
         if self.accelerator.is_main_process:
             self.report.write(self.live_folder)

@@ -12,14 +12,15 @@ from diffusers.optimization import get_scheduler
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from fourdistill.data.files import sha256
 from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.errors import InputError
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.checkpoint import OF_NO_CONSEQUENCE, Checkpoints
 from fourdistill.training.codes import CodedPairs, PairCodes, read_embeds, sample_embeds
-from fourdistill.training.hashes import file_hash, weights_hash
+from fourdistill.training.hashes import weights_hash
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 from fourdistill.training.tracking import start_accelerator, start_logs
@@ -51,7 +52,7 @@ class PriorSettings:
 
 def train_prior(
     pairs_table: Path,
-    features: Path,
+    features: Path | str,
     settings: PriorSettings,
     form: dict[str, Any],
     *,
@@ -76,7 +77,8 @@ def train_prior(
     pairs = {split: each for split, each in pairs.items() if len(each.source)}
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
     prior = start_prior(embeds["train"], settings, form, pretrained)
-    facts = {"settings": asdict(settings), "form": form, "pairs": file_hash(pairs_table), "start": weights_hash(prior)}
+    decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
+    facts = {"settings": decisive, "form": form, "pairs": sha256(pairs_table), "start": weights_hash(prior)}
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
     start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
     encoding = prior.config.view_encoding

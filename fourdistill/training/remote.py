@@ -7,46 +7,51 @@ removing that one first.
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
+from fourdistill.data.store import Store
+from fourdistill.data.streaming.addresses import open_filesystem, reading
 from fourdistill.errors import InputError
 
 
 class RemoteCheckpoints:
-    """Whole checkpoint folders under an address. `marker`: the file of a checkpoint that is written last."""
+    """Whole checkpoint folders under an address; whatever fails there is an `InputError` that names it.
+
+    Args:
+        address: an fsspec address.
+        marker: the file of a checkpoint that is written last.
+    """
 
     def __init__(self, address: str, marker: str):
         self.filesystem: Any
-        self.filesystem, self.root = fsspec.url_to_fs(address)
-        self.marker = marker
+        self.filesystem, self.root = open_filesystem(address)
+        self.store, self.marker = Store(address), marker
 
     def names(self) -> list[str]:
         """The complete checkpoints, oldest first."""
-        self.filesystem.invalidate_cache()
-        found = self.filesystem.glob(f"{self.root}/step-*/{self.marker}")
+        with reading(self.store.address, "a place for checkpoints"):
+            self.filesystem.invalidate_cache()
+            found = self.filesystem.glob(f"{self.root}/step-*/{self.marker}")
         return sorted(str(path).rsplit("/", 2)[-2] for path in found)
 
     def put(self, folder: Path) -> None:
         """Copy a checkpoint there, under its own name."""
-        target = f"{self.root}/{folder.name}"
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / self.marker):
-            address = f"{target}/{path.relative_to(folder).as_posix()}"
-            self.filesystem.makedirs(address.rsplit("/", 1)[0], exist_ok=True)
-            self.filesystem.put_file(str(path), address)
-        self.filesystem.put_file(str(folder / self.marker), f"{target}/{self.marker}")
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / self.marker)
+        for path in [*paths, folder / self.marker]:
+            self.store.put([path], [f"{folder.name}/{path.relative_to(folder).as_posix()}"])
 
     def get(self, name: str, folder: Path) -> None:
         """Copy the checkpoint `name` into an empty folder."""
         source = f"{self.root}/{name}"
-        for address in self.filesystem.find(source):
-            path = folder / str(address)[len(source) :].lstrip("/")
-            if not path.resolve().is_relative_to(folder.resolve()):  # an object may have any name
-                raise InputError(f"{address}: expected a name inside of the checkpoint")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.filesystem.get_file(address, str(path))
+        with reading(self.store.path(name), "a checkpoint"):
+            for address in self.filesystem.find(source):
+                path = folder / str(address)[len(source) :].lstrip("/")
+                if not path.resolve().is_relative_to(folder.resolve()):  # an object may have any name
+                    raise InputError(f"{address}: expected a name inside of the checkpoint")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.filesystem.get_file(address, str(path))
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint, its marker first."""
-        self.filesystem.rm_file(f"{self.root}/{name}/{self.marker}")
-        if self.filesystem.exists(f"{self.root}/{name}"):
-            self.filesystem.rm(f"{self.root}/{name}", recursive=True)
+        with reading(self.store.path(name), "a checkpoint to remove"):
+            self.filesystem.rm_file(f"{self.root}/{name}/{self.marker}")
+            if self.filesystem.exists(f"{self.root}/{name}"):
+                self.filesystem.rm(f"{self.root}/{name}", recursive=True)

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ class TrainReport:
     micro_batches: int
     batch_size: int
     status: str = "running"
-    """running, preempted or finished."""
+    """running, preempted, failed or finished."""
     steps: int = 0
     restarts: int = 0
     """How often a run went on from a checkpoint."""
@@ -41,9 +40,9 @@ class TrainReport:
         self.seconds += time.perf_counter() - self._since
         self._since = time.perf_counter()
 
-    def count_data(self, counts: Iterable[dict[str, Any]]) -> None:
+    def count_data(self, counts: dict[str, Any]) -> None:
         """Take over what the loaders of all processes have counted in this run, beside what earlier runs did."""
-        self.data = merge_reports([self._earlier, *counts])
+        self.data = merge_reports([self._earlier, counts])
 
     @property
     def lost(self) -> dict[str, int]:

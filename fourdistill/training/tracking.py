@@ -9,6 +9,7 @@ from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwa
 
 from fourdistill.errors import InputError
 from fourdistill.models.precision import default_device, resolve_precision
+from fourdistill.training.sharding import copying
 
 
 def start_accelerator(mixed_precision: str) -> Accelerator:
@@ -19,17 +20,18 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
         raise InputError("mixed_precision: fp16: expected a GPU; bf16 and no run on the processor")
     # A batch without a view displacement leaves the View Mapper without a gradient. Buffers never change.
     handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(
-        log_with="dvclive",
-        mixed_precision=precision,
-        cpu=device.type == "cpu",
-        kwargs_handlers=[handler],
-        # The batch is the same whatever the number of processes, so the learning rate moves once a step.
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-    )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        kind = accelerator.distributed_type.value
-        raise InputError(f"accelerate: {kind}: expected a copy of the base on every device (MULTI_GPU), not sharding")
+    with copying():
+        accelerator = Accelerator(
+            log_with="dvclive",
+            mixed_precision=precision,
+            cpu=device.type == "cpu",
+            kwargs_handlers=[handler],
+            # The batch is the same whatever the number of processes, so the learning rate moves once a step.
+            dataloader_config=DataLoaderConfiguration(split_batches=True),
+        )
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise InputError(f"accelerate: distributed_type: expected MULTI_GPU or FSDP, got {kind.value}")
     return accelerator
 
 

@@ -19,6 +19,8 @@ from transformers import (
 )
 from work import MINI, WORK, load_section
 
+from fourdistill.formats import projector_weights
+
 CLIP = WORK / "clip" / "model"
 LIMIT_BYTES = 40 * 2**20
 
@@ -35,29 +37,9 @@ def load_unet(num_tokens: int) -> Any:
 def image_prompt_checkpoint(unet: Any, projector: IPAdapterPlusImageProjection) -> dict[str, torch.Tensor]:
     """Projector and image keys and values under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
 
-    diffusers splits the original's `to_kv` into `to_k` and `to_v` and renames norms and feed-forwards
-    (`loaders/unet.py`); this is the way back. Keys of `ip_adapter` count `unet.attn_processors` in its own order.
+    Keys of `ip_adapter` count `unet.attn_processors` in its own order.
     """
-    names = [
-        (".ln0.", ".0.norm1."),
-        (".ln1.", ".0.norm2."),
-        (".attn.to_q.", ".0.to_q."),
-        (".attn.to_out.0.", ".0.to_out."),
-        (".ff.0.", ".1.0."),
-        (".ff.1.net.0.proj.", ".1.1."),
-        (".ff.1.net.2.", ".1.3."),
-    ]
-    weights = projector.state_dict()
-    checkpoint = {}
-    for key, value in weights.items():
-        if ".attn.to_v." in key:
-            continue
-        if ".attn.to_k." in key:
-            value = torch.cat([value, weights[key.replace(".to_k.", ".to_v.")]])
-            key = key.replace(".attn.to_k.", ".0.to_kv.")
-        for ours, original in names:
-            key = key.replace(ours, original)
-        checkpoint[f"image_proj.{key}"] = value
+    checkpoint = projector_weights(projector)
     for index, processor in enumerate(unet.attn_processors.values()):
         if hasattr(processor, "to_k_ip"):
             checkpoint[f"ip_adapter.{index}.to_k_ip.weight"] = processor.to_k_ip[0].weight

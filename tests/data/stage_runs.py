@@ -28,27 +28,25 @@ def write_scenes(folder: Path) -> None:
         write_dynerf(folder / "raw" / name, 3, 6, seed=seed)
 
 
-def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: int = 1, shards=None) -> None:
-    """Run one stage on what is in `folder`, into it (or shards elsewhere)."""
+def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: int = 1, at: str | None = None) -> None:
+    """Run one stage on what is in `folder`, into it; frames, features and shards may be `at` an address instead."""
     workers = {"engine": engine, "jobs": jobs}
+    pairs_table, frames_table = folder / "pairs.parquet", folder / "frames.parquet"
+    frames, features, shards = (f"{at or folder}/{name}" for name in ("frames", "features", "shards"))
     if stage == "extract_frames":
         scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
-        split = SplitRule(test_cameras=["cam01"])
-        outputs = (folder / name for name in OUTPUTS[stage])
-        extract_frames(scenes, *outputs, size=SIZE, split=split, **workers)
+        outputs = {"split": SplitRule(test_cameras=["cam01"]), "index_copy": folder / "frames.index.json"}
+        extract_frames(scenes, frames, frames_table, folder / "frames.json", size=SIZE, **outputs, **workers)
     elif stage == "build_pairs":
-        outputs = (folder / name for name in OUTPUTS[stage])
         counts, kinds = {"train": 60, "test": 20}, {"time": 1, "view": 1, "joint": 1}
-        build_pairs(folder / "frames.parquet", *outputs, num_pairs=counts, kinds=kinds)
+        outputs = (folder / name for name in OUTPUTS[stage])
+        build_pairs(frames_table, *outputs, num_pairs=counts, kinds=kinds)
     elif stage == "encode_frames":
-        features = folder / "features"
-        encode_frames(
-            folder / "frames.parquet", folder / "frames", features, FrameEncoder(base), batch_size=4, **workers
-        )
+        copy = folder / "features.index.json"
+        encode_frames(frames_table, frames, features, FrameEncoder(base), batch_size=4, index_copy=copy, **workers)
     else:
-        out = folder / "shards" if shards is None else shards
-        pairs, frames, features = folder / "pairs.parquet", folder / "frames", folder / "features"
-        write_shards(pairs, frames, features, out, shard_size_mb=0.1, **workers)
+        copy = folder / "shards.index.json"
+        write_shards(pairs_table, frames, features, shards, shard_size_mb=0.1, index_copy=copy, **workers)
 
 
 def digests(folder: Path, stage: str) -> dict[str, str]:

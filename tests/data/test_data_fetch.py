@@ -1,9 +1,11 @@
+import gzip
 import hashlib
 import io
 import json
 import tarfile
 import zipfile
 
+import hostile_tars as hostile
 import pytest
 from file_server import serve_files
 from typer.testing import CliRunner
@@ -182,6 +184,23 @@ def test_damaged_archives_and_bombs(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
             unpack(tmp_path / name, tmp_path / f"out of {name}")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        hostile.long_name(),
+        hostile.long_records(),
+        hostile.names_upon_names(),
+        hostile.old_holes("film.mp4", 2**19),
+        hostile.holes_in_the_member("film.mp4", 2**19),
+        hostile.records("film.mp4", 0, GNU_sparse_map="many"),
+    ],
+)
+def test_headers_that_would_eat_memory(tmp_path, start):
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(start + tar_of((tarfile.TarInfo("b.mp4"), BODY), mode="w")))
+    with pytest.raises(InputError, match=r"a\.tar\.gz: expected a"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
 def dataset_at(address, *parts):

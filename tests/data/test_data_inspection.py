@@ -11,7 +11,11 @@ from tiny_scenes import SIZE, gray_film, truncate, write_dynerf, write_film
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
+from fourdistill.data.films import ProbedFilm
 from fourdistill.data.inspection import find_format
+from fourdistill.data.inspection_figure import place_frames
+from fourdistill.data.kept_frames import keep_frames
+from fourdistill.data.scene import Scene, Video
 
 IDS = [form.write.__name__.removeprefix("write_") for form in FORMATS]
 
@@ -126,6 +130,16 @@ def test_the_figure_of_what_cannot_be_read(tmp_path):
         image.verify()
 
 
+def test_the_figure_shows_all_cameras_at_the_same_instants(tmp_path):
+    scene = Scene("clip", (Video("a", tmp_path / "a.mp4"), Video("b", tmp_path / "b.mp4")))
+    times = np.arange(9) / 8
+    films = [ProbedFilm("clip", film, seen, None) for film, seen in zip(scene.videos, (times, times[4:]), strict=True)]
+    tasks, _ = keep_frames([scene], films, None)
+    first, second = ((frames.tolist(), columns) for _, frames, columns in place_frames(tasks))
+    assert first == ([0, 2, 4, 6, 8], [0, 1, 2, 3, 4])
+    assert second == ([0, 2, 4], [2, 3, 4])  # it starts later
+
+
 def test_wrong_input(tmp_path):
     write_dynerf(tmp_path / "raw" / "kick", 2, 2)
     (tmp_path / "empty").mkdir()
@@ -136,6 +150,7 @@ def test_wrong_input(tmp_path):
     assert "expected transforms_train.json" in refused(tmp_path / "raw", "--format", "dnerf")
     assert "--figure: expected a file in an existing folder" in refused(tmp_path / "raw", "--figure", tmp_path)
     refused(tmp_path / "raw", "--figure", tmp_path / "nowhere" / "figure.png")
+    assert "expected a name that ends in one of" in refused(tmp_path / "raw", "--figure", tmp_path / "figure.bmpp")
     assert not (tmp_path / "nowhere").exists()
 
 

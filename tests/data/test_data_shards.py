@@ -319,7 +319,7 @@ def test_splits_are_known(data):
 @pytest.mark.parametrize("name", ["other/train-000000.tar", "notes.json", "train-000000.txt"])
 def test_what_is_no_set_at_an_address_is_never_removed(data, name):
     store = fsspec.filesystem("memory")
-    store.pipe_file(f"/crowded/data/{name}", b"mine")
+    store.pipe({f"/crowded/data/{name}": b"mine", "/crowded/data/index.json": b"{}"})
     with pytest.raises(InputError, match="expected nothing but an older set"):
         write_shards(data / "pairs.parquet", data / "frames", None, "memory://crowded/data", shard_size_mb=1)
     assert store.cat_file(f"/crowded/data/{name}") == b"mine"

@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import platform
 import shutil
+import threading
 from collections import Counter
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from shard_folders import ids, write_shard_folder
 
 from fourdistill.data.loader import ReadOptions, Source, list_splits, make_loader, merge_reports
+from fourdistill.data.streaming.shard_cache import ShardCache
 from fourdistill.errors import InputError
 
 NUM_SHARDS, SAMPLES = 8, 10
@@ -280,7 +284,8 @@ def test_a_cache_takes_the_place_of_killed_writers_and_refuses_what_is_too_large
     address = to_memory(shards, tmp_path.name)
     cache = tmp_path / "cache"
     cache.mkdir()
-    dead = cache / f".{'0' * 64}.{2**22 + 1}.partial"  # beyond the highest process id
+    writer = f"{platform.node()}.{2**22 + 1}-1"  # beyond the highest process id
+    dead = cache / f".{'0' * 64}.tar.{writer}.partial"
     dead.write_bytes(b"half a shard")
     size = (shards / "train-000000.tar").stat().st_size
     options = ReadOptions(cache_dir=str(cache), cache_gb=0.5 * size / 1e9)
@@ -288,6 +293,128 @@ def test_a_cache_takes_the_place_of_killed_writers_and_refuses_what_is_too_large
     assert not list(cache.glob("*.tar"))
     assert sorted(ids(load(address, epochs=1, options=ReadOptions(cache_dir=str(cache), cache_gb=1)))) == ALL
     assert not dead.exists()
+
+
+def put(folder, name, content=None, shard="train-000002.tar"):
+    """What the address has as this shard: other content, or again that of the folder."""
+    whole = (folder / shard).read_bytes()
+    fsspec.filesystem("memory").pipe_file(f"/{name}/{shard}", whole if content is None else content)
+    return whole
+
+
+def cached(cache, content):
+    """Whether the cache has a file of just this content."""
+    return content in [path.read_bytes() for path in cache.glob("*.tar")]
+
+
+def test_verify_checks_what_the_cache_has_and_fetches_it_anew(shards, tmp_path, caplog):
+    address, cache = to_memory(shards, tmp_path.name), tmp_path / "cache"
+    whole = (shards / "train-000002.tar").read_bytes()
+    changed = whole.replace(b"not looked at", b"Not looked at")  # decodes as ever
+    put(shards, tmp_path.name, changed)
+    assert sorted(ids(load(address, epochs=1, options=ReadOptions(cache_dir=str(cache))))) == ALL
+    assert cached(cache, changed)
+    checked = ReadOptions(cache_dir=str(cache), verify=True, max_bad_fraction=0.2)
+    loader = load(address, epochs=1, options=checked)
+    assert sorted(ids(loader)) == [number for number in ALL if number // SAMPLES != 2]
+    assert loader.report.counts()["shards_broken"] == 1
+    assert not cached(cache, changed) and len(list(cache.iterdir())) == NUM_SHARDS  # the others, and the lock
+    put(shards, tmp_path.name)
+    assert sorted(ids(load(address, epochs=1, options=checked))) == ALL
+    (here,) = [path for path in cache.glob("*.tar") if path.read_bytes() == whole]
+    here.write_bytes(changed)  # the disk forgets
+    loader = load(address, epochs=1, options=checked)
+    assert sorted(ids(loader)) == ALL and loader.report.counts()["shards_broken"] == 0
+    assert here.read_bytes() == whole
+    assert f"{here}: dropped from the cache, to be fetched anew: sha256: expected" in caplog.text
+
+
+def test_a_cached_file_that_lost_its_end_is_fetched_anew(shards, tmp_path):
+    address, cache = to_memory(shards, tmp_path.name), tmp_path / "cache"
+    options = ReadOptions(cache_dir=str(cache))
+    assert sorted(ids(load(address, epochs=1, options=options))) == ALL
+    path = next(cache.glob("*.tar"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000])
+    assert sorted(ids(load(address, epochs=1, options=options))) == ALL
+    assert path.read_bytes() == whole
+
+
+def test_a_truncated_object_is_read_once_and_not_kept(shards, tmp_path, caplog):
+    address, cache = to_memory(shards, tmp_path.name), tmp_path / "cache"
+    whole = (shards / "train-000002.tar").read_bytes()
+    put(shards, tmp_path.name, whole[: whole.index(b"000000024.json")])
+    options = ReadOptions(cache_dir=str(cache), max_bad_fraction=0.2)
+    only = f"{address}/train-000002.tar"
+    loader = load(only, epochs=1, options=ReadOptions(cache_dir=str(cache), max_bad_fraction=1))
+    assert sorted(ids(loader)) == [20, 21, 22, 23]
+    report = loader.report.counts()
+    assert report["shards_broken"] == 1 and report["samples_missing"] == 6
+    assert "expected another header or the closing zeros" in caplog.text  # what did not come is no zeros either
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+    loader = load(address, epochs=1, options=options)
+    assert sorted(ids(loader)) == [number for number in ALL if number not in range(24, 30)]
+    assert len(list(cache.glob("*.tar"))) == NUM_SHARDS - 1
+    put(shards, tmp_path.name)
+    loader = load(address, epochs=1, options=options)
+    assert sorted(ids(loader)) == ALL and loader.report.counts()["shards_broken"] == 0
+    assert cached(cache, whole)
+
+
+def accept(file):
+    """Whatever it holds."""
+
+
+def test_threads_fetch_the_same_shard_beside_each_other(tmp_path):
+    cache, together, got = ShardCache(tmp_path / "cache", 1e6), threading.Barrier(2, timeout=60), []
+
+    def fetch():
+        def write(file):
+            file.write(b"first ")
+            together.wait()
+            file.write(b"second")
+
+        file = cache.get("key", 12, write, accept)
+        assert file is not None
+        with file:
+            got.append(file.read())
+
+    threads = [threading.Thread(target=fetch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [b"first second"] * 2
+    assert len(list(cache.folder.iterdir())) == 2  # it and the lock
+
+
+def write_zeros(file):
+    file.write(bytes(30))
+
+
+def test_making_room_bears_that_others_remove_files(tmp_path, monkeypatch):
+    cache, stat = ShardCache(tmp_path / "cache", 100), Path.stat
+
+    def get(key):
+        file = cache.get(key, 30, write_zeros, accept)
+        assert file is not None
+        with file:
+            return file.read()
+
+    for key in ("one", "two", "three"):
+        get(key)
+    victim, removed = next(cache.folder.glob("*.tar")), []
+
+    def stat_and_lose(path, **kwargs):
+        """Another process removes a file as soon as this one has looked at it."""
+        if path == victim and not removed:
+            removed.append(stat(path, **kwargs))
+            victim.unlink()
+            return removed[0]
+        return stat(path, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", stat_and_lose)
+    assert get("four") == bytes(30) and removed
 
 
 @settings(max_examples=100)

@@ -145,7 +145,7 @@ def test_fps_of_a_source(tmp_path):
         ("camera,offset_s\ncam01,1\ncam01,2\n", "line 3: camera"),
         ("camera,offset_s\ncam01,soon\n", "offset_s: expected seconds"),
         ("camera,offset_s\ncam01,nan\n", "offset_s: expected seconds"),
-        ("camera\ncam01\n", "offset_s: expected seconds"),
+        ("camera\ncam01\n", "expected the columns camera, offset_s"),
     ],
 )
 def test_bad_tables_of_offsets(tmp_path, text, expected):

@@ -240,7 +240,7 @@ def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):
 def test_a_killed_evaluation_leaves_no_half_written_report(run, tmp_path, grid_scenes):
     run()
     before = (tmp_path / "metrics.json").read_bytes()
-    with pytest.raises(InputError, match=r"\.jpg: expected a readable picture"):
+    with pytest.raises(InputError, match=r"\.jpg: expected a frame of extract_frames"):
         run(frames=tmp_path / "nowhere")
     assert (tmp_path / "metrics.json").read_bytes() == before
     assert {path.name for path in (tmp_path / "reports").iterdir()} == {"evaluation"}

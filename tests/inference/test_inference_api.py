@@ -14,6 +14,7 @@ from tiny_adapters import build_tiny_adapter, tiny_picture
 import fourdistill
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
+from fourdistill.inference.saving import find_adapter
 
 SCHEDULERS = [
     "ddim", "ddpm", "pndm", "euler-discrete", "heun-discrete", "EulerAncestralDiscreteScheduler",
@@ -94,6 +95,24 @@ def test_an_adapter_comes_from_the_hubs_cache(tiny_base, adapter_folder, tmp_pat
     assert pipe.adapter.config.training == {"steps": 3}
     with pytest.raises(InputError, match="someone/nobody: expected an adapter's folder, or one on the Hub"):
         FourDistillPipeline.from_pretrained(tiny_base, "someone/nobody")
+
+
+def test_the_adapter_is_fetched_as_the_base_is(tiny_base, adapter_folder, tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot_download(repo, **options):
+        asked.append((repo, options))
+        (tmp_path / "adapter").symlink_to(adapter_folder)
+        return tmp_path
+
+    monkeypatch.setattr("fourdistill.inference.saving.snapshot_download", snapshot_download)
+    hub: dict[str, Any] = {"token": "secret", "cache_dir": str(tmp_path / "cache")}
+    assert find_adapter("someone/walker", None, revision="v2", variant="fp16", **hub) == tmp_path / "adapter"
+    (tmp_path / "adapter").unlink()
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, "someone/else/adapter", revision="v2", **hub)
+    assert pipe.adapter.config.training == {"steps": 3}
+    wanted = {"allow_patterns": ["adapter/config.json", "adapter/adapter.safetensors"]}
+    assert asked == [("someone/walker", hub | {"revision": "v2"} | wanted), ("someone/else", hub | wanted)]
 
 
 @pytest.mark.parametrize(

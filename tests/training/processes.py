@@ -26,20 +26,31 @@ class Harm:
 
 
 def start(
-    base: Path, shards: Path, folder: Path, world_size: int = 1, harm: Harm | None = None, **changes
+    base: Path,
+    shards: Path,
+    folder: Path,
+    world_size: int = 1,
+    harm: Harm | None = None,
+    environment: dict[str, str] | None = None,
+    **changes: Any,
 ) -> list[Any]:
-    """Start a training on so many processes, with these settings changed."""
+    """Start a training on so many processes, in this environment besides, with these settings changed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = (str(base), str(shards), folder, changes)
-    group = [CONTEXT.Process(target=work, args=(rank, world_size, port, harm, arguments)) for rank in range(world_size)]
+    group = [
+        CONTEXT.Process(target=work, args=(rank, world_size, port, harm, environment or {}, arguments))
+        for rank in range(world_size)
+    ]
     for process in group:
         process.start()
     return group
 
 
-def work(rank: int, world_size: int, port: int, harm: Harm | None, arguments: tuple) -> None:
+def work(
+    rank: int, world_size: int, port: int, harm: Harm | None, environment: dict[str, str], arguments: tuple
+) -> None:
     """What a process does: the training, as one of a group where there are several."""
     from train_toy import main
 
@@ -55,6 +66,7 @@ def work(rank: int, world_size: int, port: int, harm: Harm | None, arguments: tu
     if rank == 0:
         sys.addaudithook(hook)
 
+    os.environ |= environment
     if world_size > 1:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
         os.environ |= {name: str(value) for name, value in names.items()}

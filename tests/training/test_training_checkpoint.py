@@ -88,6 +88,14 @@ def test_those_of_another_run_are_removed_here_and_left_alone_there(accelerator,
     assert first.remote is not None and first.remote.names() == ["step-00000001"]
 
 
+def test_a_folder_without_a_fingerprint_is_of_another_run(accelerator, model, tmp_path):
+    (tmp_path / "checkpoint" / "step-00000009").mkdir(parents=True)
+    these = checkpoints(tmp_path)
+    assert these.newest() is None and names(tmp_path) == []
+    save(these, accelerator, model, 1)
+    assert these.newest() == tmp_path / "checkpoint" / "step-00000001"
+
+
 def test_a_name_at_the_address_leads_nowhere_else(accelerator, model, tmp_path, address):
     save(checkpoints(tmp_path, address), accelerator, model, 1)
     remote = checkpoints(tmp_path, address).remote

@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
+from fourdistill.data.loader import ReadOptions
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import TRAINABLE, Adapter
 from fourdistill.models.adapter_config import AdapterSettings
@@ -136,6 +137,39 @@ def test_a_checkpoint_of_other_settings_is_not_taken(noise_shards, base, tmp_pat
     fresh, _ = run(noise_shards, base, tmp_path)
     straight, _ = run(noise_shards, base, tmp_path / "straight")
     assert_same_weights(fresh, straight)
+
+
+def test_a_checkpoint_of_another_order_of_the_data_is_not_taken(noise_shards, base, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_after(patch, 5)
+        with pytest.raises(Killed):
+            run(noise_shards, base, tmp_path, read_options=ReadOptions(shuffle_buffer=3))
+    report = json.loads((tmp_path / "live" / "train_report.json").read_text())
+    assert (report["status"], report["steps"]) == ("failed", 5)
+    run(noise_shards, base, tmp_path, read_options=ReadOptions(shuffle_buffer=4))
+    report = json.loads((tmp_path / "live" / "train_report.json").read_text())
+    assert (report["status"], report["restarts"]) == ("finished", 0)
+
+
+def test_too_much_bad_data_ends_the_training_and_is_in_the_report(base, tmp_path):
+    shards = write_toy_shards(tmp_path / "shards", noise_target)
+    first = next(shards.glob("train-*.tar"))
+    first.write_bytes(first.read_bytes()[:2000])
+    with pytest.raises(InputError, match="max_bad_fraction"):
+        run(shards, base, tmp_path)
+    report = json.loads((tmp_path / "live" / "train_report.json").read_text())
+    assert report["status"] == "failed" and report["data"]["shards_broken"] == 1
+    assert report["data"]["samples_missing"] > 0 and first.name in str(report["data"]["samples_skipped_by_shard"])
+
+
+def test_what_the_parts_of_a_batch_lose_adds_up(base, tmp_path):
+    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 16, "val": 4}, num_tars=4)
+    for tar in sorted(shards.glob("train-*.tar"))[:3]:
+        tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 3])
+    settings = dataclasses.replace(SETTINGS, micro_batches=2, log_every=1)
+    options = ReadOptions(max_bad_fraction=0.5)  # each reads two of the four tars, and alone can lose no more
+    with pytest.raises(InputError, match=r"^2\.\d+ of 4 shards are lost, more than max_bad_fraction 0\.5 allows"):
+        run(shards, base, tmp_path, settings, read_options=options)
 
 
 def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):

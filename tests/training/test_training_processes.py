@@ -3,10 +3,16 @@
 import json
 import random
 import signal
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from processes import Harm, join, losses, run, start
 from toy_shards import noise_target, toy_pair, write_toy_shards
+
+from fourdistill.errors import InputError
+from fourdistill.training.sharding import read_sharding
 
 STEPS = 12
 
@@ -61,7 +67,7 @@ def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
 
 
 def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, touches, tmp_path):
-    often = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
+    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
     rng = random.Random(0)
     for _ in range(3):
         harm = Harm(signal.SIGKILL, rng.randrange(touches // 6, touches // 3))
@@ -84,3 +90,42 @@ def test_told_to_go_two_processes_save_and_one_goes_on(tiny_base, shards, straig
     run(tiny_base, shards, tmp_path, micro_batches=2, max_steps=STEPS)
     assert [loss for _, loss in losses(tmp_path)] == pytest.approx([loss for _, loss in straight], rel=1e-5)
     assert report(tmp_path)["restarts"] == 1
+
+
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "BasicTransformerBlock,ResnetBlock2D",
+}
+
+
+def test_a_sharded_base_makes_the_steps_and_the_samples_of_a_whole_one(tiny_base, shards, unbroken, tmp_path):
+    run(tiny_base, shards, tmp_path, world_size=2, environment=SHARDED, max_steps=STEPS, gradient_checkpointing=True)
+    assert [loss for _, loss in losses(tmp_path)] == pytest.approx([loss for _, loss in losses(unbroken)], rel=1e-5)
+    mine, whole = (Image.open(each / "live" / "plots" / "images" / "samples.png") for each in (tmp_path, unbroken))
+    np.testing.assert_allclose(np.asarray(mine, int), np.asarray(whole, int), atol=2)
+    whole_bytes = int((unbroken / "held-0").read_text())
+    for rank in range(2):
+        assert int((tmp_path / f"held-{rank}").read_text()) < 0.6 * whole_bytes
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("FSDP_VERSION", "1", "accelerate: fsdp_version: expected 2, got 1"),
+        (
+            "FSDP_AUTO_WRAP_POLICY",
+            "SIZE_BASED_WRAP",
+            "accelerate: fsdp_auto_wrap_policy: expected TRANSFORMER_BASED_WRAP",
+        ),
+        ("FSDP_AUTO_WRAP_POLICY", "SOME", "accelerate: fsdp_config: Invalid auto wrap policy"),
+        ("FSDP_OFFLOAD_PARAMS", "true", "accelerate: fsdp_offload_params: expected false"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "accelerate: fsdp_activation_checkpointing: expected false"),
+    ],
+)
+def test_options_of_sharding_that_are_not_followed(option, value, message, monkeypatch):
+    for name, each in (SHARDED | {option: value}).items():
+        monkeypatch.setenv(name, each)
+    with pytest.raises(InputError, match=message):
+        read_sharding()

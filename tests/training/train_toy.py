@@ -1,17 +1,22 @@
 """A training of the tiny base as a program of its own, for tests that launch it on many processes or kill it.
 
-python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those below. Losses end up in FOLDER/live.
+python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those below. Losses end up in FOLDER/live,
+and FOLDER/held-RANK says how many bytes of the U-Net each process had at the end.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch.distributed.tensor import DTensor
 
+from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import load_base
+from fourdistill.models.base import BaseModel, load_base
 from fourdistill.training.loop import train
 from fourdistill.training.settings import TrainingSettings
 
@@ -36,7 +41,17 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
         adapter_folder=folder / "adapter",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
+        draw_samples=draw,
     )
+    held = sum(p.to_local().nbytes if isinstance(p, DTensor) else p.nbytes for p in base.unet.parameters())
+    (folder / f"held-{os.environ.get('RANK', 0)}").write_text(str(held))
+
+
+def draw(base: BaseModel, adapter: Adapter) -> Image.Image:
+    """A grey picture seen again, with a few calls of the U-Net."""
+    pipe = FourDistillPipeline.from_parts(base, adapter)
+    grey = Image.new("RGB", (64, 64), "grey")
+    return pipe(grey, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
 
 
 if __name__ == "__main__":

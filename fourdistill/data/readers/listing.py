@@ -72,7 +72,10 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     offsets: dict[str, float] = {}
     if not path.is_file():
         return dict.fromkeys(camera_ids, 0.0)
-    for number, row in enumerate(csv.DictReader(read_text(path, "a table of offsets").splitlines()), start=2):
+    table = csv.DictReader(read_text(path, "a table of offsets").splitlines())
+    if not {"camera", "offset_s"} <= set(table.fieldnames or ()):
+        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {table.fieldnames or 'none'}")
+    for number, row in enumerate(table, start=2):
         camera, offset = row.get("camera"), row.get("offset_s")
         if camera not in camera_ids or camera in offsets:
             raise InputError(

@@ -21,6 +21,7 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     KeyError, ValueError, TypeError, OSError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError,
     TokenError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
+_LARGEST = torch.finfo(torch.float32).max
 _POSE = ("delta_azimuth", "delta_elevation", "delta_radius")
 
 
@@ -84,10 +85,13 @@ class Decoder:
         pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
         numbers = [pair["normalized_gap"], *pose, *displacement]
         kind, caption, pair_id = pair["kind"], pair["caption"] or "", pair["pair_id"]
-        if len(numbers) != 16 or not all(map(math.isfinite, numbers)):
-            raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite")
-        if kind not in KINDS or not isinstance(caption, str) or not isinstance(pair_id, int):
-            raise ValueError("expected a kind, a caption and a pair_id")
+        if len(numbers) != 16 or not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) > _LARGEST:
+            raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite in float32")
+        if kind not in KINDS or not isinstance(caption, str):
+            raise ValueError("expected a kind and a caption")
+        if type(pair_id) is not int or not 0 <= pair_id < 2**63:  # True is an int, too
+            raise ValueError("expected a pair_id of at most 63 bits")
+        caption.encode()  # lone surrogates, which JSON can spell, are no text
         arrays = {name: read_npy(sample[f"{name}.npy"]) for name in FEATURES}
         if self._images:
             arrays |= {name: _read_jpeg(sample[f"{name}.jpg"]) for name in PICTURES}
@@ -113,7 +117,7 @@ def read_npy(data: bytes) -> np.ndarray:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError("expected an .npy file of format 1.0")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-        if fortran_order or dtype.kind != "f":
+        if fortran_order or dtype.kind != "f" or dtype.itemsize > 8:  # torch knows none longer
             raise ValueError(f"expected floating-point numbers in C order, found {dtype}")
         if len(_headers) > 1000:
             _headers.clear()

@@ -1,16 +1,17 @@
 """Shards to blocks of bytes: from the disk, from afar with read-ahead over the ends of shards, or through a cache."""
 
-import hashlib
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
+from fourdistill.data.files import sha256
 from fourdistill.data.streaming.addresses import ACCESS_ERRORS, open_filesystem
 from fourdistill.data.streaming.fetch import Fetcher
 from fourdistill.data.streaming.shard_cache import ShardCache
@@ -78,8 +79,7 @@ class Opener:
     def _open_local(self, shard: Shard) -> Blocks:
         file = Path(open_filesystem(shard.url)[1]).open("rb")  # noqa: SIM115 - closed when it has been read
         try:
-            if self._options.verify:
-                _check(shard, _digest(file))
+            self._check(shard, file)
         except BaseException:
             file.close()
             raise
@@ -99,26 +99,30 @@ class Opener:
         fetcher = Fetcher(shard.url, shard.bytes, self._options.timeout_s)
 
         def write(file: BinaryIO) -> None:
-            digest = hashlib.sha256()
             for start, end in _ranges(fetcher.size):
-                block = fetcher.read(start, end)
-                digest.update(block)
-                file.write(block)
-            if self._options.verify:
-                _check(shard, digest.hexdigest())
+                file.write(fetcher.read(start, end))
 
+        check = partial(self._check, shard)
         if self._cache is not None:
             key = f"{shard.url} {shard.sha256 or fetcher.filesystem.ukey(fetcher.path)}"
-            cached = self._cache.get(key, fetcher.size, write)
+            cached = self._cache.get(key, fetcher.size, write, check)
             if cached is not None:
                 return cached
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it has been read
         try:
             write(file)
+            check(file)
         except BaseException:
             file.close()
             raise
         return file
+
+    def _check(self, shard: Shard, file: BinaryIO) -> None:
+        """Where checksums are to be verified: raises `OSError` unless the file's is that of the index."""
+        if self._options.verify:
+            file.seek(0)
+            if (found := sha256(file)) != shard.sha256:
+                raise OSError(f"sha256: expected {shard.sha256} by the index, found {found}")
 
     def _open_ranges(
         self, pool: ThreadPoolExecutor, shards: Sequence[Shard], depth: int
@@ -199,15 +203,3 @@ def _from_file(shard: Shard, file: BinaryIO) -> Blocks:
     size = file.seek(0, 2)
     file.seek(0)
     return Blocks(shard, size if shard.bytes is None else shard.bytes, blocks())
-
-
-def _digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_LOCAL_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _check(shard: Shard, sha256: str) -> None:
-    if sha256 != shard.sha256:
-        raise OSError(f"sha256: expected {shard.sha256} by the index, found {sha256}")

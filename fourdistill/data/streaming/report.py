@@ -22,7 +22,8 @@ class LoadReport:
     Args:
         shards: all shards of the loader, of all sources.
         num_workers: at least 1.
-        max_bad_fraction: in [0, 1]; more than this share of the shards lost, in whole or in parts, raises `InputError`.
+        max_bad_fraction: in [0, 1]; more than this share of all shards lost here, in whole or in parts, raises
+            `InputError`. Of several processes none sees what the others lose.
     """
 
     def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float):
@@ -57,12 +58,7 @@ class LoadReport:
 
     def _stop_or_log(self, message: str) -> None:
         lost, opened = (float(self._counts[..., column].sum()) for column in (_LOST_SHARE, _OPENED))
-        total = max(len(self.shards), opened)  # a long training reads every shard many times
-        if lost > self.max_bad_fraction * total:
-            raise InputError(
-                f"{message}; {lost:.3g} of {total:.0f} shards are lost, more than max_bad_fraction "
-                f"{self.max_bad_fraction:g} allows"
-            )
+        check_lost(lost, max(len(self.shards), round(opened)), self.max_bad_fraction, f"{message}; ")
         _log.warning("%s", message)
 
     def counts(self) -> dict[str, Any]:
@@ -74,11 +70,20 @@ class LoadReport:
         return {
             "shards_read": totals[_OPENED],
             "shards_broken": totals[_BROKEN],
+            "shards_lost": float(per_shard[:, _LOST_SHARE].sum()),
             "samples_read": totals[_READ],
             "samples_undecodable": totals[_UNDECODABLE],
             "samples_missing": totals[_MISSING],
             "samples_skipped_by_shard": dict(list(skipped.items())[:_MAX_LISTED]),
         }
+
+
+def check_lost(lost: float, total: int, max_bad_fraction: float, where: str) -> None:
+    """Raise `InputError`, beginning with `where`, if more than this fraction of so many shards is lost."""
+    if lost > max_bad_fraction * total:
+        raise InputError(
+            f"{where}{lost:.3g} of {total} shards are lost, more than max_bad_fraction {max_bad_fraction:g} allows"
+        )
 
 
 def merge_reports(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:

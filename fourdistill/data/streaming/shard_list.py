@@ -16,7 +16,7 @@ from typing import Any
 
 from braceexpand import braceexpand
 
-from fourdistill.data.shards import INDEX
+from fourdistill.data.store import INDEX
 from fourdistill.data.streaming.addresses import open_filesystem, reading
 from fourdistill.data.tables import SPLITS
 from fourdistill.errors import InputError
