@@ -1,6 +1,7 @@
 """Fixtures that several areas share."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before torch is imported: workers that each take all cores only get in each other's way.
@@ -14,6 +15,12 @@ from tiny_models import build_tiny_base
 # The same examples every time, and no verdict on how fast this machine is today.
 settings.register_profile("fourdistill", deadline=None, derandomize=True)
 settings.load_profile("fourdistill")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Accelerate keeps its settings for the whole process; every test starts without."""
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import fsspec
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from s3_server import BUCKET, credentials, running_s3
 from safetensors.numpy import save_file
 from stage_runs import STAGES, digests, run_stage, write_scenes
@@ -37,6 +38,7 @@ def use(monkeypatch, endpoint, **changes):
     for name, value in (credentials(endpoint) | changes).items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests have the environment of their start
 
 
 @pytest.fixture
