@@ -161,7 +161,9 @@ def test_what_the_parts_of_a_batch_lose_adds_up(base, tmp_path):
         tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 3])
     settings = dataclasses.replace(SETTINGS, micro_batches=2, log_every=1)
     options = ReadOptions(max_bad_fraction=0.5)  # each reads two of the four tars, and alone can lose no more
-    with pytest.raises(InputError, match=r"and others: 2\.\d+ of 4 shards are lost, more than max_bad_fraction 0\.5 allows"):
+    with pytest.raises(
+        InputError, match=r"and others: 2\.\d+ of 4 shards are lost, more than max_bad_fraction 0\.5 allows"
+    ):
         run(shards, base, tmp_path, settings, read_options=options)
 
 
