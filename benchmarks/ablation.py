@@ -85,7 +85,8 @@ def collect() -> None:
                 rows[name] = {"experiment": name, "given": given, **figures}
             if rows.get(name, {}).get("given") == given:
                 lines.append([label, *(rows[name].get(figure, "–") for figure in listed["figures"].values())])
-        parts.append(f"## {group}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        if len(lines) > 2:
+            parts.append(f"## {group}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     write_figures(rows, list(listed["figures"].values()))
     text = OUT.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
