@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -58,9 +59,12 @@ class Store:
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """`function(item)`, in order, for functions that read from here; at an address, many wait at the same time."""
         if not self.is_remote:
-            return map(function, items)
-        threads = Parallel(_AT_ONCE, backend="threading", return_as="generator")
-        return cast(Iterator[Result], threads(delayed(function)(item) for item in items))
+            yield from map(function, items)
+            return
+        remaining = iter(items)
+        with Parallel(_AT_ONCE, backend="threading") as threads:
+            while window := list(islice(remaining, 4 * _AT_ONCE)):  # no more than that lie here
+                yield from cast(list[Result], threads(delayed(function)(item) for item in window))
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:

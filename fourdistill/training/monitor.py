@@ -99,7 +99,7 @@ class Monitor:
         """Log, validate and draw samples when it is time."""
         settings = self.settings
         self.report.steps = step
-        if step % settings.log_every == 0:
+        if step % settings.log_every == 0 or step == settings.max_steps:
             self.log(step, lr)
         if step % settings.validate_every == 0 or step == settings.max_steps:
             self.validate(step)
