@@ -4,6 +4,9 @@ WebDataset takes the tars apart, and only what a step needs is decoded. The orde
 reader); the readers are the workers of all processes, and each reads its own share of the shards.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -102,7 +105,13 @@ class Loader:
         if not self._num_workers:
             yield from self._dataset.values(worker=0, num_workers=1)
             return
-        loader = DataLoader(self._dataset, batch_size=None, num_workers=self._num_workers, collate_fn=_as_it_is)
+        loader = DataLoader(
+            self._dataset,
+            batch_size=None,
+            num_workers=self._num_workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_leave_sigterm_to_training,
+        )
         for packed in loader:
             if isinstance(packed, InputError):
                 raise packed
@@ -111,6 +120,18 @@ class Loader:
 
 def _as_it_is(packed: Any) -> Any:
     return packed
+
+
+def _leave_sigterm_to_training(worker: int) -> None:
+    """Heed SIGTERM of the parent alone: a cluster sends it to all processes, and a training reads until it has saved."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def heed() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=heed, daemon=True).start()
 
 
 class _Batches(IterableDataset):

@@ -2,8 +2,12 @@
 
 import itertools
 import json
+import os
 import platform
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -239,6 +243,45 @@ def test_nothing_but_broken_shards_is_an_error_however_lenient(tmp_path):
     (folder / "train-000000.tar").write_bytes(b"")
     with pytest.raises(InputError, match="expected samples in it or in the shards beside it, found none"):
         next(iter(load(folder, options=LENIENT)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 8])
+def test_a_worker_whose_only_shard_is_bad_goes_on_with_others(shards, tmp_path, num_workers):
+    folder = copy(shards, tmp_path)
+    (folder / "train-000003.tar").write_bytes(b"")
+    options = ReadOptions(max_bad_fraction=0.2)
+    good = {number for number in ALL if number // SAMPLES != 3}
+    assert set(ids(load(folder, epochs=4, num_workers=num_workers, options=options))) == good
+    endless = load(folder, epochs=None, num_workers=num_workers, options=options)
+    assert good == {number for batch in itertools.islice(endless, 200) for number in batch.pair_id.tolist()}
+    counts = endless.report.counts()
+    assert 0 < counts["shards_lost"] == counts["shards_broken"] < 0.2 * counts["shards_read"]
+
+
+READ_ON = """
+import signal, sys
+from fourdistill.data.loader import make_loader
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+batches = iter(make_loader(sys.argv[1], "train", 4, seed=0, shuffle=True, num_workers=2))
+next(batches)
+print("reading", flush=True)
+while not told:
+    next(batches)
+for _ in range(40):
+    next(batches)
+print("saved", flush=True)
+"""
+
+
+def test_workers_leave_sigterm_to_the_training(shards):
+    """As a cluster sends it, to all processes at once."""
+    command = [sys.executable, "-c", READ_ON, str(shards)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "reading\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.stdout.read() == "saved\n"
+    assert process.returncode == 0
 
 
 def test_checksums_are_verified_when_asked(shards, tmp_path):

@@ -104,17 +104,18 @@ class ShardReader:
         start = order.start(skip, self._reader)
         left = start.skip
         epochs = count(start.epoch) if self._plan.epochs is None else range(start.epoch, self._plan.epochs)
+        barren = 0  # shards in a row without a sample: this reader's own may be bad, and its next ones good
         for epoch in epochs:
             passed = start.passed if epoch == start.epoch else frozenset()
             samples = order.shuffle(self._epoch(number, order, epoch, passed), epoch, self._reader)
-            found = False
+            barren += len(order.shards(epoch, self._reader))
             for sample in samples:
-                found = True
+                barren = 0
                 if left:
                     left -= 1
                 elif sample is not None:
                     yield sample
-            if not found:
+            if barren >= len(self._plan.sources[number]):
                 first = self._plan.sources[number][0].url
                 raise InputError(f"{first}: expected samples in it or in the shards beside it, found none")
 
