@@ -123,7 +123,7 @@ def _as_it_is(packed: Any) -> Any:
 
 
 def _leave_sigterm_to_training(worker: int) -> None:
-    """Heed SIGTERM of the parent alone: a cluster sends it to all processes, and a training reads until it has saved."""
+    """Heed SIGTERM of the parent alone: a cluster sends it to all, and a training reads on until it has saved."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def heed() -> None:
