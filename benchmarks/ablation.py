@@ -71,17 +71,17 @@ def dvc_words(*arguments: str) -> list[str]:
 @app.command()
 def collect() -> None:
     """Take the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
-    from dvc.api import exp_show
+    from dvc.api import metrics_show
 
     listed, rows = read_list(), read_figures()
-    first, *_ = listed["figures"].values()
-    finished = {row["Experiment"]: row for row in exp_show(num=-1) if row["Experiment"] and show(row, first) != "–"}
+    finished = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     parts = [BEGIN]
     for group in listed["groups"]:
         lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
         for label, name, given in experiments(listed, group):
             if name in finished:
-                figures = {figure: show(finished[name], figure) for figure in listed["figures"].values()}
+                found = metrics_show(rev=name)
+                figures = {figure: show(found, figure) for figure in listed["figures"].values()}
                 rows[name] = {"experiment": name, "given": given, **figures}
             if rows.get(name, {}).get("given") == given:
                 lines.append([label, *(rows[name].get(figure, "–") for figure in listed["figures"].values())])
