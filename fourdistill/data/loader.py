@@ -124,6 +124,8 @@ def _as_it_is(packed: Any) -> Any:
 
 def _leave_sigterm_to_training(worker: int) -> None:
     """Heed SIGTERM of the parent alone: a cluster sends it to all, and a training reads on until it has saved."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS and Windows do not say who sent a signal
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def heed() -> None:

@@ -1,6 +1,7 @@
 """The data stages with their outputs on a real S3 server: the same bytes as in folders, whatever happens."""
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -206,3 +207,10 @@ def test_a_bucket_that_is_not_there_has_no_set(s3):
     ):
         FeatureReader("s3://nowhere/x/")
     assert not s3.exists("nowhere")  # nor is it made
+
+
+def test_reading_at_an_address_waits_for_what_uses_it():
+    begun = []
+    results = Store("memory://anywhere").each(lambda number: begun.append(number) or number, itertools.count())
+    assert [next(results) for _ in range(100)] == list(range(100))
+    assert len(begun) < 300
