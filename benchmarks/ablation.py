@@ -49,11 +49,11 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
 def queue(again: Annotated[bool, typer.Option(help="Run rows again whose figures are there.")] = False) -> None:
     """Queue every row whose figures are neither in `benchmarks/ablation.csv` nor on their way; further seeds last."""
     listed, collected = read_list(), read_figures()
-    known = dvc_words("exp", "list", "--all-commits", "--name-only")
-    waiting = dvc_words("queue", "status")
+    known = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
+    waiting = on_their_way()
     rows = [row for group in listed["groups"] for row in experiments(listed, group)]
     for _, name, given in sorted(rows, key=lambda row: row[1].endswith("seed0"), reverse=True):
-        done = name in known or collected.get(name, {}).get("given") == given
+        done = collected.get(name, {}).get("given") == given or (name in known and was_given(name, given))
         if name in waiting or (done and not again):
             continue
         if name in known:
@@ -61,6 +61,27 @@ def queue(again: Annotated[bool, typer.Option(help="Run rows again whose figures
         changes = [f"--set-param={change}" for change in given.split()]
         dvc_words("exp", "run", "--queue", "--name", name, *changes)
         typer.echo(name)
+
+
+def on_their_way() -> set[str]:
+    """Names of the experiments that are queued or running. A killed queue's stay "Running": see docs/ablation.md."""
+    status = subprocess.run(["dvc", "queue", "status"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [line.split() for line in status.splitlines()]
+    return {words[1] for words in lines if words and words[-1] in ("Queued", "Running")}
+
+
+def was_given(name: str, given: str) -> bool:
+    """Whether an experiment has run with these values, and not with those of an earlier list."""
+    from dvc.api import params_show
+
+    params = params_show("params.yaml", rev=name)
+    for key, text in (change.split("=", 1) for change in given.split()):
+        value = params
+        for part in key.split("."):
+            value = value[part]
+        if value != YAML(typ="safe").load(text):
+            return False
+    return True
 
 
 def dvc_words(*arguments: str) -> list[str]:
@@ -79,7 +100,7 @@ def collect() -> None:
     for group in listed["groups"]:
         lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
         for label, name, given in experiments(listed, group):
-            if name in finished:
+            if name in finished and was_given(name, given):
                 found = metrics_show(rev=name)
                 figures = {figure: show(found, figure) for figure in listed["figures"].values()}
                 rows[name] = {"experiment": name, "given": given, **figures}

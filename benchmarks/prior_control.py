@@ -4,6 +4,8 @@ The sweeps are those of `evaluate`, on more scenes: a picture can be no better p
 """
 
 import sys
+from dataclasses import replace
+from math import degrees
 from pathlib import Path
 from typing import Annotated
 
@@ -15,28 +17,54 @@ from fourdistill.config import Params, load_params
 from fourdistill.data.features import IMAGE_EMBEDS
 from fourdistill.data.frame_pairs import read_frame_features
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import Command
+from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.control import control_values, outcomes, sweep_correlation
 from fourdistill.evaluation.generate import command_arguments
 from fourdistill.evaluation.grid import Sweep, build_sweeps
 from fourdistill.evaluation.retrieval import Grid, read_grids
 from fourdistill.evaluation.scores import commanded_frames
+from fourdistill.geometry.displacement import wrap_angle
 from fourdistill.inference.inputs import broadcast, make_conditions
 from fourdistill.models.prior import DisplacementPrior
 
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
 
 
-def displaced_codes(prior: DisplacementPrior, commands: list[Command], embeds: torch.Tensor) -> np.ndarray:
-    """Commands, image embeddings of their sources (M, S, D) => codes of what the prior expects (M, K)."""
-    inputs = broadcast(image_embeds=embeds, relative_pose=None, **command_arguments(commands, "spherical"))
-    conditions = make_conditions(inputs, 0, prior.config.view_encoding)
+def displaced_codes(
+    prior: DisplacementPrior, images: list[list[Command]], embeds: dict[FrameKey, torch.Tensor]
+) -> np.ndarray:
+    """Commands (M) of each condition image, embeddings of the sources (S, D) => codes of what is expected (M, K)."""
+    conditions, codes = [], []
+    for commands in images:
+        shown = torch.stack([embeds[command.source] for command in commands])  # (M, S, D)
+        inputs = broadcast(image_embeds=shown, relative_pose=None, **command_arguments(commands, "spherical"))
+        conditions.append(make_conditions(inputs, 0, prior.config.view_encoding))
+        codes.append(prior.codec.encode(shown))
     with torch.no_grad():
-        return prior([prior.codec.encode(embeds)], conditions).numpy()
+        return prior(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
+
+
+def from_elsewhere(commands: list[Command], grids: dict[str, Grid], rng: np.random.Generator) -> list[Command]:
+    """The same targets, each from a random other frame of its scene."""
+    moved = []
+    for command in commands:
+        grid = grids[command.source.scene]
+        target = grid.index(command.target)
+        source = (target + rng.integers(1, len(grid.keys))) % len(grid.keys)
+        azimuth, elevation, radius = grid.spherical[target] - grid.spherical[source]
+        view = (degrees(wrap_angle(azimuth)), degrees(elevation), float(radius))
+        time = float(grid.time[source] - grid.time[target])
+        moved.append(replace(command, kind="joint", source=grid.keys[source], time=time, spherical=view))
+    return moved
 
 
 def measure(
-    prior: DisplacementPrior, sweeps: list[Sweep], grids: dict[str, Grid], features: Path | str
+    prior: DisplacementPrior,
+    sweeps: list[Sweep],
+    grids: dict[str, Grid],
+    features: Path | str,
+    num_images: int,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
     """The figures of `evaluate` for codes instead of pictures, over some sweeps."""
     codes, sources = {}, {}
@@ -46,7 +74,8 @@ def measure(
         codes[scene] = prior.codec.encode(embeds).numpy()
         sources |= dict(zip(grids[scene].keys, embeds, strict=True))
     commands = [command for sweep in sweeps for command in sweep.commands]
-    expected = displaced_codes(prior, commands, torch.stack([sources[command.source] for command in commands]))
+    images = [commands, *(from_elsewhere(commands, grids, rng) for _ in range(num_images - 1))]
+    expected = displaced_codes(prior, images, sources)
     found = outcomes(commands, expected, grids, codes)
     values = control_values(commands, found)
     figures = {name: float(values[name][0].mean()) for name in FIGURES}
@@ -60,7 +89,7 @@ def measure(
     return figures | {"time.spearman": float(np.mean(correlations))}
 
 
-def run(params: Params, folder: Path, num_scenes: int) -> None:
+def run(params: Params, folder: Path, num_scenes: int, num_images: int) -> None:
     """Print the figures of one prior for known and for new scenes."""
     prior, paths = DisplacementPrior.load(folder), params.paths
     if prior.config.view_encoding != "spherical":
@@ -71,7 +100,7 @@ def run(params: Params, folder: Path, num_scenes: int) -> None:
     for name, new in (("known scenes", False), ("new scenes", True)):
         chosen = [sweep for sweep in sweeps if sweep.commands[0].new_scene == new]
         if chosen:
-            figures = measure(prior, chosen, grids, paths.features)
+            figures = measure(prior, chosen, grids, paths.features, num_images, rng)
             print(f"{name}: " + "  ".join(f"{figure} {value:.3g}" for figure, value in figures.items()))
 
 
@@ -79,10 +108,11 @@ def command(
     folder: Annotated[Path, typer.Argument(help="A prior, or an adapter with one.")] = Path("models/prior"),
     params: Annotated[Path, typer.Option(help="Where the data are.")] = Path("params.yaml"),
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 17,
+    num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
 ) -> None:
     """Control of a prior alone."""
     try:
-        run(load_params(params), folder, num_scenes)
+        run(load_params(params), folder, num_scenes, num_images)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

@@ -94,7 +94,7 @@ class ExtractFrames:
 class NumPairs:
     """How many pairs each split gets."""
 
-    train: PositiveInt
+    train: Count  # none: data to evaluate on, not to train on
     val: Count
     test: Count
 
@@ -270,6 +270,7 @@ class Evaluate:
     time_guidance: NonNegativeFloat
     view_guidance: NonNegativeFloat
     guidance_rescale: Fraction
+    truncation: PositiveInt | None  # hidden units of the mappers that are kept
     baselines: bool  # paint those that need the model, too
     batch_size: PositiveInt
     large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...

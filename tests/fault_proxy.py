@@ -116,6 +116,16 @@ def times(number: int, fault: Fault) -> Fault:
     return some
 
 
+def from_byte(start: int, fault: Fault) -> Fault:
+    """A fault of those answers alone whose range begins there or later; one without a range begins at 0."""
+
+    def late(answer: Answer) -> None:
+        first = (answer.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0]
+        (fault if int(first) >= start else Answer.pass_on)(answer)
+
+    return late
+
+
 @contextmanager
 def running_proxy(upstream: str, port: int = 0) -> Iterator[FaultProxy]:
     """A proxy for the length of a `with`; on any free port where none is named."""

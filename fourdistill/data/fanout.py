@@ -5,9 +5,14 @@ folders under the same names (a shared file system; what is at an address needs 
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sized
+from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar, cast
 
+import psutil
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
@@ -16,6 +21,7 @@ from fourdistill.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_WATCH_S = 0.2
 IN_FLIGHT = 2  # tasks per worker that are handed out before they are done: `items` may be a generator of any length
 
 
@@ -59,11 +65,42 @@ def fan_out(
         function = _InFolder(function, os.getcwd())  # noqa: PTH109
     elif engine != "loky":
         raise InputError(f"engine: expected loky or ray, got {engine!r}")
-    elif total == 1:
-        jobs = 1  # a worker process costs more than it saves
+    else:
+        jobs = 1 if total == 1 else jobs  # a worker process costs more than it saves
+        function = _WithParent(function, os.getpid())
     with tqdm(total=total, desc=description, unit="task") as bar, parallel_config(engine, n_jobs=jobs, **options):
         tasks: Iterable[Any] = (delayed(function)(item) for item in items)
         return cast(list[Result], _ProgressParallel(bar, pre_dispatch=f"{IN_FLIGHT}*n_jobs", batch_size=1)(tasks))
+
+
+class _WithParent:
+    """A function whose worker process ends, and all that it started, soon after the process `parent` was killed.
+
+    Else it would go on for the length of its task, in folders that the next run has already made its own.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], parent: int) -> None:
+        self.function, self.parent = function, parent
+
+    def __call__(self, item: Any) -> Any:
+        if os.getpid() != self.parent:
+            _watch(self.parent)
+        return self.function(item)
+
+
+@cache
+def _watch(parent: int) -> None:
+    """Look after the parent of this process from a thread of its own, from now on."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True, name="watch-parent").start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(1)
 
 
 class _InFolder:

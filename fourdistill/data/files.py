@@ -69,16 +69,19 @@ def new_folder(path: Path, suffixes: set[str]) -> Iterator[Path]:
     _refuse_foreign(path, suffixes)
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name, not a random one: what a killed run left is found and cleared by the next.
-    partial = path.with_name(f".{path.name}.partial")
+    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old.partial"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
         if path.exists():
-            shutil.rmtree(path)
+            # Out of the way in one step: killed while deleting, half of the old result would stay under its name.
+            shutil.rmtree(old, ignore_errors=True)
+            path.replace(old)
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_foreign(path: Path, suffixes: set[str]) -> None:

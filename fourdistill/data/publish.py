@@ -1,19 +1,22 @@
 """A folder of shards to an address, such that a reader never meets an index of tars that are not there.
 
-Tars go first, the index last. What is there already, of the same size and checksum, is not sent again, so a broken-off
-upload goes on where it was.
+Tars go first, the index last, and until it is there a mark says that readers must wait, as with write_shards. What is
+there already, of the same size and checksum, is not sent again, so a broken-off upload goes on where it was. The mark
+lists the tars of the set that is replaced: those that are none of the new ones go when all else is done.
 """
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fourdistill.data.files import sha256
-from fourdistill.data.store import INDEX
+from fourdistill.data.store import INDEX, UNFINISHED
 from fourdistill.data.streaming.addresses import open_filesystem, reading
-from fourdistill.data.streaming.shard_list import Shard, list_shards
+from fourdistill.data.streaming.shard_list import TAR_NAME, Shard, list_shards
 from fourdistill.errors import InputError
 
 
@@ -52,11 +55,10 @@ def publish_shards(
     target = _Target(address)
     with reading(address, "a place to write to"):
         index = (folder / INDEX).read_bytes()
-        is_same = target.prepare(index, replace)
+        target.prepare(index, replace)
         with ThreadPoolExecutor(jobs) as pool:
             sent = list(pool.map(lambda shard: _publish(shard, target, on_progress), shards))
-        if not is_same:
-            target.filesystem.pipe_file(target.path(INDEX), index)
+        target.finish(index)
     names = [Path(shard.url).name for shard in shards]
     uploaded = [name for name, was_sent in zip(names, sent, strict=True) if was_sent]
     sizes = {Path(shard.url).name: shard.bytes or 0 for shard in shards}
@@ -82,6 +84,15 @@ def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], 
     return not is_there
 
 
+def _list_tars(index: bytes | None) -> set[str]:
+    """Names of the tars that an index or a mark lists, as far as it does and they are such names."""
+    try:
+        names = [entry["name"] for entry in json.loads(index or b"{}")["shards"]]
+    except (ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if isinstance(name, str) and TAR_NAME.fullmatch(name)}
+
+
 class _Target:
     """Where shards go. S3 keeps each one's checksum beside it; elsewhere it is computed from what is there."""
 
@@ -94,23 +105,41 @@ class _Target:
     def path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def prepare(self, index: bytes, replace: bool) -> bool:
-        """Take away another index; whether this one is there."""
+    def prepare(self, index: bytes, replace: bool) -> None:
+        """Mark the place as unfinished, and take away another index, unless this one is there."""
         if not self._is_s3:
             self.filesystem.makedirs(self._root, exist_ok=True)
-        try:
-            found = self.filesystem.cat_file(self.path(INDEX))
-        except FileNotFoundError:
-            return False
+        found = self._read_if_there(INDEX)
         if found == index:
-            return True
-        if not replace:
+            return
+        if found is not None and not replace:
             raise InputError(
                 f"{self.address}: expected no other shards there, found another {INDEX}; choose another address, "
                 "or replace them (--replace)"
             )
-        self.filesystem.rm_file(self.path(INDEX))  # until the new one is there, nothing says what the tars are
-        return False
+        older = _list_tars(found) | _list_tars(self._read_if_there(UNFINISHED))
+        mark = {"shards": [{"name": name} for name in sorted(older)]}
+        self.filesystem.pipe_file(self.path(UNFINISHED), json.dumps(mark).encode())
+        if found is not None:  # until the new one is there, nothing says what the tars are
+            self.filesystem.rm_file(self.path(INDEX))
+
+    def finish(self, index: bytes) -> None:
+        """Write the index, then remove what the older one had besides, and the mark."""
+        if self._read_if_there(INDEX) != index:
+            self.filesystem.pipe_file(self.path(INDEX), index)
+        mark = self._read_if_there(UNFINISHED)
+        if mark is None:
+            return
+        for name in sorted(_list_tars(mark) - _list_tars(index)):
+            with suppress(FileNotFoundError):  # an earlier attempt may have come as far as this
+                self.filesystem.rm_file(self.path(name))
+        self.filesystem.rm_file(self.path(UNFINISHED))
+
+    def _read_if_there(self, name: str) -> bytes | None:
+        try:
+            return self.filesystem.cat_file(self.path(name))
+        except FileNotFoundError:
+            return None
 
     def holds(self, shard: Shard) -> bool:
         """Whether the tar is there with the same size and checksum."""

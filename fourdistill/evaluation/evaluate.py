@@ -40,6 +40,7 @@ class EvaluationSettings:
     time_guidance: float
     view_guidance: float
     guidance_rescale: float
+    truncation: int | None
     baselines: bool
     """Whether to paint the baselines that need the model, too."""
     batch_size: int
@@ -65,10 +66,10 @@ class EvaluationSettings:
     structure_from_motion: bool
     """Whether the orbits are posed by COLMAP, for scenes with texture."""
 
-    def sampling(self) -> dict[str, float]:
+    def sampling(self) -> dict[str, float | None]:
         """The pipeline's arguments that are the same for all pictures."""
-        names = ("num_inference_steps", "guidance_scale", "guidance_rescale", *(f"{n}_guidance" for n in CONDITIONS))
-        return {name: getattr(self, name) for name in names}
+        guidance = ("guidance_scale", "guidance_rescale", *(f"{name}_guidance" for name in CONDITIONS))
+        return {name: getattr(self, name) for name in ("num_inference_steps", "truncation", *guidance)}
 
     def scoring(self) -> ScoreSettings:
         """The part that concerns the scores alone."""

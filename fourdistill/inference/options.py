@@ -47,7 +47,7 @@ class SamplingOptions:
     step_end: StepEnd | None
 
     def __post_init__(self):
-        for name in ("num_inference_steps", "num_images_per_prompt", "batch_size"):
+        for name in ("num_inference_steps", "num_images_per_prompt", "batch_size", "truncation"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise InputError(f"{name}: expected a whole number from 1, got {value!r}")

@@ -28,7 +28,7 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.control import ControlTokens, gather_tokens
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import DisplacementTokens, ImagePrompt
-from fourdistill.models.lora import inject_lora
+from fourdistill.models.lora import NAME, inject_lora, remove_lora
 from fourdistill.models.mapper import VIEW_ENCODINGS, TimeMapper, ViewMapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.text import combine, encode_single_tokens
@@ -43,7 +43,7 @@ class Adapter(nn.Module):
     def __init__(
         self, config: AdapterConfig, unet: UNet2DConditionModel | None = None, generator: torch.Generator | None = None
     ):
-        """`unet` is needed where the settings ask for LoRA, whose updates are put into it."""
+        """`unet` is needed where the settings ask for LoRA, whose updates go into it; an earlier adapter's go out."""
         super().__init__()
         self.config = config
         facts, settings = config.base_facts, config.settings
@@ -73,6 +73,8 @@ class Adapter(nn.Module):
         if settings.lora_rank:
             assert unet is not None
             self.lora = inject_lora(unet, settings.lora_rank, generator)
+        elif unet is not None and NAME in getattr(unet, "peft_config", {}):
+            remove_lora(unet)
 
     def _displacement_tokens(self, generator: torch.Generator | None) -> list[DisplacementTokens | None]:
         """The modules of time and view, or two None where the settings ask for no displacement tokens."""

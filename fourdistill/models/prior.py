@@ -126,7 +126,9 @@ def draw_frequencies(config: PriorConfig, generator: torch.Generator | None) -> 
     if config.view_encoding == "spherical":
         highest = config.max_azimuth_frequency
         frequencies[1] = torch.randint(-highest, highest + 1, (num_rotations,), generator=generator)
-    frequencies[:2, : num_rotations // UNMOVED] = 0
+    # Elevation and radius still turn them; of a relative pose every entry changes with the azimuth.
+    held = slice(0, 2) if config.view_encoding == "spherical" else slice(None)
+    frequencies[held, : num_rotations // UNMOVED] = 0
     return frequencies
 
 

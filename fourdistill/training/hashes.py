@@ -1,6 +1,7 @@
-"""Fingerprints of the weights that a training starts from."""
+"""Fingerprints of what a training starts from: weights, and other tensors."""
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -8,7 +9,12 @@ from torch import nn
 
 def weights_hash(module: nn.Module) -> str:
     """SHA-256 over all parameters and buffers, in the order of the state dict."""
+    return tensors_hash(module.state_dict().values())
+
+
+def tensors_hash(values: Iterable[torch.Tensor]) -> str:
+    """SHA-256 over tensors, one after the other."""
     digest = hashlib.sha256()
-    for value in module.state_dict().values():
+    for value in values:
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

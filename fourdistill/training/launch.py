@@ -6,11 +6,16 @@ import shlex
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import FrameType
 
+from accelerate.commands import launch as commands
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
 from fourdistill.errors import InputError
-from fourdistill.training.preemption import PREEMPTED, Preempted
+from fourdistill.training.preemption import Preempted
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -33,18 +38,20 @@ def launch_command(launcher: str) -> list[str]:
         arguments = ["--config_file", launcher]
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = [sys.argv[0]] if spec is None else ["--module", spec.name]
-    return [sys.executable, "-m", "accelerate.commands.launch", *arguments, *program, *sys.argv[1:]]
+    return [sys.executable, "-m", "fourdistill.training.launch", *arguments, *program, *sys.argv[1:]]
 
 
 def launch(launcher: str, report: Path) -> None:
-    """Run the command to its end; SIGTERM is passed on. Raises `Preempted` where the training was, by its `report`.
+    """Run the command until its processes have ended; SIGTERM is passed on.
 
-    `accelerate launch` ends with status 1 whatever its processes ended with: any other failure is raised as 1.
+    Raises `Preempted` where the training was, by its `report`, and ends this program with the status of any other
+    failure, or with 1 where a signal was the end.
     """
     report.unlink(missing_ok=True)
     child = subprocess.Popen(launch_command(launcher))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # told three times, torch's agent leaves its processes behind
         child.send_signal(number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
@@ -54,7 +61,30 @@ def launch(launcher: str, report: Path) -> None:
         signal.signal(signal.SIGTERM, before)
     if status == 0:
         return
-    # The launcher may report the signal as its own end before its processes have written.
+    # torch's agent ends by the signal itself, whatever its processes ended with.
     if report.is_file() and json.loads(report.read_text(encoding="utf-8"))["status"] == "preempted":
         raise Preempted
-    raise SystemExit(1 if status != PREEMPTED else PREEMPTED)
+    raise SystemExit(max(status, 1))
+
+
+def run_accelerate() -> None:
+    """What `accelerate launch` does, in such a way that signals and exit statuses pass through it."""
+    commands.simple_launcher = _become_program
+    try:
+        commands.main()
+    except ChildFailedError as failed:
+        print(failed, file=sys.stderr)
+        raise SystemExit(max(failed.get_first_failure()[1].exitcode, 1)) from failed
+
+
+def _become_program(args: Namespace) -> None:
+    """Start a single process in the place of this one.
+
+    accelerate would wait beside it, be ended by SIGTERM, and leave it to train on with nobody waiting.
+    """
+    command, environment = prepare_simple_launcher_cmd_env(args)
+    os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    run_accelerate()

@@ -85,8 +85,9 @@ def train(
     if accelerator.is_main_process:
         facts = {"steps": settings.max_steps, **asdict(settings), "validation": monitor.validation}
         adapter.save(adapter_folder, facts)
-        checkpoints.clear()
     monitor.close("finished")
+    if accelerator.is_main_process:
+        checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
     return monitor.validation
 
 
@@ -167,12 +168,21 @@ def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.
     for name, parameters in adapter.parameter_groups().items():
         for parameter in parameters:
             parameter.requires_grad_(name in settings.trainable)
-        if name == "lora" in settings.trainable and not parameters:
-            raise InputError("train: trainable: lora: expected a lora_rank above 0")
+        check_group(name, bool(parameters), name in settings.trainable)
         if name in settings.trainable and parameters:
             lr = rates.get(name, settings.image_prompt_learning_rate)
             groups.append({"params": parameters, "lr": lr})
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+
+
+def check_group(name: str, exists: bool, trained: bool) -> None:
+    """Raise `InputError` where a group of parameters is to be trained and does not exist, or the other way round."""
+    key = {"lora": "lora_rank", "displacement_tokens": "displacement_tokens"}.get(name)
+    if key is None or exists == trained:
+        return
+    if trained:
+        raise InputError(f"train: trainable: {name}: expected a {key} above 0")
+    raise InputError(f"train: {key}: expected 0, or {name} in trainable: as they are drawn they only disturb")
 
 
 def fingerprint(

@@ -20,7 +20,7 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training.checkpoint import OF_NO_CONSEQUENCE, Checkpoints
 from fourdistill.training.codes import CodedPairs, PairCodes, read_embeds, sample_embeds
-from fourdistill.training.hashes import weights_hash
+from fourdistill.training.hashes import tensors_hash, weights_hash
 from fourdistill.training.preemption import Preempted, Preemption
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 from fourdistill.training.tracking import start_accelerator, start_logs
@@ -78,7 +78,13 @@ def train_prior(
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
     prior = start_prior(embeds["train"], settings, form, pretrained)
     decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
-    facts = {"settings": decisive, "form": form, "pairs": sha256(pairs_table), "start": weights_hash(prior)}
+    facts = {
+        "settings": decisive,
+        "form": form,
+        "pairs": sha256(pairs_table),
+        "features": tensors_hash(each for split in embeds.values() for each in split),
+        "start": weights_hash(prior),
+    }
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
     start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
     encoding = prior.config.view_encoding
@@ -96,8 +102,8 @@ def train_prior(
     prior.train()
     train_steps(run, checkpoints, optimizer, lr_scheduler, first)
     prior.save(prior_folder, {"steps": settings.max_steps, **asdict(settings), "validation": run.validation})
-    checkpoints.clear()
     accelerator.end_training()
+    checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
     return run.validation
 
 
@@ -139,7 +145,8 @@ def start_prior(
             wanted["view_encoding"] = (form["view_encoding"], config.view_encoding)
         for name, (mine, theirs) in wanted.items():
             if mine != theirs:
-                raise InputError(f"{pretrained}: {name}: expected {mine} of a prior to start from, found {theirs}")
+                expected = f"expected {mine} of a prior to start from, found {theirs}"
+                raise InputError(f"{pretrained}: {name}: {expected}; train_prior.start: scratch needs none")
         return prior
     codec = fit_codec(
         sample_embeds(embeds, settings.codec_embeds, settings.seed), settings.num_components, settings.seed

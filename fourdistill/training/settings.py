@@ -55,16 +55,27 @@ class TrainingSettings:
             raise InputError(f"train: trainable: expected some of {', '.join(TRAINABLE)}, got {list(self.trainable)}")
 
 
-# A preset's values go over those of the params section. `seed` is the original's setting: mappers only, an image prompt
-# that knows no displacement, bypass scaled by |CLIP(v_base)|, no condition dropout, uniform timesteps, constant
-# learning rate.
+# A preset's values go over those of the params section. `seed` is the original's setting: mappers only, of its size and
+# bandwidths and learning rate, with nested dropout; an image prompt that knows no displacement; the bypass scaled by
+# |CLIP(v_base)|; no condition dropout, uniform timesteps, a constant learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {
         "trainable": ("mappers",),
         "bypass_norm": "base",
+        "clip_base": True,
+        "rescale_base": False,
+        "key_value_split": False,
         "displacement_tokens": 0,
+        "lora_rank": 0,
         "prior": False,
+        "num_frequencies": 32,
+        "hidden_width": 64,
+        "sigma_time": 1.0,
+        "sigma_timesteps": 0.03,
+        "sigma_layer": 2.0,
+        "nested_dropout": 0.5,
+        "learning_rate": 9e-3,
         "dropout": DropoutRates(0, 0, 0, 0, 0),
         "timestep_bias": 0.0,
         "lr_scheduler": "constant",

@@ -31,8 +31,9 @@ def describe(shape: Shape, outfit: Outfit, clip: str) -> str:
     if outfit.hair_style != "bald":
         who += f" with {outfit.hair_style} {outfit.hair} hair"
     colour = outfit.top if outfit.stripe is None else f"striped {outfit.top} and {outfit.stripe}"
+    action = " and ".join(ACTIONS[part] for part in clip.split("+"))
     top = f"{outfit.sleeves} {colour} top"
-    return f"{who} in {_article(top)} {top} and {outfit.bottom} {outfit.legs} {ACTIONS[clip]}"
+    return f"{who} in {_article(top)} {top} and {outfit.bottom} {outfit.legs} {action}"
 
 
 def _article(noun: str) -> str:

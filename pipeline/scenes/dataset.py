@@ -23,7 +23,7 @@ FIT_FRAMES, FIT_STRIDE = 12, 16  # how much of the motion the cameras are fitted
 
 def scene_name(index: int, clip: str) -> str:
     """Scenes sort by their index."""
-    return f"scene{index:03d}_{clip}"
+    return f"scene{index:03d}_{clip.replace('+', '_and_')}"
 
 
 def draw_shape(generator: np.random.Generator) -> Shape:

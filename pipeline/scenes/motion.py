@@ -31,6 +31,7 @@ JOINTS = {
     "left_elbow": ("left_shoulder", 1),
 }
 JOINT_NAMES = tuple(JOINTS)
+LEGS = ("root", "hip", "knee", "ankle")  # how the names of the joints end that carry the body
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,22 @@ class Clip:
 
 
 def load_clip(folder: Path, name: str) -> Clip:
-    """The clip called `name` (one of `CLIPS`) out of the wheel in `folder`."""
-    return parse_clip(motion_frames(folder, name))
+    """The clip called `name` out of the wheel in `folder`: one of `CLIPS`, or two as in `walk+punch`."""
+    clips = [parse_clip(motion_frames(folder, part)) for part in name.split("+")]
+    return clips[0] if len(clips) == 1 else combine_clips(*clips)
+
+
+def combine_clips(legs: Clip, rest: Clip) -> Clip:
+    """Root and legs of one clip with chest, neck and arms of another, stretched to the first one's duration.
+
+    A motion that neither of them is, for models that know both.
+    """
+    pace = rest.duration / legs.duration
+    rotations = legs.rotations.copy()
+    above = [number for number, name in enumerate(JOINT_NAMES) if not name.endswith(LEGS)]
+    for frame, seconds in enumerate(legs.times):
+        rotations[frame, above] = sample_clip(rest, seconds * pace)[1][above]
+    return Clip(legs.times, legs.root_positions, rotations)
 
 
 def parse_clip(frames: np.ndarray) -> Clip:

@@ -57,7 +57,9 @@ def command(
     frames: Annotated[int | None, typer.Option(help="Frames per camera, spread evenly over the clip.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels a side.")] = None,
     layout: Annotated[str | None, typer.Option(help=f"Cameras: {' or '.join(LAYOUTS)}.")] = None,
-    motions: Annotated[str | None, typer.Option(help="Clips, separated by commas.")] = None,
+    motions: Annotated[
+        str | None, typer.Option(help="Clips, separated by commas; walk+punch: legs of one, the rest of another.")
+    ] = None,
     crf: Annotated[int | None, typer.Option(help="x264's quality, lower is better.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; -1: one per core.")] = -1,
     wheels: Annotated[Path | None, typer.Option(help="Where the body and motion wheels are kept.")] = None,

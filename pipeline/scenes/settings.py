@@ -18,6 +18,8 @@ SECTION = "render"
 KEPT_FILE = "settings.json"
 
 Count = Annotated[int, Field(ge=1)]
+ONE_OF_CLIPS = f"({'|'.join(CLIPS)})"
+Motion = Annotated[str, Field(pattern=rf"^{ONE_OF_CLIPS}(\+{ONE_OF_CLIPS})?$")]  # walk, or walk+punch: see motion.py
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -30,7 +32,7 @@ class Settings:
     frames: Count
     resolution: Annotated[int, Field(ge=2, multiple_of=2)]
     layout: Literal["ring", "jittered"]
-    motions: Annotated[tuple[Literal[CLIPS], ...], Field(min_length=1)]  # pyright: ignore[reportInvalidTypeForm]
+    motions: Annotated[tuple[Motion, ...], Field(min_length=1)]
     crf: Annotated[int, Field(ge=0, le=51)]
 
 

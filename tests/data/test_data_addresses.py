@@ -19,6 +19,7 @@ from tiny_scenes import SIZE
 from fourdistill.data.features import LATENTS, FeatureReader
 from fourdistill.data.frame_pairs import read_frame_features
 from fourdistill.data.store import Store, new_set, open_set
+from fourdistill.data.streaming.shard_list import list_shards
 from fourdistill.data.tensors import open_tensors
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey
@@ -143,6 +144,19 @@ def test_a_stage_killed_on_the_way_to_an_address_gives_the_same_when_run_again(s
     found = written(s3, "killed")
     assert found.pop("frames/index.json")
     assert found == {name: digest for name, digest in files(here)[0].items() if name.startswith("frames/")}
+
+
+def test_shards_that_are_not_all_written_are_not_read(tmp_path):
+    address = f"memory://{tmp_path.name}/shards"
+    with new_set(address, {".tar", ".json"}, depth=0) as store:
+        (tmp_path / "tar").write_bytes(b"")
+        store.put([tmp_path / "tar"], ["train-000000.tar"])
+        for each in (address, f"{address}/", f"{address}/train-{{000000..000000}}.tar"):
+            with pytest.raises(InputError, match=f"^{address}/unfinished.json: expected all shards of the set, found"):
+                list_shards(each)
+        entry = {"name": "train-000000.tar", "split": "train", "bytes": 0}
+        store.write_index({"features": True, "shards": [entry]})
+    assert [shard.bytes for shard in list_shards(address)] == [0]
 
 
 def test_what_is_no_set_stays_whatever_it_looks_like(tmp_path):

@@ -7,12 +7,13 @@ import multiprocessing
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.request
 
 import fsspec
 import pytest
-from fault_proxy import Answer, running_proxy, times
+from fault_proxy import Answer, from_byte, running_proxy, times
 from s3_server import BUCKET, credentials, running_s3
 from shard_folders import ids, write_shard_folder
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from fourdistill.cli import app
 from fourdistill.data import publish
 from fourdistill.data.loader import ReadOptions, make_loader, merge_reports
 from fourdistill.data.publish import publish_shards
+from fourdistill.data.streaming import opener
 from fourdistill.errors import InputError
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
@@ -66,6 +68,25 @@ def proxy(server, monkeypatch):
     with running_proxy(server.endpoint) as proxy:
         use(monkeypatch, proxy.endpoint, AWS_MAX_ATTEMPTS="2")
         yield proxy
+
+
+@pytest.fixture(params=[(opener.BLOCK, 0), (2**14, 3 * 2**14)], ids=["one request", "many requests"])
+def faults_from(request, monkeypatch):
+    """Shards that are each fetched by one request, or by several: the byte from which on faults are to happen."""
+    monkeypatch.setattr(opener, "BLOCK", request.param[0])
+    return request.param[1]
+
+
+def num_before(shards, end):
+    """Samples of the spoilt shard that can be had from its first `end` bytes: those whose next one has begun."""
+    with tarfile.open(shards / SPOILT) as tar:
+        begun = [member.offset_data + member.size for member in tar if member.name.endswith(".json")]
+    return sum(each <= end for each in begun[1:])
+
+
+def with_some(num):
+    """All samples, of the spoilt shard only the first so many."""
+    return sorted([*WITHOUT_SPOILT, *range(3 * SAMPLES, 3 * SAMPLES + num)])
 
 
 def load(address=ADDRESS, **kwargs):
@@ -150,25 +171,30 @@ def test_a_bucket_that_is_not_there(s3):
 
 @pytest.mark.parametrize("fault", [Answer.cut, Answer.unavailable], ids=["cut", "503"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_what_passes_costs_nothing(proxy, fault, num_workers):
-    proxy.faults[SPOILT] = times(1, fault)
+def test_what_passes_costs_nothing(proxy, fault, num_workers, faults_from):
+    proxy.faults[SPOILT] = from_byte(faults_from, times(1, fault))
     loader = load(num_workers=num_workers)
     assert sorted(ids(loader)) == ALL
     assert loader.report.counts()["shards_broken"] == 0
-    assert sum(SPOILT in path for _, path, _ in proxy.requests) > 1  # it was tried again
+    ranges = [part for _, path, part in proxy.requests if SPOILT in path]
+    assert len(ranges) == len(set(ranges)) + 1  # one of them was tried again
+    assert (len(set(ranges)) > 4) == (faults_from > 0)
 
 
 @pytest.mark.parametrize("fault", [Answer.cut, Answer.unavailable, Answer.drip], ids=["cut", "503", "drip"])
-def test_what_does_not_pass_is_skipped_and_counted(proxy, fault, monkeypatch, caplog):
+def test_what_does_not_pass_is_skipped_and_counted(proxy, shards, fault, faults_from, monkeypatch, caplog):
     fast = fsspec.get_filesystem_class("s3")
     monkeypatch.setattr(fast, "retries", 2)  # s3fs waits longer each time
-    proxy.faults[SPOILT] = fault
-    loader = load(options=ReadOptions(max_bad_fraction=0.2, timeout_s=1 if fault is Answer.drip else 60))
-    assert sorted(ids(loader)) == WITHOUT_SPOILT
+    proxy.faults[SPOILT] = from_byte(faults_from, fault)
+    timeout_s = 1 if fault is Answer.drip else 60
+    loader = load(options=ReadOptions(max_bad_fraction=0.2, shuffle_buffer=1, timeout_s=timeout_s))
+    given = num_before(shards, faults_from)
+    assert (0 < given < SAMPLES) == (faults_from > 0)
+    assert sorted(ids(loader)) == with_some(given)
     report = loader.report.counts()
-    assert report["shards_broken"] == 1 and report["samples_missing"] == SAMPLES
-    assert report["samples_skipped_by_shard"] == {f"{ADDRESS}/{SPOILT}": SAMPLES}
-    assert f"{ADDRESS}/{SPOILT}: skipped after 0 of 10 samples: " in caplog.text
+    assert report["shards_broken"] == 1 and report["samples_missing"] == SAMPLES - given
+    assert report["samples_skipped_by_shard"] == {f"{ADDRESS}/{SPOILT}": SAMPLES - given}
+    assert f"{ADDRESS}/{SPOILT}: skipped after {given} of 10 samples: " in caplog.text
 
 
 def spoil(s3, content):
@@ -182,18 +208,38 @@ def spoil(s3, content):
     return f"s3://{BUCKET}/spoilt/"
 
 
-def test_a_truncated_object_gives_what_it_has(s3, shards):
+@pytest.mark.parametrize("end", ["between samples", "between requests"])
+def test_a_truncated_object_gives_what_it_has(s3, shards, end, faults_from):
     content = (shards / SPOILT).read_bytes()
-    address = spoil(s3, content[: content.index(b"000000034.json")])
+    size = content.index(b"000000034.json") if end == "between samples" else 2**15
+    given = 4 if end == "between samples" else num_before(shards, size)
+    assert 0 < given < SAMPLES
+    address = spoil(s3, content[:size])
     loader = load(address)
-    assert sorted(ids(loader)) == [*WITHOUT_SPOILT[:30], 30, 31, 32, 33, *WITHOUT_SPOILT[30:]]
-    assert loader.report.counts()["samples_missing"] == 6
+    assert sorted(ids(loader)) == with_some(given)
+    report = loader.report.counts()
+    assert report["samples_undecodable"] <= (end == "between requests")  # the half one
+    assert report["samples_missing"] + report["samples_undecodable"] == SAMPLES - given
     verified = load(address, options=ReadOptions(max_bad_fraction=0.2, verify=True))
     assert sorted(ids(verified)) == WITHOUT_SPOILT
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corrupt_header_and_a_corrupt_member(s3, shards, num_workers, faults_from):
+    content = bytearray((shards / SPOILT).read_bytes())
+    with tarfile.open(shards / SPOILT) as tar:
+        member, header = tar.getmember("000000036.target_latents.npy"), tar.getmember("000000038.json")
+    content[member.offset_data : member.offset_data + 6] = b"no npy"
+    content[header.offset + 148 : header.offset + 156] = b"777777\0 "  # its checksum
+    assert member.offset > 2**14
+    loader = load(spoil(s3, bytes(content)), num_workers=num_workers)
+    assert sorted(ids(loader)) == sorted({*ALL} - {36, 38, 39})
+    report = loader.report.counts()
+    assert (report["samples_undecodable"], report["shards_broken"], report["samples_missing"]) == (1, 1, 2)
+
+
 @pytest.mark.parametrize("verify", [False, True])
-def test_a_missing_shard_and_one_changed_in_place(s3, shards, tmp_path, verify):
+def test_a_missing_shard_and_one_changed_in_place(s3, shards, tmp_path, verify, faults_from):
     options = ReadOptions(max_bad_fraction=0.2, verify=verify, cache_dir=str(tmp_path / "cache") if verify else None)
     assert sorted(ids(load(spoil(s3, None), options=options))) == WITHOUT_SPOILT
     changed = (shards / SPOILT).read_bytes().replace(b"not looked at", b"NOT LOOKED AT")
@@ -201,7 +247,7 @@ def test_a_missing_shard_and_one_changed_in_place(s3, shards, tmp_path, verify):
     assert sorted(ids(load(spoil(s3, changed), options=options))) == expected
 
 
-def test_a_server_that_is_away_for_a_while_costs_nothing(server, monkeypatch):
+def test_a_server_that_is_away_for_a_while_costs_nothing(server, monkeypatch, faults_from):
     with running_proxy(server.endpoint) as proxy:
         use(monkeypatch, proxy.endpoint)
         batches = iter(load(options=ReadOptions(shuffle_buffer=1, read_ahead_mb=4)))
@@ -230,7 +276,7 @@ def test_a_cache_spares_requests(proxy, tmp_path):
     assert not [path for _, path, _ in proxy.requests if ".tar" in path]
 
 
-def test_http_with_and_without_ranges(server, shards):
+def test_http_with_and_without_ranges(server, shards, faults_from):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *args):
             pass
@@ -260,7 +306,7 @@ def test_push_sends_what_is_not_there_and_the_index_last(proxy, shards, s3):
     said = json.loads(first.stdout)
     assert len(said["uploaded"]) == NUM_SHARDS and said["bytes"] == sum(p.stat().st_size for p in shards.glob("*.tar"))
     puts = [path for command, path, _ in proxy.requests if command == "PUT"]
-    assert puts[-1].endswith("index.json") and len(puts) == NUM_SHARDS + 1
+    assert puts[0].endswith("unfinished.json") and puts[-1].endswith("index.json") and len(puts) == NUM_SHARDS + 2
     fresh = fsspec.filesystem("s3", skip_instance_cache=True)
     fresh.pipe_file(f"{BUCKET}/pushed/train-000001.tar", b"x" * (shards / "train-000001.tar").stat().st_size)
     fresh.rm_file(f"{BUCKET}/pushed/train-000002.tar")
@@ -271,22 +317,73 @@ def test_push_sends_what_is_not_there_and_the_index_last(proxy, shards, s3):
     assert "0 tars sent" in third.stdout and "8 were there" in third.stdout
 
 
-def test_a_push_that_breaks_off_leaves_no_index_and_goes_on(shards, s3, monkeypatch):
+def break_off(patch, name):
+    """Let sending this tar fail."""
+    original = publish._Target.put
+
+    def put(self, local, shard):
+        if local.name == name:
+            raise OSError("the line is cut")
+        original(self, local, shard)
+
+    patch.setattr(publish._Target, "put", put)
+
+
+def names(s3, prefix):
+    s3.invalidate_cache()
+    return sorted(path.rpartition("/")[2] for path in s3.find(f"{BUCKET}/{prefix}"))
+
+
+def test_a_push_that_breaks_off_is_not_read_and_goes_on(shards, s3, monkeypatch):
     address = f"s3://{BUCKET}/resumed"
     with monkeypatch.context() as patch:
-        original = publish._Target.put
-
-        def put(self, local, shard):
-            if local.name == "train-000005.tar":
-                raise OSError("the line is cut")
-            original(self, local, shard)
-
-        patch.setattr(publish._Target, "put", put)
+        break_off(patch, "train-000005.tar")
         broken = push(shards, address, "--jobs", 1)
     assert broken.exit_code == 2 and "the line is cut" in broken.stderr
-    assert not s3.exists(f"{BUCKET}/resumed/index.json")
+    assert "unfinished.json" in names(s3, "resumed") and "index.json" not in names(s3, "resumed")
+    for each in (address, f"{address}/train-{{000000..000004}}.tar"):
+        with pytest.raises(InputError, match=f"^{address}/unfinished.json: expected all shards of the set, found") as e:
+            load(each)
+        assert "\n" not in str(e.value)
     again = json.loads(push(shards, address, "--json").stdout)
     assert "train-000005.tar" in again["uploaded"] and "train-000004.tar" in again["skipped"]
+    assert names(s3, "resumed") == names(s3, "mocap")
+    assert sorted(ids(load(address))) == ALL
+
+
+def test_replacing_removes_the_older_set_even_after_it_broke_off(shards, s3, tmp_path, monkeypatch):
+    address = f"s3://{BUCKET}/replaced"
+    fewer = write_shard_folder(tmp_path / "fewer", 2, 3, first_id=500)
+    assert push(shards, address).exit_code == 0
+    s3.pipe({f"{BUCKET}/replaced/{name}": b"of somebody else" for name in ("train-000077.tar", "notes.txt")})
+    with monkeypatch.context() as patch:
+        break_off(patch, "train-000001.tar")
+        assert push(fewer, address, "--replace", "--jobs", 1).exit_code == 2
+    assert "train-000007.tar" in names(s3, "replaced")  # until the new index is there, nothing goes
+    assert push(fewer, address).exit_code == 0
+    assert names(s3, "replaced") == [
+        "index.json", "notes.txt", "train-000000.tar", "train-000001.tar", "train-000077.tar"
+    ]  # fmt: skip
+    mark = json.dumps({"shards": [{"name": "train-000001.tar"}, {"name": "train-000077.tar"}]}).encode()
+    s3.pipe_file(f"{BUCKET}/replaced/unfinished.json", mark)  # as if it had broken off after the index
+    assert sorted(ids(load(address, options=ReadOptions(verify=True)))) == list(range(500, 506))
+    assert push(fewer, address).exit_code == 0
+    assert names(s3, "replaced") == ["index.json", "notes.txt", "train-000000.tar", "train-000001.tar"]
+
+
+def test_an_older_index_is_no_list_of_what_to_remove_elsewhere(shards, tmp_path):
+    names = ["../keep.tar", "/keep.tar", ["train-000008.tar"], None, "keep.tar", "x/train-000000.tar"]
+    target = tmp_path / "set"
+    target.mkdir()
+    for path in (tmp_path / "keep.tar", target / "keep.tar", target / "train-000008.tar"):
+        path.touch()
+    for index in ({"shards": [{"name": each} for each in names]}, {"shards": [None]}, [1], {"shards": 3}):
+        (target / "index.json").write_text(json.dumps(index))
+        assert push(shards, target, "--replace").exit_code == 0
+        assert (tmp_path / "keep.tar").is_file()
+        assert {path.name for path in target.iterdir()} == {
+            "keep.tar", "train-000008.tar", *(path.name for path in shards.iterdir())
+        }  # fmt: skip
 
 
 def test_push_refuses_other_shards_and_damaged_ones(server, shards, s3, tmp_path, monkeypatch):

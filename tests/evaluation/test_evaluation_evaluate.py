@@ -38,6 +38,7 @@ SETTINGS = EvaluationSettings(
     time_guidance=1.0,
     view_guidance=1.0,
     guidance_rescale=0.0,
+    truncation=None,
     baselines=True,
     batch_size=4,
     feature_space="pixels",

@@ -323,6 +323,7 @@ def test_half_precision_draws_the_noise_of_full_precision(pipe, tiny_base, adapt
         ({"num_inference_steps": 0}, "num_inference_steps: expected a whole number from 1, got 0"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt: expected a whole number from 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected a whole number from 1, got 0"),
+        ({"truncation": 0}, "truncation: expected a whole number from 1, got 0"),
         ({"output_type": "jpeg"}, "output_type: expected one of pil, np, pt, latent, got 'jpeg'"),
         ({"guidance_rescale": 2}, "guidance_rescale: expected 0 to 1"),
         ({"lambda_": float("inf")}, "lambda_: expected a finite number"),

@@ -56,6 +56,16 @@ def test_an_adapter_saves_its_updates_and_puts_them_into_another_unet(tiny_base,
     assert not any(parameter.requires_grad for parameter in fresh.unet.parameters())
 
 
+def test_an_adapter_without_updates_rids_the_unet_of_those_of_another(tiny_base, tmp_path):
+    base = load_base(str(tiny_base))
+    plain, before = Adapter.from_base(base, AdapterSettings(), torch.Generator()), predict(base)
+    plain.save(tmp_path)
+    perturb(Adapter.from_base(base, AdapterSettings(lora_rank=2), torch.Generator().manual_seed(0)).lora)
+    assert not torch.allclose(predict(base), before, atol=1e-4)
+    Adapter.load(tmp_path, base)
+    assert torch.equal(predict(base), before)
+
+
 def test_only_the_updates_learn(tiny_base):
     base = load_base(str(tiny_base))
     adapter = Adapter.from_base(base, AdapterSettings(lora_rank=2), torch.Generator().manual_seed(0))

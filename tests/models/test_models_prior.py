@@ -108,6 +108,13 @@ def test_some_points_stay_where_they_are_in_time_and_azimuth(prior):
     assert still >= 24 // UNMOVED and still < 24
 
 
+def test_no_displacement_at_all_turns_the_held_points_of_a_matrix():
+    form = dataclasses.replace(FORM, view_encoding="matrix")
+    frequencies = draw_frequencies(form, torch.Generator().manual_seed(0))
+    held = form.num_rotations // UNMOVED
+    assert held and not frequencies[:, :held].any() and frequencies[:, held:].all()
+
+
 @pytest.mark.parametrize("encoding", ["spherical", "matrix"])
 def test_no_displacement_turns_nothing(encoding):
     still = displacement(0.0, 0.0)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from motion import (
     JOINT_NAMES,
     Clip,
+    combine_clips,
     mirror_clip,
     multiply,
     parse_clip,
@@ -31,6 +32,17 @@ def about_z(degrees):
 def clip():
     generator = np.random.default_rng(3)
     return Clip(np.array([0.0, 0.1, 0.3]), generator.normal(size=(3, 3)), unit(generator.normal(size=(3, 13, 4))))
+
+
+def test_legs_of_one_clip_with_the_rest_of_another(clip):
+    generator = np.random.default_rng(4)
+    rest = Clip(np.array([0.0, 3.0]), generator.normal(size=(2, 3)), unit(generator.normal(size=(2, 13, 4))))
+    both = combine_clips(clip, rest)
+    assert both.duration == clip.duration and np.array_equal(both.root_positions, clip.root_positions)
+    legs = [JOINT_NAMES.index(name) for name in ("root", "right_hip", "left_knee", "left_ankle")]
+    arms = [JOINT_NAMES.index(name) for name in ("chest", "neck", "right_shoulder", "left_elbow")]
+    assert np.array_equal(both.rotations[:, legs], clip.rotations[:, legs])
+    assert np.allclose(both.rotations[1, arms], sample_clip(rest, 1.0)[1][arms])  # a third of the way
 
 
 def test_parse_clip():

@@ -29,6 +29,8 @@ def test_command_line_overrides_the_file():
         ({"crf": 52}, "render.crf"),
         ({"layout": "line"}, "render.layout"),
         ({"motions": ["walk", "fly"]}, "render.motions.1"),
+        ({"motions": ["walk+fly"]}, "render.motions.0"),
+        ({"motions": ["walk+run+kick"]}, "render.motions.0"),
         ({"motions": []}, "render.motions"),
         ({"sede": 1}, "render.sede"),
     ],

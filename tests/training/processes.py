@@ -4,10 +4,11 @@ everything already."""
 import multiprocessing
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from touches import Touches
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["dvclive", "fourdistill.training.loop"])  # Python 3.11 finds no module of the tests
@@ -54,26 +55,17 @@ def work(
     """What a process does: the training, as one of a group where there are several."""
     from train_toy import main
 
-    touched, folder = 0, str(arguments[2])
-
-    def hook(event: str, values: tuple) -> None:
-        nonlocal touched
-        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and folder in str(values[0]):
-            touched += 1
-            if harm is not None and touched == harm.moment:
-                os.kill(os.getpid(), harm.signal)
-
+    touches = None
     if rank == 0:
-        sys.addaudithook(hook)
-
+        touches = Touches(arguments[2], *(() if harm is None else (harm.moment, harm.signal)))
     os.environ |= environment
     if world_size > 1:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
         os.environ |= {name: str(value) for name, value in names.items()}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     main(*arguments)
-    if rank == 0:
-        (arguments[2] / "touched").write_text(str(touched))
+    if touches is not None:
+        (arguments[2] / "touched").write_text(str(touches.count))
 
 
 def join(group: list[Any]) -> list[int]:

@@ -5,6 +5,7 @@ import torch
 
 from fourdistill.config import pick
 from fourdistill.errors import InputError
+from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.conditions import Conditions
 from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
 from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
@@ -86,9 +87,15 @@ def test_a_condition_of_one_sample_cannot_be_shuffled():
 def test_presets():
     values = {"displacement_tokens": 4, "trainable": ("mappers", "image_prompt"), "max_steps": 7}
     assert apply_preset("default", values) == values
-    seed = apply_preset("seed", values)
-    assert seed["trainable"] == ("mappers",) and seed["displacement_tokens"] == 0 and seed["max_steps"] == 7
-    assert TrainingSettings(**pick(TrainingSettings, seed)).dropout == DropoutRates(0, 0, 0, 0, 0)
+    seed = apply_preset("seed", values | {"lora_rank": 8, "clip_base": False})
+    assert seed["max_steps"] == 7 and not seed["prior"]
+    settings, form = (kind(**pick(kind, seed)) for kind in (TrainingSettings, AdapterSettings))
+    assert settings.trainable == ("mappers",) and settings.dropout == DropoutRates(0, 0, 0, 0, 0)
+    assert (settings.nested_dropout, settings.learning_rate, settings.timestep_bias) == (0.5, 9e-3, 0)
+    assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
+    assert form == AdapterSettings(
+        bypass_norm="base", num_frequencies=32, hidden_width=64, sigma_time=1.0, sigma_timesteps=0.03, sigma_layer=2.0
+    )
     with pytest.raises(InputError, match=r"train: preset: expected one of default, seed, got 'best'"):
         apply_preset("best", values)
     assert set(PRESETS) == {"default", "seed"}

@@ -1,12 +1,42 @@
 """The command that starts a training anew under `accelerate launch`."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from fourdistill.errors import InputError
 from fourdistill.training import launch
 from fourdistill.training.parts import Parts
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
+ONE, TWO = f"--config_file {CONFIGS}/one_gpu.yaml --cpu", str(CONFIGS / "two_cpu_processes.yaml")
+TRAINING = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+folder, launcher = Path(sys.argv[1]), sys.argv[2]
+if "ACCELERATE_MIXED_PRECISION" not in os.environ:
+    from fourdistill.training.launch import launch
+    launch(launcher, folder / "report.json")
+    sys.exit()
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+rank = os.environ.get("RANK", "0")
+(folder / f"started-{rank}").touch()
+while not told:
+    if (folder / "bad").is_file():
+        sys.exit(2)
+    time.sleep(0.05)
+time.sleep(1)  # the step, and the checkpoint
+(folder / "report.json").write_text(json.dumps({"status": "preempted"}))
+(folder / f"saved-{rank}").touch()
+sys.exit(75)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +49,7 @@ def test_a_config_file_or_arguments(tmp_path):
     config = tmp_path / "two.yaml"
     config.touch()
     program = ["pipeline/train.py", "--params", "p.yaml"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    launcher = [sys.executable, "-m", "fourdistill.training.launch"]
     assert launch.launch_command(str(config)) == [*launcher, "--config_file", str(config), *program]
     assert launch.launch_command("--num_processes 1 --cpu") == [*launcher, "--num_processes", "1", "--cpu", *program]
 
@@ -37,12 +67,54 @@ def test_the_statuses_of_what_was_launched(monkeypatch, tmp_path):
         launch.launch("", report)
 
     program("pass")
-    with pytest.raises(SystemExit) as failed:
-        program("raise SystemExit(2)")
-    assert failed.value.code == 1
+    for code, status in (("raise SystemExit(2)", 2), ("import os; os.kill(os.getpid(), 9)", 1)):
+        with pytest.raises(SystemExit) as failed:
+            program(code)
+        assert failed.value.code == status
     with pytest.raises(SystemExit) as preempted:
         program(f"open({str(report)!r}, 'w').write('{{\"status\": \"preempted\"}}'); raise SystemExit(1)")
     assert preempted.value.code == 75
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Start TRAINING under a launcher, in a process group of its own; returns it when its processes train."""
+    started = []
+
+    def start(launcher, num_processes):
+        (tmp_path / "training.py").write_text(TRAINING)
+        command = [sys.executable, str(tmp_path / "training.py"), str(tmp_path), launcher]
+        started.append(subprocess.Popen(command, start_new_session=True))
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("started-*"))) < num_processes:
+            assert started[0].poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        return started[0]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "num_processes", "send"),
+    [(ONE, 1, os.kill), (ONE, 1, os.killpg), (TWO, 2, os.killpg)],
+    ids=["one", "one and its group", "two and their group"],
+)
+def test_told_to_go_it_ends_when_all_have_saved(training, tmp_path, launcher, num_processes, send):
+    process = training(launcher, num_processes)
+    send(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 75
+    assert len(list(tmp_path.glob("saved-*"))) == num_processes
+
+
+@pytest.mark.parametrize(("launcher", "num_processes"), [(ONE, 1), (TWO, 2)], ids=["one", "two"])
+def test_bad_input_ends_with_the_status_of_bad_input(training, tmp_path, launcher, num_processes):
+    process = training(launcher, num_processes)
+    (tmp_path / "bad").touch()
+    assert process.wait(60) == 2
 
 
 def test_every_part_of_a_batch_is_somebodys():

@@ -221,10 +221,19 @@ def test_each_group_has_its_learning_rate(base):
     assert [group["lr"] for group in make_optimizer(adapter, settings).param_groups] == [1e-3, 2e-4, 2e-4, 5e-4]
 
 
-def test_training_lora_needs_a_rank(base):
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match="lora: expected a lora_rank above 0"):
-        make_optimizer(adapter, dataclasses.replace(SETTINGS, trainable=("lora",)))
+@pytest.mark.parametrize(
+    ("form", "trainable", "message"),
+    [
+        ({}, ("lora",), "trainable: lora: expected a lora_rank above 0"),
+        ({}, ("mappers", "displacement_tokens"), "displacement_tokens: expected a displacement_tokens above 0"),
+        ({"lora_rank": 2}, ("mappers",), "train: lora_rank: expected 0, or lora in trainable"),
+        ({"displacement_tokens": 2}, ("mappers",), "train: displacement_tokens: expected 0, or displacement_tokens in"),
+    ],
+)
+def test_what_is_trained_must_exist_and_what_exists_must_be_trained(base, form, trainable, message):
+    adapter = Adapter.from_base(base, AdapterSettings(**form), torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=message):
+        make_optimizer(adapter, dataclasses.replace(SETTINGS, trainable=trainable))
 
 
 def test_a_prior_moves_the_image_and_is_not_trained_here(noise_shards, base, tmp_path):

@@ -4,6 +4,7 @@
     data/shards/train-{000000..000015}.tar, s3://...     as the braces say, with what an index.json beside them knows
 
 Names are split-number.tar, as write_shards gives them. Those in an index are checked, never followed elsewhere.
+Where a set is still being written, or was broken off, nothing is listed: its mark says so.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from typing import Any
 
 from braceexpand import braceexpand
 
-from fourdistill.data.store import INDEX
+from fourdistill.data.store import INDEX, UNFINISHED
 from fourdistill.data.streaming.addresses import open_filesystem, reading
 from fourdistill.data.tables import SPLITS
 from fourdistill.errors import InputError
 
-_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d+\.tar")
+TAR_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d+\.tar")
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,23 @@ def _in_folder(folder: str) -> list[Shard]:
     with reading(folder, f"shards, with or without an {INDEX}"):
         filesystem.invalidate_cache()
         entries = filesystem.ls(path, detail=True)
-    sizes = {_name(entry["name"]): entry.get("size") for entry in entries if _NAME.fullmatch(_name(entry["name"]))}
+    sizes = {_name(entry["name"]): entry.get("size") for entry in entries if TAR_NAME.fullmatch(_name(entry["name"]))}
     return [Shard(f"{folder}/{name}", _split_of(name, folder), bytes=sizes[name]) for name in sorted(sizes)]
 
 
 def read_index(folder: str) -> dict[str, Shard] | None:
-    """The shards of a folder's `index.json` by name, or None where there is no such file."""
-    filesystem, path = open_filesystem(f"{folder}/{INDEX}")
-    with reading(folder, f"shards, with or without an {INDEX}"):
-        try:
-            text = filesystem.cat_file(path)
-        except FileNotFoundError:
-            return None
+    """The shards of a folder's `index.json` by name, or None where there is no such file.
+
+    Raises `InputError` where there will be one, once all shards are written.
+    """
+    text = _read_if_there(folder, INDEX)
+    if text is None:
+        if _read_if_there(folder, UNFINISHED) is not None:
+            raise InputError(
+                f"{folder}/{UNFINISHED}: expected all shards of the set, found that they are still being written, or "
+                f"were not to the end; wait for the {INDEX}, or run write_shards or push-shards again"
+            )
+        return None
     try:
         index = json.loads(text)
         if not index["features"]:
@@ -116,6 +122,15 @@ def read_index(folder: str) -> dict[str, Shard] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/{INDEX}: expected the index that write_shards writes: {error!r}") from error
     return {_name(shard.url): shard for shard in shards}
+
+
+def _read_if_there(folder: str, name: str) -> bytes | None:
+    filesystem, path = open_filesystem(f"{folder}/{name}")
+    with reading(folder, f"shards, with or without an {INDEX}"):
+        try:
+            return filesystem.cat_file(path)
+        except FileNotFoundError:
+            return None
 
 
 def _from_entry(folder: str, entry: dict[str, Any]) -> Shard:
@@ -132,7 +147,7 @@ def _from_entry(folder: str, entry: dict[str, Any]) -> Shard:
 
 
 def _split_of(name: Any, where: str) -> str:
-    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    match = TAR_NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise InputError(f"{where}: expected names such as train-000000.tar, found {name!r}")
     return match[1]
