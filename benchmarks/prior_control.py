@@ -107,12 +107,13 @@ def run(params: Params, folder: Path, num_scenes: int, num_images: int) -> None:
 def command(
     folder: Annotated[Path, typer.Argument(help="A prior, or an adapter with one.")] = Path("models/prior"),
     params: Annotated[Path, typer.Option(help="Where the data are.")] = Path("params.yaml"),
+    over: Annotated[Path | None, typer.Option(help="Parameters that take the place of those.")] = None,
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 17,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
 ) -> None:
     """Control of a prior alone."""
     try:
-        run(load_params(params), folder, num_scenes, num_images)
+        run(load_params(params, over), folder, num_scenes, num_images)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

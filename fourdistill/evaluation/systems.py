@@ -19,7 +19,6 @@ from PIL import Image
 
 from fourdistill.data.features import LATENTS, FeatureReader
 from fourdistill.data.tables import FRAMES, read_table
-from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import Command, FrameKey
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.generate import Painter
@@ -48,7 +47,7 @@ def paint_systems(
 ) -> Pictures:
     """All pictures of every system for the commands of all groups, one group after the other.
 
-    Displacements are shuffled within a group. `nearest` holds, per command, the training frame of `nearest_train`.
+    Displacements are shuffled within a group. `nearest` holds, per command, the training frame of `nearest_train`, or none.
     Without `baselines` those that the model paints are left out: they take three times as long as the model's own.
     """
     commands = [command for group in groups for command in group]
@@ -59,9 +58,10 @@ def paint_systems(
             ZERO: paint([command.still() for command in commands], "displacement zero"),
             SHUFFLED: paint([command for group in groups for command in shuffled(group, rng)], "displacement shuffled"),
         }
+    if nearest:
+        painted[NEAREST] = [paint.read(key) for key in nearest]
     return painted | {
         COPY: [paint.read(command.source) for command in commands],
-        NEAREST: [paint.read(key) for key in nearest],
         VAE: spaces.reconstruct([paint.read(command.target) for command in commands]),
     }
 
@@ -80,11 +80,14 @@ def shuffled(commands: Sequence[Command], rng: np.random.Generator) -> list[Comm
 def nearest_train(
     commands: Sequence[Command], frames_table: Path, features_dir: Path | str, rng: np.random.Generator
 ) -> list[FrameKey]:
-    """The training frame nearest to each command's target by VAE latents, among `MAX_TRAIN_FRAMES` at most."""
+    """The training frame nearest to each command's target by VAE latents, among `MAX_TRAIN_FRAMES` at most.
+
+    An empty list where the table has no training frames: data to evaluate on alone.
+    """
     rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "split"]).to_pylist()
     keys = [FrameKey(row["scene"], row["camera"], row["frame_index"]) for row in rows if row["split"] == "train"]
     if not keys:
-        raise InputError(f"{frames_table}: split: expected training frames, found none")
+        return []
     keys = [keys[i] for i in np.sort(rng.permutation(len(keys))[:MAX_TRAIN_FRAMES])]
     reader = FeatureReader(features_dir)
 

@@ -48,10 +48,7 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint of this run, fetched if it is elsewhere; those of other runs are removed."""
-        for path in self._local():
-            written = path / FINGERPRINT_NAME
-            if not written.is_file() or written.read_text(encoding="utf-8") != self.fingerprint:
-                discard(path)
+        self._drop_others()
         local = [path.name for path in self._local()]
         if self.remote:
             names = self.remote.names()
@@ -96,8 +93,10 @@ class Checkpoints:
         if name is None:
             return 0, {}
         path = self.folder / name
-        if accelerator.is_local_main_process and not path.exists() and self.remote:
-            self._fetch(name)
+        if accelerator.is_local_main_process and self.remote:
+            self._drop_others()  # on this machine's own disk, where another run may have left a step of this name
+            if not path.exists():
+                self._fetch(name)
         accelerator.wait_for_everyone()
         accelerator.load_state(str(path))
         accelerator.step = 0  # counts parts towards a step; the processes that saved may have had fewer each
@@ -120,6 +119,13 @@ class Checkpoints:
         if self.remote:
             for name in self.remote.names():
                 self.remote.remove(name)
+
+    def _drop_others(self) -> None:
+        """Remove what other runs left on this machine."""
+        for path in self._local():
+            written = path / FINGERPRINT_NAME
+            if not written.is_file() or written.read_text(encoding="utf-8") != self.fingerprint:
+                discard(path)
 
     def _local(self) -> list[Path]:
         """The complete checkpoints of this machine, oldest first."""

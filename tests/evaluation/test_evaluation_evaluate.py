@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -291,6 +293,15 @@ def test_the_nearest_training_frame_is_of_a_training_scene(grid_scenes, features
     assert {key.scene for key in keys} == {"kick"} and len(keys) == 6
     known = [replace(command, target=key) for command, key in zip(commands, keys, strict=True)]
     assert nearest_train(known, grid_scenes.frames_table, features, np.random.default_rng(0)) == keys
+
+
+def test_without_training_frames_none_is_the_nearest(grid_scenes, features, tmp_path):
+    table = pq.read_table(grid_scenes.frames_table)
+    held_out = pa.array(["test"] * len(table))
+    all_test = table.set_column(table.column_names.index("split"), table.schema.field("split"), held_out)
+    pq.write_table(all_test, tmp_path / "frames.parquet")
+    commands = choose_pairs(grid_scenes.pairs_table, 3, seed=0)
+    assert nearest_train(commands, tmp_path / "frames.parquet", features, np.random.default_rng(0)) == []
 
 
 def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe, grid_scenes):

@@ -56,6 +56,19 @@ def test_the_newest_are_kept_here_and_there(accelerator, model, tmp_path, addres
     assert these.remote.names() == [] and not (tmp_path / "checkpoint").exists()
 
 
+def test_a_second_machine_takes_the_step_of_this_run_not_its_own_of_another(
+    accelerator, model, tmp_path, address, monkeypatch
+):
+    save(checkpoints(tmp_path / "second", facts="another run"), accelerator, model, 7)
+    older = tmp_path / "second" / "checkpoint"
+    (older / "step-00000007").rename(older / "step-00000002")
+    save(checkpoints(tmp_path / "first", address), accelerator, model, 2)
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    monkeypatch.setattr("fourdistill.training.checkpoint.broadcast_object_list", lambda found: ["step-00000002"])
+    step, kept = checkpoints(tmp_path / "second", address).resume(accelerator)
+    assert (step, kept) == (2, {"step": 2}) and (model.weight == 2).all()
+
+
 def test_another_machine_goes_on_from_the_address(accelerator, model, tmp_path, address):
     (tmp_path / "live").mkdir()
     (tmp_path / "live" / "metrics.json").write_text("{}")
