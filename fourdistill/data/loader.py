@@ -19,7 +19,7 @@ from fourdistill.data.streaming.opener import ReadOptions
 from fourdistill.data.streaming.order import Reader
 from fourdistill.data.streaming.packing import Packed, pack, unpack
 from fourdistill.data.streaming.reading import Plan, ShardReader
-from fourdistill.data.streaming.report import LoadReport, check_lost, merge_reports
+from fourdistill.data.streaming.report import LoadReport, check_lost, in_whole_epochs, merge_reports
 from fourdistill.data.streaming.shard_list import (
     Shards,
     Source,
@@ -32,7 +32,7 @@ from fourdistill.errors import InputError
 
 __all__ = [
     "Batch", "Loader", "ReadOptions", "Shards", "Source",
-    "check_lost", "fingerprint_shards", "list_splits", "make_loader", "merge_reports",
+    "check_lost", "fingerprint_shards", "in_whole_epochs", "list_splits", "make_loader", "merge_reports",
 ]  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def paint_systems(
 ) -> Pictures:
     """All pictures of every system for the commands of all groups, one group after the other.
 
-    Displacements are shuffled within a group. `nearest` holds, per command, the training frame of `nearest_train`, or none.
+    Displacements are shuffled within a group. `nearest`: what `nearest_train` gives for the commands.
     Without `baselines` those that the model paints are left out: they take three times as long as the model's own.
     """
     commands = [command for group in groups for command in group]

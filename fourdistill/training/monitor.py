@@ -20,6 +20,7 @@ from fourdistill.data.loader import (
     ReadOptions,
     Shards,
     check_lost,
+    in_whole_epochs,
     list_splits,
     make_loader,
     merge_reports,
@@ -129,7 +130,7 @@ class Monitor:
     def check_data(self, counts: dict[str, Any]) -> None:
         """Raise `InputError` where all processes together have lost too much, though none of them has alone."""
         for report in [each.report for each in self.loaders[:1]]:
-            total = max(len(report.shards), counts["shards_read"])
+            total = in_whole_epochs(counts["shards_read"], len(report.shards))
             where = f"{report.shards[0].url} and others: "
             check_lost(counts["shards_lost"], total, report.max_bad_fraction, where)
 

@@ -1,15 +1,14 @@
 """Each data stage killed at three drawn moments: run again, it gives what an unbroken run gives."""
 
 import multiprocessing
-import os
 import random
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stage_runs import OUTPUTS, STAGES, digests, run_stage, write_scenes
+from touches import Touches
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(  # with that of tests/training/processes.py: there is one server
@@ -19,18 +18,9 @@ CONTEXT.set_forkserver_preload(  # with that of tests/training/processes.py: the
 
 def work(stage: str, folder: Path, base: str, moment: int | None, count: Path) -> None:
     """Run a stage; kill -9 when it touches the files in `folder` for the `moment`-th time. Write how often it did."""
-    touched = 0
-
-    def hook(event: str, arguments: tuple) -> None:
-        nonlocal touched
-        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and str(folder) in str(arguments[0]):
-            touched += 1
-            if touched == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
+    touches = Touches(folder, moment, signal.SIGKILL)
     run_stage(stage, folder, base)
-    count.write_text(str(touched))
+    count.write_text(str(touches.count))
 
 
 def run(stage: str, folder: Path, base: Path, count: Path, moment: int | None = None) -> int:

@@ -53,3 +53,20 @@ def test_kinds_that_nobody_has_take_no_token(parts):
     assert tabulate(adapter, text_encoder, conditions(nobody, nobody), TIMESTEPS) is None
     table = tabulate(adapter, text_encoder, conditions(has_view=nobody), TIMESTEPS)
     assert table is not None and list(table.words) == ["time"] and table[1:3].seen.tolist() == [[True], [True]]
+
+
+@torch.no_grad()
+def test_a_truncation_below_the_width_changes_every_word(parts):
+    adapter, text_encoder = parts
+    width = adapter.config.settings.hidden_width
+    whole, same, less, least = (
+        tabulate(adapter, text_encoder, conditions(), TIMESTEPS, truncation=kept)
+        for kept in (None, width, width // 2, 1)
+    )
+    assert whole is not None and same is not None and less is not None and least is not None
+    for kind, words in whole.words.items():
+        assert torch.equal(same.words[kind].values, words.values)
+        for first, second in ((words, less.words[kind]), (less.words[kind], least.words[kind])):
+            assert ((first.values - second.values).abs().amax(dim=-1) > 1e-4).all()  # (S, U, num_layers)
+            if first.keys is not None and second.keys is not None:  # CLIP(v_base) comes from the same hidden units
+                assert ((first.keys - second.keys).abs().amax(dim=-1) > 1e-4).all()

@@ -1,4 +1,6 @@
 import json
+import random
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +8,9 @@ import pyarrow as pa
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from processes import CONTEXT, join, losses
 from safetensors.numpy import save_file
+from touches import Touches
 
 from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.data.tables import PAIRS, write_table
@@ -160,6 +164,37 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
     assert not (tmp_path / "killed" / "checkpoint").exists()
 
 
+OFTEN = replace(SETTINGS, max_steps=12, checkpoint_every=2, log_every=1)
+
+
+def work(data, folder, touched, moment):
+    """What a process does: `run`, kill -9 at a moment; how often it touched files."""
+    touches = Touches(folder, moment, signal.SIGKILL)
+    run(data, folder, OFTEN)
+    touched.write_text(str(touches.count))
+
+
+def status_of(*arguments):
+    process = CONTEXT.Process(target=work, args=arguments)
+    process.start()
+    return join([process])[0]
+
+
+def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
+    straight, killed, count = tmp_path / "straight", tmp_path / "killed", tmp_path / "count"
+    assert status_of(data, straight, count, None) == 0
+    touched, draw = int(count.read_text()), random.Random(0)
+    for _ in range(3):
+        assert status_of(data, killed, count, draw.randrange(touched // 6, touched // 3)) == -signal.SIGKILL
+        assert not (killed / "prior").exists()
+    assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it goes on from there
+    assert status_of(data, killed, count, None) == 0
+    assert_same(weights(straight), weights(killed))
+    assert losses(killed) == losses(straight)
+    assert [step for step, _ in losses(killed)] == list(range(1, 13))
+    assert not (killed / "checkpoint").exists()
+
+
 def test_metrics_are_logged_from_the_first_step(data, tmp_path):
     validation = run(data, tmp_path)
     rows = (tmp_path / "live/plots/metrics/gap.time.tsv").read_text().splitlines()
@@ -189,7 +224,8 @@ def test_training_starts_from_a_pretrained_prior(data, tmp_path):
 
 def test_a_pretrained_prior_of_other_embeddings_or_views_is_refused(data, tmp_path):
     run(data, tmp_path)
-    with pytest.raises(InputError, match="view_encoding: expected matrix of a prior to start from, found spherical"):
+    expected = r"view_encoding: expected matrix .*, found spherical; .*scratch needs none"
+    with pytest.raises(InputError, match=expected):
         run(data, tmp_path, form=FORM | {"view_encoding": "matrix"}, pretrained=tmp_path / "prior")
     config = json.loads((tmp_path / "prior/config.json").read_text())
     codec = fit_codec(torch.randn(20, TOKENS + 1, WIDTH), 8, seed=0)

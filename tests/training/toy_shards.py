@@ -1,5 +1,6 @@
 """Tiny shards in the layout of `write_shards`, filled with whatever latents a test wants the model to learn."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -64,9 +65,9 @@ def write_toy_shards(
             with writer.TarWriter(str(folder / name), mtime=0) as tar:
                 for sample in mine:
                     tar.write(sample)
-            index["shards"].append(
-                {"name": name, "split": split, "samples": len(mine), "bytes": (folder / name).stat().st_size}
-            )
+            content = (folder / name).read_bytes()
+            facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            index["shards"].append({"name": name, "split": split, "samples": len(mine)} | facts)
     (folder / "index.json").write_text(json.dumps(index))
     return folder
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Any
 
 import torch
@@ -57,8 +58,12 @@ class LoadReport:
         self._stop_or_log(f"{entry.url}: sample {key}: skipped: not as write_shards writes it: {reason}")
 
     def _stop_or_log(self, message: str) -> None:
-        lost, opened = (float(self._counts[..., column].sum()) for column in (_LOST_SHARE, _OPENED))
-        check_lost(lost, max(len(self.shards), round(opened)), self.max_bad_fraction, f"{message}; ")
+        counts = self._counts.sum(0)  # (shards, 6)
+        lost, opened = counts[:, _LOST_SHARE], counts[:, _OPENED]
+        # A worker may have come to a bad shard again before the others have come to the last of theirs.
+        often = int(torch.where(lost > 0, opened, 0).max())
+        total = max(in_whole_epochs(float(opened.sum()), len(self.shards)), often * len(self.shards))
+        check_lost(float(lost.sum()), total, self.max_bad_fraction, f"{message}; ")
         _log.warning("%s", message)
 
     def counts(self) -> dict[str, Any]:
@@ -76,6 +81,11 @@ class LoadReport:
             "samples_missing": totals[_MISSING],
             "samples_skipped_by_shard": dict(list(skipped.items())[:_MAX_LISTED]),
         }
+
+
+def in_whole_epochs(opened: float, num_shards: int) -> int:
+    """Shards of all epochs that were begun: a bad one comes round in each, early or late."""
+    return num_shards * max(1, ceil(opened / num_shards))
 
 
 def check_lost(lost: float, total: int, max_bad_fraction: float, where: str) -> None:

@@ -1,0 +1,55 @@
+"""The rows of the ablation: DVC can set what they change, the stages accept it, and its figures are there."""
+
+import importlib.util
+import json
+import re
+import shutil
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from imports import ROOT
+
+from fourdistill.config import load_params
+from fourdistill.training.settings import apply_preset
+
+spec = importlib.util.spec_from_file_location("ablation", ROOT / "benchmarks" / "ablation.py")
+assert spec is not None and spec.loader is not None
+ablation = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ablation)
+
+LISTED = ablation.read_list()
+ROWS = {name: given for group in LISTED["groups"] for _, name, given in ablation.experiments(LISTED, group)}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_a_params_file_that_the_stages_accept(name, tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, ROWS[name].split())  # as `dvc exp run --set-param` does
+    params, shipped = load_params(path), load_params(ROOT / "params.yaml")
+    assert params.train.max_steps == LISTED["common"]["train.max_steps"]
+    assert params.seed == int(name[-1])
+    apply_preset(params.train.preset, {})
+    changes = ROWS[name].split()[len(LISTED["common"]) : -1]
+    assert bool(changes) == (not name.startswith("ablation-default-"))
+    for change in changes:  # it changes something
+        keys = [f"{key}_" if key == "lambda" else key for key in change.split("=")[0].split(".")]
+        before, after = shipped, params
+        for key in keys:
+            before, after = getattr(before, key), getattr(after, key)
+        assert before != after, change
+
+
+def test_rows_have_names_of_their_own():
+    count = sum(len(ablation.experiments(LISTED, group)) for group in LISTED["groups"])
+    assert len(ROWS) == count and len(set(ROWS.values())) == count
+    rows = {row for group in LISTED["groups"].values() for row in group}
+    assert set(LISTED["seeds"]) <= rows
+
+
+def test_every_figure_is_measured():
+    measured = json.loads((ROOT / "metrics.json").read_text())
+    params = load_params(ROOT / "params.yaml")
+    levels = "|".join(str(level) for level in params.train.gap_timesteps)
+    for name in LISTED["figures"].values():
+        assert name in measured or re.fullmatch(rf"gap\.(image|time|view)\.t({levels})", name), name
