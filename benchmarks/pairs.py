@@ -10,8 +10,9 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,18 +24,14 @@ def main(
     num_pairs: int = 10_000_000,
 ) -> None:
     """Print seconds, GiB and pairs per second as JSON."""
-    context = multiprocessing.get_context("spawn")
-    queue: Any = context.Queue()
-    process = context.Process(target=build, args=(frames_table, num_pairs, queue))
-    process.start()
-    seconds, cpu_s, gib = queue.get()
-    process.join()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        seconds, cpu_s, gib = pool.submit(build, frames_table, num_pairs).result()
     report = {"pairs": num_pairs, "seconds": seconds, "cpu_s": cpu_s, "peak_gib": gib}
     typer.echo(json.dumps(report | {"pairs_per_s": num_pairs / seconds}))
 
 
-def build(frames_table: Path, num_pairs: int, queue: Any) -> None:
-    """Build the pairs in a temporary folder; puts (seconds, processor seconds, peak GiB) into `queue`."""
+def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
+    """Build the pairs in a temporary folder; seconds, processor seconds, peak GiB."""
     from fourdistill.data.pairs import build_pairs
 
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +39,7 @@ def build(frames_table: Path, num_pairs: int, queue: Any) -> None:
         started, started_cpu = time.perf_counter(), time.process_time()
         build_pairs(frames_table, *outputs, num_pairs={"train": num_pairs}, kinds=KINDS)
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
-    queue.put((seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    return seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

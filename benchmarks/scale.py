@@ -12,8 +12,9 @@ import resource
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,19 +41,16 @@ def main(
             for number in range(scenes):
                 shutil.copytree(scene, folder / "raw" / f"scene{number:04d}")
             for stage in STAGES:
-                queue: Any = context.Queue()
-                arguments = (stage, folder, base, scenes * pairs_per_scene, max_frames, queue)
-                process = context.Process(target=run_stage, args=arguments)
-                process.start()
-                costs[stage][factor] = queue.get() / scenes
-                process.join()
+                with ProcessPoolExecutor(1, mp_context=context) as pool:  # a process of its own for each
+                    run = pool.submit(run_stage, stage, folder, base, scenes * pairs_per_scene, max_frames)
+                    costs[stage][factor] = run.result() / scenes
                 typer.echo(f"{stage} {factor}x: {costs[stage][factor]:.3f} s a scene", err=True)
     growth = {stage: cost[FACTORS[2]] / cost[FACTORS[1]] for stage, cost in costs.items()}
     typer.echo(json.dumps({"cpu_s_per_scene": costs, "16x_over_4x": growth}))
 
 
-def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int, queue: Any) -> None:
-    """Run one stage in `folder`; puts its processor seconds, those of its children included, into `queue`."""
+def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int) -> float:
+    """Run one stage in `folder`; its processor seconds, those of its children included."""
     from fourdistill.data.features import encode_frames
     from fourdistill.data.frames import extract_frames
     from fourdistill.data.pairs import build_pairs
@@ -74,7 +72,7 @@ def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: i
         encode_frames(table, frames, folder / "features", encode, batch_size=32)
     else:
         write_shards(pairs, frames, folder / "features", folder / "shards", shard_size_mb=64)
-    queue.put(processor_s() - started)
+    return processor_s() - started
 
 
 def processor_s() -> float:

@@ -88,6 +88,7 @@ class Monitor:
             loader = make_loader(shards, "val", size, seed=self.settings.seed, shuffle=True, epochs=1, options=options)
             num_batches = math.ceil(count / size)
             self.validation_batches = [move(batch, self.accelerator.device) for batch in islice(loader, num_batches)]
+            self.report.validation = loader.report.counts()
         pairs = [batch.pair_id.tolist() for batch in self.validation_batches]
         if any(theirs != pairs for theirs in gather_object([pairs])):  # some could not be read everywhere
             raise InputError("train: val: expected the same validation pairs in all processes, found others in some")

@@ -28,6 +28,8 @@ class TrainReport:
     """Spent in steps that count: without validation, samples, checkpoints, and what was lost with a killed run."""
     data: dict[str, Any] = field(default_factory=dict)
     """Shards and samples that were read, and that could not be, as the loaders count them."""
+    validation: dict[str, Any] = field(default_factory=dict)
+    """The same of the validation pairs, which every process reads, in this run."""
     _earlier: dict[str, Any] = field(default_factory=dict)
     _since: float = field(default_factory=time.perf_counter)
 

@@ -83,6 +83,7 @@ def test_shards_on_s3_train_the_same_weights(shards, base, straight, s3, tmp_pat
     found = report(tmp_path)
     assert found["status"] == "finished" and found["data"]["shards_broken"] == 0
     assert found["data"]["samples_read"] >= SETTINGS.max_steps * SETTINGS.batch_size
+    assert found["validation"]["samples_read"] >= SETTINGS.num_val_pairs and not found["validation"]["shards_broken"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut", "undecodable"])
