@@ -16,5 +16,5 @@ def tensors_hash(values: Iterable[torch.Tensor]) -> str:
     """SHA-256 over tensors, one after the other."""
     digest = hashlib.sha256()
     for value in values:
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

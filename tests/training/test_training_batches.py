@@ -89,7 +89,8 @@ def test_presets():
     assert apply_preset("default", values) == values
     seed = apply_preset("seed", values | {"lora_rank": 8, "clip_base": False})
     assert seed["max_steps"] == 7 and not seed["prior"]
-    settings, form = (kind(**pick(kind, seed)) for kind in (TrainingSettings, AdapterSettings))
+    settings = TrainingSettings(**pick(TrainingSettings, seed))
+    form = AdapterSettings(**pick(AdapterSettings, seed))
     assert settings.trainable == ("mappers",) and settings.dropout == DropoutRates(0, 0, 0, 0, 0)
     assert (settings.nested_dropout, settings.learning_rate, settings.timestep_bias) == (0.5, 9e-3, 0)
     assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
