@@ -265,7 +265,8 @@ from fourdistill.data.loader import make_loader
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(True))
 batches = iter(make_loader(sys.argv[1], "train", 4, seed=0, shuffle=True, num_workers=2))
-next(batches)
+for _ in range(2):  # one of each worker: both have come so far that they know what SIGTERM means
+    next(batches)
 print("reading", flush=True)
 while not told:
     next(batches)
