@@ -7,6 +7,7 @@ import shutil
 import fsspec
 import pytest
 import torch
+from dying import Killed, die_at
 from s3_server import BUCKET, credentials, running_s3
 from toy_shards import noise_target, write_toy_shards
 
@@ -111,22 +112,6 @@ def test_a_training_finishes_without_one_of_its_shards_and_counts_it(shards, bas
     assert data["shards_lost"] == pytest.approx(times_broken)
     assert list(data["samples_skipped_by_shard"]) == [str(bad)]
     assert (tmp_path / "adapter").is_dir()
-
-
-class Killed(Exception):
-    pass
-
-
-def die_at(patch, step):
-    """Let the training die at the start of a step."""
-    original = Objective.__call__
-
-    def loss(self, batch, at, part):
-        if at == step:
-            raise Killed
-        return original(self, batch, at, part)
-
-    patch.setattr(Objective, "__call__", loss)
 
 
 def test_checkpoints_on_s3_are_pruned_and_lead_another_machine_to_the_same_weights(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dying import Killed, die_at
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
@@ -16,7 +17,6 @@ from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training.loop import make_optimizer, train
-from fourdistill.training.objective import Objective
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -53,22 +53,6 @@ def run(shards, base, folder: Path, settings=SETTINGS, form: AdapterSettings | N
 def assert_same_weights(first, second):
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_after(monkeypatch, steps):
-    """Make the training die at the start of step `steps`, like a killed process."""
-    original = Objective.__call__
-
-    def loss(self, batch, step, part):
-        if step == steps:
-            raise Killed
-        return original(self, batch, step, part)
-
-    monkeypatch.setattr(Objective, "__call__", loss)
 
 
 def test_training_changes_what_is_trainable_and_saves_an_adapter(noise_shards, base, tmp_path):
@@ -109,7 +93,7 @@ def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(noise_shards, base, tmp_path, monkeypatch, killed_at):
     straight, validation = run(noise_shards, base, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        kill_after(patch, killed_at)
+        die_at(patch, killed_at)
         with pytest.raises(Killed):
             run(noise_shards, base, tmp_path / "killed")
     assert [path.name for path in (tmp_path / "killed" / "checkpoint").iterdir()] == ["step-00000003"]
@@ -125,7 +109,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(noise_shards, base, tmp
 def test_a_checkpoint_of_other_settings_is_not_taken(noise_shards, base, tmp_path, monkeypatch):
     other = dataclasses.replace(SETTINGS, learning_rate=5e-3)
     with monkeypatch.context() as patch:
-        kill_after(patch, 5)
+        die_at(patch, 5)
         with pytest.raises(Killed):
             run(noise_shards, base, tmp_path, other)
     fresh, _ = run(noise_shards, base, tmp_path)
@@ -135,7 +119,7 @@ def test_a_checkpoint_of_other_settings_is_not_taken(noise_shards, base, tmp_pat
 
 def test_a_checkpoint_of_another_order_of_the_data_is_not_taken(noise_shards, base, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        kill_after(patch, 5)
+        die_at(patch, 5)
         with pytest.raises(Killed):
             run(noise_shards, base, tmp_path, read_options=ReadOptions(shuffle_buffer=3))
     report = json.loads((tmp_path / "live" / "train_report.json").read_text())
