@@ -24,7 +24,7 @@ from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.sharding import read_sharding, shard_unet
 from fourdistill.training.step import Denoiser
-from fourdistill.training.tracking import start_accelerator, start_logs
+from fourdistill.training.tracking import end_accelerator, start_accelerator, start_logs
 
 _OF_THE_ORDER = ("shuffle_buffer", "resampled")  # options of reading that decide which pairs come when
 
@@ -81,11 +81,15 @@ def train(
         monitor.validate(0)
 
     adapter.train()
-    take_steps(model, optimizer, lr_scheduler, objective, monitor, checkpoints, step)
-    if accelerator.is_main_process:
+    finished = take_steps(model, optimizer, lr_scheduler, objective, monitor, checkpoints, step)
+    if finished and accelerator.is_main_process:
         facts = {"steps": settings.max_steps, **asdict(settings), "validation": monitor.validation}
         adapter.save(adapter_folder, facts)
-    monitor.close("finished")
+    monitor.close("finished" if finished else "preempted")
+    del model, objective  # so that nothing refers to DDP's model any more
+    end_accelerator(accelerator)
+    if not finished:
+        raise Preempted
     if accelerator.is_main_process:
         checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
     return monitor.validation
@@ -99,8 +103,8 @@ def take_steps(
     monitor: Monitor,
     checkpoints: Checkpoints,
     first: int,
-) -> None:
-    """The steps from `first` to the last, with checkpoints; raises `Preempted` when the state is saved."""
+) -> bool:
+    """The steps from `first` on, with checkpoints; False where SIGTERM came before the last and the state is saved."""
     accelerator, settings = objective.accelerator, objective.settings
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     with Preemption() as preemption, progress(accelerator, settings, first) as bar, monitor.training():
@@ -126,8 +130,8 @@ def take_steps(
                 with monitor.pause():
                     checkpoints.save(accelerator, done, monitor.state())
             if preempted:
-                monitor.close("preempted")
-                raise Preempted
+                return False
+    return True
 
 
 def progress(accelerator: Accelerator, settings: TrainingSettings, step: int) -> "tqdm[Any]":

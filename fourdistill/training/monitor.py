@@ -194,12 +194,11 @@ class Monitor:
             self.report.write(self.live_folder)
 
     def close(self, status: str) -> None:
-        """Write the report and end the logs."""
+        """Write the last report."""
         self.count_data()
         self.report.status = status
         if self.accelerator.is_main_process:
             self.report.write(self.live_folder)
-        self.accelerator.end_training()
 
 
 def format_gaps(gaps: dict[str, float]) -> str:

@@ -41,6 +41,16 @@ def start_logs(accelerator: Accelerator, live_folder: Path, *, resume: bool) -> 
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
 
 
+def end_accelerator(accelerator: Accelerator) -> None:
+    """End the logs and the process group. The caller has let go of what `accelerator.prepare` gave it.
+
+    DDP's reducer holds the group, too, and must go first: as the last holder it would wait for gloo's threads without
+    releasing the interpreter lock, which those need for their last tensors (pytorch/pytorch#56297).
+    """
+    accelerator.free_memory()
+    accelerator.end_training()
+
+
 def mean_over_processes(accelerator: Accelerator, values: list[torch.Tensor]) -> float:
     """The mean of scalars (), over all processes, which hold equally many."""
     mean: Any = accelerator.reduce(torch.stack(values).mean(), reduction="mean")

@@ -1,10 +1,12 @@
 import json
+import random
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import textured_room
 from tiny_scenes import write_film
+from touches import count_touches, kill
 
 from fourdistill.data.estimated_poses import estimate_poses
 from fourdistill.data.films import cameras_of_frames
@@ -134,3 +136,23 @@ def test_formats_with_poses_are_not_estimated(tmp_path):
     write_dynerf(tmp_path / "kick", 2, 2)
     with pytest.raises(InputError, match="poses: expected read for format 'dynerf'"):
         read_source(SourceFolder(tmp_path, "dynerf", estimate_poses=True))
+
+
+def pose_the_stage(raw, folder):
+    """Pose the scene `stage` of `raw`."""
+    scenes = [scene for scene in read_source(SourceFolder(raw, "video", estimate_poses=True)) if scene.name == "stage"]
+    estimate_poses(scenes, folder / "poses.parquet", folder / "poses.json", size=320, max_pictures=9)
+
+
+def test_killed_at_three_moments_it_gives_the_same_when_run_again(raw, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    names, touched = ("poses.parquet", "poses.json"), count_touches(straight, pose_the_stage, raw, straight)
+    for moment in random.Random(0).sample(range(1, touched + 1), 3):
+        kill(killed, moment, pose_the_stage, raw, killed)
+        for name in names:  # there is all of it, or nothing
+            if (killed / name).exists():
+                assert (killed / name).read_bytes() == (straight / name).read_bytes()
+    pose_the_stage(raw, killed)
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
+        name: (straight / name).read_bytes() for name in names
+    }

@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,9 @@ from grid_scenes import frame_rows, write_frames
 from PIL import Image
 from tiny_scenes import SIZE
 
+from fourdistill.data.features import encode_frames as write_features
 from fourdistill.data.pairs import build_pairs
+from fourdistill.models.base import encode_frames, load_base
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,12 @@ def grid_scenes(tmp_path_factory):
         kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
     )
     return SimpleNamespace(frames=folder / "frames", frames_table=table, pairs_table=pairs)
+
+
+@pytest.fixture(scope="session")
+def features(tiny_base, grid_scenes, tmp_path_factory):
+    """What `encode_frames` writes for the grid's frames."""
+    folder = tmp_path_factory.mktemp("features") / "features"
+    encode = partial(encode_frames, load_base(str(tiny_base)))
+    write_features(grid_scenes.frames_table, grid_scenes.frames, folder, encode, batch_size=16)
+    return folder

@@ -1,7 +1,6 @@
 import csv
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.data.features import encode_frames
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
 from fourdistill.evaluation.editability import CaptionEncoder, choose_edits, score_edits
-from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate, score_editability
+from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate, score_editability
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.frames import FrameReader
@@ -25,57 +24,11 @@ from fourdistill.evaluation.image_metrics import MAX_PSNR
 from fourdistill.evaluation.scoring import Scorer, score_quality
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
 from fourdistill.evaluation.tables import LABELS
-from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models import base as base_model
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import load_base
-
-SETTINGS = EvaluationSettings(
-    num_pairs=9,
-    num_inference_steps=2,
-    guidance_scale=1.0,
-    text_guidance=1.0,
-    image_guidance=1.0,
-    time_guidance=1.0,
-    view_guidance=1.0,
-    guidance_rescale=0.0,
-    truncation=None,
-    baselines=True,
-    batch_size=4,
-    feature_space="pixels",
-    large_gap=0.25,
-    large_azimuth_deg=100,
-    num_bootstrap=50,
-    num_sheet_rows=2,
-    num_sweep_scenes=1,
-    num_sweep_steps=3,
-    num_shown_scenes=1,
-    num_edits=2,
-    edit_lambdas=(0.0, 1.0),
-    edit_image_scales=(0.5,),
-    structure_from_motion=False,
-)
-
-
-def make_pipe(tiny_base, view_encoding="spherical"):
-    base = load_base(str(tiny_base))
-    settings = AdapterSettings(view_encoding=view_encoding)
-    return FourDistillPipeline.from_parts(base, Adapter.from_base(base, settings, torch.Generator().manual_seed(0)))
 
 
 @pytest.fixture(scope="module")
 def pipe(tiny_base):
     return make_pipe(tiny_base)
-
-
-@pytest.fixture(scope="module")
-def features(tiny_base, grid_scenes, tmp_path_factory):
-    """What `encode_frames` writes for the grid's frames."""
-    folder = tmp_path_factory.mktemp("features") / "features"
-    encode = partial(base_model.encode_frames, load_base(str(tiny_base)))
-    encode_frames(grid_scenes.frames_table, grid_scenes.frames, folder, encode, batch_size=16)
-    return folder
 
 
 @pytest.fixture

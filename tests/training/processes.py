@@ -1,18 +1,13 @@
 """Real processes for the trainings of `train_toy.py`: alone or in gloo groups, started from a server that has imported
 everything already."""
 
-import multiprocessing
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from touches import Touches
-
-CONTEXT: Any = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["dvclive", "fourdistill.training.loop"])  # Python 3.11 finds no module of the tests
-PATIENCE_S = 120
+from touches import CONTEXT, PATIENCE_S, Touches
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 import json
 import random
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from processes import CONTEXT, join, losses
+from processes import losses
 from safetensors.numpy import save_file
-from touches import Touches
+from touches import count_touches, kill
 
 from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.data.tables import PAIRS, write_table
@@ -167,28 +166,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
 OFTEN = replace(SETTINGS, max_steps=12, checkpoint_every=2, log_every=1)
 
 
-def work(data, folder, touched, moment):
-    """What a process does: `run`, kill -9 at a moment; how often it touched files."""
-    touches = Touches(folder, moment, signal.SIGKILL)
-    run(data, folder, OFTEN)
-    touched.write_text(str(touches.count))
-
-
-def status_of(*arguments):
-    process = CONTEXT.Process(target=work, args=arguments)
-    process.start()
-    return join([process])[0]
-
-
 def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
-    straight, killed, count = tmp_path / "straight", tmp_path / "killed", tmp_path / "count"
-    assert status_of(data, straight, count, None) == 0
-    touched, draw = int(count.read_text()), random.Random(0)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    touched, draw = count_touches(straight, run, data, straight, OFTEN), random.Random(0)
     for _ in range(3):
-        assert status_of(data, killed, count, draw.randrange(touched // 6, touched // 3)) == -signal.SIGKILL
+        kill(killed, draw.randrange(touched // 6, touched // 3), run, data, killed, OFTEN)
         assert not (killed / "prior").exists()
     assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it goes on from there
-    assert status_of(data, killed, count, None) == 0
+    run(data, killed, OFTEN)
     assert_same(weights(straight), weights(killed))
     assert losses(killed) == losses(straight)
     assert [step for step, _ in losses(killed)] == list(range(1, 13))

@@ -4,10 +4,12 @@ python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those b
 and FOLDER/held-RANK says how many bytes of the U-Net each process had at the end.
 """
 
+import gc
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -33,6 +35,7 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
     values = SETTINGS | changes
     values |= {"gap_timesteps": tuple(values["gap_timesteps"]), "trainable": ("mappers", "lora")}
     settings = TrainingSettings(**values)
+    watch_the_end()
     train(
         Path(shards),
         base,
@@ -45,6 +48,18 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
     )
     held = sum(p.to_local().nbytes if isinstance(p, DTensor) else p.nbytes for p in base.unet.parameters())
     (folder / f"held-{os.environ.get('RANK', 0)}").write_text(str(held))
+
+
+def watch_the_end() -> None:
+    """Let the process group's end fail where DDP's model is still there: some of these processes would never end."""
+    destroy = torch.distributed.destroy_process_group
+
+    def checked(*args: Any) -> None:
+        held = [each for each in gc.get_objects() if isinstance(each, torch.nn.parallel.DistributedDataParallel)]
+        assert not held, "the process group ends before DDP's model"
+        destroy(*args)
+
+    torch.distributed.destroy_process_group = checked
 
 
 def draw(base: BaseModel, adapter: Adapter) -> Image.Image:
