@@ -69,16 +69,20 @@ def reconstruct(
 
 
 def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | None, seed: int) -> Any | None:
-    """The largest `pycolmap.Reconstruction`, or none."""
+    """The largest `pycolmap.Reconstruction`, or none; the same bytes in every run."""
     pycolmap = import_pycolmap()
     pycolmap.set_random_seed(seed)
+    device = pycolmap.Device.cpu
     reader = pycolmap.ImageReaderOptions(camera_model="SIMPLE_PINHOLE")
     if K is not None:
         reader.camera_model = "PINHOLE"
         reader.camera_params = ",".join(str(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = seed  # else each thread draws on from what it has verified before
     options = pycolmap.IncrementalPipelineOptions(
-        min_model_size=MIN_PICTURES, ba_refine_focal_length=K is None, random_seed=seed, extract_colors=False
-    )
+        min_model_size=MIN_PICTURES, ba_refine_focal_length=K is None, extract_colors=False,
+        random_seed=seed, num_threads=1,  # several threads add up large problems in any order
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         database, pictures, sparse = (Path(folder, name) for name in ("database.db", "pictures", "sparse"))
         pictures.mkdir()
@@ -87,13 +91,16 @@ def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | 
             taken_by = pictures / f"{camera:03d}"
             taken_by.mkdir(exist_ok=True)
             image.convert("RGB").save(taken_by / f"{number:05d}.png")
+        pycolmap.Database.open(database).close()
+        folders = pycolmap.CameraMode.PER_FOLDER
+        # By themselves first: those that extraction adds are numbered as its threads get done with them.
+        pycolmap.import_images(database, pictures, camera_mode=folders, options=reader)
         pycolmap.extract_features(
-            database, pictures, camera_mode=pycolmap.CameraMode.PER_FOLDER, reader_options=reader,
-            extraction_options=pycolmap.FeatureExtractionOptions(use_gpu=False), device=pycolmap.Device.cpu,
+            database, pictures, camera_mode=folders, reader_options=reader,
+            extraction_options=pycolmap.FeatureExtractionOptions(use_gpu=False), device=device,
         )  # fmt: skip
-        pycolmap.match_exhaustive(
-            database, matching_options=pycolmap.FeatureMatchingOptions(use_gpu=False), device=pycolmap.Device.cpu
-        )
+        matching = pycolmap.FeatureMatchingOptions(use_gpu=False)
+        pycolmap.match_exhaustive(database, matching_options=matching, verification_options=verification, device=device)
         models: dict[int, Any] = pycolmap.incremental_mapping(database, pictures, sparse, options=options)
     return max(models.values(), key=lambda model: model.num_reg_images()) if models else None
 

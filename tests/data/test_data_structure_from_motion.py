@@ -29,6 +29,13 @@ def test_a_textured_room_gives_its_cameras(photographs, known):
     assert np.nanmax(errors.translation) < 0.01
 
 
+def test_the_same_pictures_give_the_same_bytes():
+    photographs = [photograph(pose) for pose in orbit(9)]  # many, to be got done with in any order
+    first, second = (reconstruct(photographs) for _ in range(2))
+    np.testing.assert_array_equal(first.c2w, second.c2w)
+    np.testing.assert_array_equal(first.K, second.K)
+
+
 def test_a_picture_of_something_else_has_no_pose(photographs):
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)
     found = reconstruct([*photographs[:2], Image.fromarray(noise), *photographs[2:]], K)

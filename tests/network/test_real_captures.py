@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
 
+from fourdistill.config import load_params
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.readers import SourceFolder, read_source
 from fourdistill.data.tables import FRAMES, PAIRS, read_table, to_matrices
@@ -26,6 +29,7 @@ from fourdistill.geometry.distortion import sample_bilinear
 pytestmark = pytest.mark.network
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # for `pipeline`, however pytest was started
 CACHE = Path(os.environ.get("FOURDISTILL_TEST_CACHE", "~/.cache/fourdistill-tests")).expanduser()
 WHEELS = {
     "pose2sim==0.10.49": (
@@ -90,10 +94,9 @@ def workplace(tmp_path_factory) -> Path:
 
 
 def run(folder: Path, stage: str) -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "pipeline" / f"{stage}.py"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    """The stage on the `params.yaml` in `folder`, in this process: in one of its own, imports would take most time."""
+    with chdir(folder):
+        import_module(f"pipeline.{stage}").main(load_params(Path("params.yaml")))
 
 
 @pytest.fixture(scope="module")
