@@ -52,8 +52,18 @@ def _run(folder: Path, moment: int | None, work: Callable[..., object], argument
     process = CONTEXT.Process(target=_counted, args=(folder, moment, sender, work, arguments))
     process.start()
     sender.close()
+    status = exit_status(process)
+    return status, receiver.recv() if status == 0 else 0
+
+
+def exit_status(process: Any) -> int | None:
+    """Wait for a process of `CONTEXT`; None where it did not end in time, and was killed."""
     process.join(PATIENCE_S)
-    return process.exitcode, receiver.recv() if process.exitcode == 0 else 0
+    status = process.exitcode
+    if status is None:
+        process.kill()  # else the tests would wait for it at their own end
+        process.join()
+    return status
 
 
 def _counted(folder: Path, moment: int | None, sender: Any, work: Callable[..., object], arguments: tuple) -> None:

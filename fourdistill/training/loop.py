@@ -81,13 +81,14 @@ def train(
         monitor.validate(0)
 
     adapter.train()
-    finished = take_steps(model, optimizer, lr_scheduler, objective, monitor, checkpoints, step)
-    if finished and accelerator.is_main_process:
-        facts = {"steps": settings.max_steps, **asdict(settings), "validation": monitor.validation}
-        adapter.save(adapter_folder, facts)
-    monitor.close("finished" if finished else "preempted")
-    del model, objective  # so that nothing refers to DDP's model any more
-    end_accelerator(accelerator)
+    with Preemption() as preemption:  # to the end: a launcher may tell its processes twice
+        finished = take_steps(model, optimizer, lr_scheduler, objective, monitor, checkpoints, preemption, step)
+        if finished and accelerator.is_main_process:
+            facts = {"steps": settings.max_steps, **asdict(settings), "validation": monitor.validation}
+            adapter.save(adapter_folder, facts)
+        monitor.close("finished" if finished else "preempted")
+        del model, objective  # so that nothing refers to DDP's model any more
+        end_accelerator(accelerator)
     if not finished:
         raise Preempted
     if accelerator.is_main_process:
@@ -102,12 +103,13 @@ def take_steps(
     objective: Objective,
     monitor: Monitor,
     checkpoints: Checkpoints,
+    preemption: Preemption,
     first: int,
 ) -> bool:
     """The steps from `first` on, with checkpoints; False where SIGTERM came before the last and the state is saved."""
     accelerator, settings = objective.accelerator, objective.settings
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    with Preemption() as preemption, progress(accelerator, settings, first) as bar, monitor.training():
+    with progress(accelerator, settings, first) as bar, monitor.training():
         for step, part, batch in objective.parts.read(monitor.loaders, range(first, settings.max_steps)):
             with accelerator.accumulate(model):
                 loss = objective(batch, step, part)

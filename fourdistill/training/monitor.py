@@ -30,7 +30,6 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.training.batches import move
 from fourdistill.training.gaps import measure_gaps
-from fourdistill.training.preemption import Preempted
 from fourdistill.training.report import TrainReport
 from fourdistill.training.settings import TrainingSettings
 from fourdistill.training.sharding import is_sharded
@@ -141,8 +140,6 @@ class Monitor:
         self.report.start_clock()
         try:
             yield
-        except Preempted:
-            raise
         except BaseException:
             self.fail()
             raise

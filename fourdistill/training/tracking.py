@@ -1,5 +1,6 @@
 """Where a training runs and logs: accelerate with DVCLive."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,13 @@ def start_logs(accelerator: Accelerator, live_folder: Path, *, resume: bool) -> 
 
 
 def end_accelerator(accelerator: Accelerator) -> None:
-    """End the logs and the process group. The caller has let go of what `accelerator.prepare` gave it.
+    """End the logs and the process group. The caller has let go of the model that `accelerator.prepare` gave it.
 
     DDP's reducer holds the group, too, and must go first: as the last holder it would wait for gloo's threads without
     releasing the interpreter lock, which those need for their last tensors (pytorch/pytorch#56297).
     """
     accelerator.free_memory()
+    gc.collect()  # accelerate collects before it lets go itself
     accelerator.end_training()
 
 

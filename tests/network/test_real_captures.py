@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
 
@@ -95,6 +96,7 @@ def workplace(tmp_path_factory) -> Path:
 
 def run(folder: Path, stage: str) -> None:
     """The stage on the `params.yaml` in `folder`, in this process: in one of its own, imports would take most time."""
+    get_reusable_executor().shutdown()  # workers of an earlier test stay in the folder in which they were started
     with chdir(folder):
         import_module(f"pipeline.{stage}").main(load_params(Path("params.yaml")))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from touches import CONTEXT, PATIENCE_S, Touches
+from touches import CONTEXT, Touches, exit_status
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,9 @@ def work(
         (arguments[2] / "touched").write_text(str(touches.count))
 
 
-def join(group: list[Any]) -> list[int]:
+def join(group: list[Any]) -> list[int | None]:
     """Wait for all of them; their exit statuses."""
-    for process in group:
-        process.join(PATIENCE_S)
-    return [process.exitcode for process in group]
+    return [exit_status(process) for process in group]
 
 
 def run(*args, **kwargs) -> None:

@@ -1,11 +1,14 @@
 import dataclasses
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from dying import Killed, die_at
 from PIL import Image
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
@@ -17,6 +20,8 @@ from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.training.loop import make_optimizer, train
+from fourdistill.training.monitor import Monitor
+from fourdistill.training.preemption import Preempted
 from fourdistill.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -87,6 +92,28 @@ def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
     assert gaps == {f"gap.{name}.t{t}" for name in ("image", "time", "view") for t in (500, 900)}
     assert {"val.loss", "val.loss.t500", "val.loss.t900"} < set(metrics)
     assert (plots / "images" / "samples.png").is_file()
+
+
+def test_told_to_go_twice_it_ends_as_if_told_once(noise_shards, base, tmp_path, monkeypatch):
+    """As by a launcher that passes on what its processes have got already."""
+
+    def told_before(method):
+        def wrapped(*args):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return method(*args)
+
+        return wrapped
+
+    for owner, name in ((Monitor, "after_step"), (Monitor, "close"), (Accelerator, "end_training")):
+        monkeypatch.setattr(owner, name, told_before(getattr(owner, name)))
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody took the signal"))
+    try:
+        with pytest.raises(Preempted):
+            run(noise_shards, base, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert json.loads((tmp_path / "live" / "train_report.json").read_text())["status"] == "preempted"
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.parametrize("killed_at", [3, 5])
