@@ -1,6 +1,7 @@
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -31,19 +32,32 @@ def pipe(tiny_base):
     return make_pipe(tiny_base)
 
 
-@pytest.fixture
-def run(pipe, tiny_base, grid_scenes, features, tmp_path):
-    """Run an evaluation into tmp_path."""
+@pytest.fixture(scope="module")
+def run_in(pipe, tiny_base, grid_scenes, features):
+    """Run an evaluation into a folder; its figures."""
 
-    def run(settings=SETTINGS, frames=grid_scenes.frames):
+    def run(folder, settings=SETTINGS, frames=grid_scenes.frames):
         inputs = Inputs(str(tiny_base), grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
         outputs = Outputs(
-            tmp_path / "metrics.json", tmp_path / "plots", tmp_path / "reports" / "evaluation", tmp_path / "index.html"
+            folder / "metrics.json", folder / "plots", folder / "reports" / "evaluation", folder / "index.html"
         )
         evaluate(pipe, inputs, outputs, settings, seed=0)
-        return json.loads((tmp_path / "metrics.json").read_text())
+        return json.loads((folder / "metrics.json").read_text())
 
     return run
+
+
+@pytest.fixture
+def run(run_in, tmp_path):
+    """Run an evaluation into tmp_path; its figures."""
+    return partial(run_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run_in, tmp_path_factory):
+    """(folder, figures) of an evaluation with SETTINGS. Read only."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    return folder, run_in(folder)
 
 
 @pytest.fixture
@@ -61,15 +75,15 @@ def make_spaces(pipe, batch_size=4):
     return FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, batch_size)
 
 
-def test_everything_is_written(run, tmp_path, grid_scenes):
-    metrics = run()
+def test_everything_is_written(evaluated, grid_scenes):
+    path, metrics = evaluated
     assert metrics["num_pairs"] == 9
     for name in ("psnr", "ssim", "baseline.copy.psnr", "baseline.copy.ssim", "ceiling.vae.psnr", "time.psnr"):
         assert metrics[f"{name}.ci_low"] <= metrics[name] <= metrics[f"{name}.ci_high"]
     assert metrics["gain.copy.psnr"] == pytest.approx(metrics["psnr"] - metrics["baseline.copy.psnr"], abs=2e-4)
     assert {"view.psnr", "joint.psnr", "psnr.large", "baseline.copy.psnr.large", "psnr.small"} <= metrics.keys()
 
-    folder = tmp_path / "reports" / "evaluation"
+    folder = path / "reports" / "evaluation"
     pictures = {"pairs_time.png", "pairs_view.png", "pairs_joint.png"}
     sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera", "joint") for ending in ("png", "gif")}
     assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv", "generated"}
@@ -80,12 +94,12 @@ def test_everything_is_written(run, tmp_path, grid_scenes):
     chosen = choose_pairs(grid_scenes.pairs_table, 9, seed=0)
     assert [int(row["pair_id"]) for row in rows] == [command.pair_id for command in chosen]
     assert np.mean([float(row["psnr"]) for row in rows]) == pytest.approx(metrics["psnr"], abs=1e-3)
-    points = list(csv.DictReader((tmp_path / "plots" / "displacement.csv").open()))
+    points = list(csv.DictReader((path / "plots" / "displacement.csv").open()))
     assert len(points) == 9 and [float(p["size"]) for p in points] == sorted(float(p["size"]) for p in points)
 
 
-def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
-    metrics = run()
+def test_control_is_measured_for_every_system_in_every_space(evaluated):
+    folder, metrics = evaluated
     names = ("time.mae_frames", "time.mae_s", "time.spearman", "view.azimuth_error_deg", "view.elevation_error_deg",
              "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")  # fmt: skip
     baselines = [f"baseline.{name}." for name in ("copy", "zero", "shuffled", "lambda_0", "nearest_train")]
@@ -103,40 +117,40 @@ def test_control_is_measured_for_every_system_in_every_space(run, tmp_path):
     assert (
         copy["time.spearman"] == copy["leakage.time_frames"] == copy["leakage.azimuth_deg"] == copy["joint.top1"] == 0
     )
-    points = list(csv.DictReader((tmp_path / "plots" / "control.csv").open()))
+    points = list(csv.DictReader((folder / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
 
 
-def test_baselines_that_the_model_paints_can_be_left_out(run, tmp_path):
-    metrics, full = run(replace(SETTINGS, baselines=False, num_edits=0)), run()
+def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
+    metrics, (_, full) = run(replace(SETTINGS, baselines=False, num_edits=0)), evaluated
     assert not {name for name in metrics if name.startswith(("baseline.zero", "baseline.shuffled", "baseline.lambda"))}
     assert {"baseline.copy.psnr", "baseline.nearest_train.psnr", "ceiling.vae.psnr"} <= metrics.keys()
     assert metrics == pytest.approx({name: full[name] for name in metrics})
 
 
-def test_guidance_of_each_condition_reaches_the_pipeline(run, tmp_path):
-    plain = run()
+def test_guidance_of_each_condition_reaches_the_pipeline(run, evaluated, tmp_path):
+    _, plain = evaluated
     for name in ("text", "image", "time", "view"):
         metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 20.0}))
         assert metrics["psnr"] != plain["psnr"], name
         assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
 
 
-def test_what_was_generated_scores_the_same_from_its_folder(run, tmp_path, pipe, grid_scenes):
-    metrics = run()
+def test_what_was_generated_scores_the_same_from_its_folder(evaluated, pipe, grid_scenes):
+    folder, metrics = evaluated
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, SETTINGS.scoring(), seed=0)
     again = score_folder(
-        tmp_path / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score
+        folder / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score
     ).summary.metrics
     assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
     assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
 
 
-def test_the_page_holds_everything_and_fetches_nothing(run, tmp_path):
-    metrics = run()
-    page = (tmp_path / "index.html").read_text()
+def test_the_page_holds_everything_and_fetches_nothing(evaluated):
+    folder, metrics = evaluated
+    page = (folder / "index.html").read_text()
     assert f"{metrics['time.mae_frames']:.2f}<small>{metrics['time.mae_frames.ci_low']:.2f}" in page
     for label in LABELS.values():
         assert label in page
@@ -146,8 +160,8 @@ def test_the_page_holds_everything_and_fetches_nothing(run, tmp_path):
     assert "Fid was not computed: 9 images; needs more than" in page
 
 
-def test_sequences_are_scored_beside_the_truth(run):
-    metrics = run()
+def test_sequences_are_scored_beside_the_truth(evaluated):
+    _, metrics = evaluated
     for kind in ("time", "view"):
         # A copy stands still; with one sweep of a kind there are no two sequences to compare.
         assert metrics[f"baseline.copy.sequence.{kind}.similarity"] == pytest.approx(1, abs=1e-4)
@@ -157,10 +171,11 @@ def test_sequences_are_scored_beside_the_truth(run):
 
 
 def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
-    run, tmp_path, tiny_base, grid_scenes, pipe, paint
+    evaluated, tmp_path, tiny_base, grid_scenes, pipe, paint
 ):
-    assert "editability.clip_t" not in run()
-    assert (tmp_path / "plots" / "editability.csv").read_text() == "\n"
+    folder, metrics = evaluated
+    assert "editability.clip_t" not in metrics
+    assert (folder / "plots" / "editability.csv").read_text() == "\n"
     assert CaptionEncoder.from_base(pipe, str(tiny_base)) is None
 
     width, dim = pipe.text_encoder.config.hidden_size, pipe.image_encoder.config.projection_dim
@@ -188,8 +203,9 @@ def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
     assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (1.0, 1.0), (0.2, 0.5)]
 
 
-def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run):
-    first = run()
+def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run, evaluated):
+    _, first = evaluated
+    run(replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0))
     assert run(replace(SETTINGS, batch_size=5)) == pytest.approx(first, abs=0.02)
 
 
