@@ -213,7 +213,7 @@ def gap_decides(pair, embeds):
 def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path, form, trainable, gap):
     shards = write_toy_shards(tmp_path / "shards", gap_decides, {"train": 64, "val": 32}, time_only)
     settings = dataclasses.replace(
-        SETTINGS, trainable=trainable, batch_size=16, max_steps=150, learning_rate=1e-2,
+        SETTINGS, trainable=trainable, batch_size=16, max_steps=100, learning_rate=1e-2,
         image_prompt_learning_rate=3e-3, num_val_pairs=32, validate_every=1000, checkpoint_every=1000,
     )  # fmt: skip
     _, validation = run(shards, base, tmp_path, settings, form)
