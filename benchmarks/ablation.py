@@ -1,6 +1,7 @@
 """The ablation: queue the rows of `benchmarks/ablation.yaml` as DVC experiments, and collect them into one document."""
 
 import csv
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -92,8 +93,6 @@ def dvc_words(*arguments: str) -> list[str]:
 @app.command()
 def collect() -> None:
     """Take the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
-    from dvc.api import metrics_show
-
     listed, rows = read_list(), read_figures()
     finished = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     parts = [BEGIN]
@@ -101,7 +100,7 @@ def collect() -> None:
         lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
         for label, name, given in experiments(listed, group):
             if name in finished and was_given(name, given):
-                found = metrics_show(rev=name)
+                found = read_measured(name)
                 figures = {figure: show(found, figure) for figure in listed["figures"].values()}
                 rows[name] = {"experiment": name, "given": given, **figures}
             if rows.get(name, {}).get("given") == given:
@@ -113,6 +112,23 @@ def collect() -> None:
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     OUT.write_text(before + "\n\n".join([*parts, END]) + after, encoding="utf-8")
     typer.echo(f"{OUT}: {len(rows)} rows")
+
+
+def read_measured(name: str) -> dict[str, Any]:
+    """All figures of an experiment's evaluation, and of its training's last validation."""
+    import dvc.api
+
+    texts = [dvc.api.read(path, rev=name) for path in ("reports/figures.json", "dvclive/metrics.json")]
+    figures, trained = map(json.loads, texts)
+    return figures | flatten(trained)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names, as DVCLive takes them apart."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def read_figures() -> dict[str, Row]:
@@ -132,13 +148,8 @@ def write_figures(rows: dict[str, Row], names: list[str]) -> None:
 
 
 def show(experiment: dict[str, Any], name: str) -> str:
-    """A figure with its interval, if it has one; whichever metrics file it is in."""
-
-    def value(name: str) -> float | None:
-        matches = [v for key, v in experiment.items() if key == name or key.endswith(f":{name}")]
-        return matches[0] if matches and isinstance(matches[0], (int, float)) else None
-
-    middle, low, high = (value(name + suffix) for suffix in ("", ".ci_low", ".ci_high"))
+    """A figure with its interval, if it has one."""
+    middle, low, high = (experiment.get(name + suffix) for suffix in ("", ".ci_low", ".ci_high"))
     if middle is None:
         return "–"
     return f"{middle:.3g}" if low is None or high is None else f"{middle:.3g} ({low:.3g} … {high:.3g})"

@@ -11,13 +11,19 @@ from fourdistill.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """Evaluate paths.adapter on test pairs and grids: paths.metrics, paths.plots, reports/evaluation/, index.html."""
+    """Evaluate paths.adapter on test pairs and grids: paths.metrics, paths.plots, and what is in paths.reports."""
     paths, pairs = params.paths, params.build_pairs
     seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     scored = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
         Inputs(paths.base, paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
-        Outputs(paths.metrics, paths.plots, paths.reports / "evaluation", paths.reports / "index.html"),
+        Outputs(
+            paths.metrics,
+            paths.reports / "figures.json",
+            paths.plots,
+            paths.reports / "evaluation",
+            paths.reports / "index.html",
+        ),
         EvaluationSettings(**asdict(params.evaluate)),
         seed=params.seed,
     )

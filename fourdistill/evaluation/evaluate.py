@@ -17,6 +17,7 @@ from fourdistill.evaluation.folder import write_generated
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.generate import Painter
 from fourdistill.evaluation.grid import build_sweeps
+from fourdistill.evaluation.headline import headline
 from fourdistill.evaluation.page import write_page
 from fourdistill.evaluation.report import write_csv, write_pairs, write_sheets, write_sweeps
 from fourdistill.evaluation.scores import Scores, commanded_frames, summarise_edits
@@ -99,6 +100,9 @@ class Outputs:
     """Where an evaluation writes to."""
 
     metrics: Path
+    """The figures of `HEADLINE`."""
+    figures: Path
+    """All figures, with their intervals."""
     plots: Path
     """A folder for `displacement.csv`, `control.csv` and `editability.csv`."""
     report: Path
@@ -147,8 +151,9 @@ def evaluate(
         + " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in scored.remarks())
     )
     write_page(outputs.page, metrics, outputs.report, outputs.plots, facts)
-    with new_file(outputs.metrics) as partial:
-        partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    for path, figures in ((outputs.figures, metrics), (outputs.metrics, headline(metrics))):
+        with new_file(path) as partial:
+            partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return scored
 
 

@@ -38,11 +38,9 @@ def run_in(pipe, tiny_base, grid_scenes, features):
 
     def run(folder, settings=SETTINGS, frames=grid_scenes.frames):
         inputs = Inputs(str(tiny_base), grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
-        outputs = Outputs(
-            folder / "metrics.json", folder / "plots", folder / "reports" / "evaluation", folder / "index.html"
-        )
-        evaluate(pipe, inputs, outputs, settings, seed=0)
-        return json.loads((folder / "metrics.json").read_text())
+        names = ("metrics.json", "figures.json", "plots", "reports/evaluation", "index.html")
+        evaluate(pipe, inputs, Outputs(*(folder / name for name in names)), settings, seed=0)
+        return json.loads((folder / "figures.json").read_text())
 
     return run
 

@@ -13,7 +13,7 @@ FEW = replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0)
 
 
 def run(base: Path, inputs: Inputs, folder: Path) -> None:
-    outputs = Outputs(folder / "metrics.json", folder / "plots", folder / "evaluation", folder / "index.html")
+    outputs = Outputs(*(folder / name for name in ("metrics.json", "figures.json", "plots", "evaluation", "index.html")))
     evaluate(make_pipe(base), inputs, outputs, FEW, seed=0)
 
 
@@ -27,7 +27,7 @@ def test_a_killed_evaluation_gives_the_same_when_run_again(tiny_base, grid_scene
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     touched = count_touches(straight, run, tiny_base, inputs, straight)
     whole = contents(straight)
-    assert {"metrics.json", "index.html", "plots/control.csv", "evaluation/pairs.csv"} <= whole.keys()
+    assert {"metrics.json", "figures.json", "index.html", "plots/control.csv", "evaluation/pairs.csv"} <= whole.keys()
     draw, third, there = random.Random(0), touched // 3, []
     for part in range(3):  # twice the report, then what comes after it
         kill(killed, draw.randrange(part * third + 1, part * third + third), run, tiny_base, inputs, killed)

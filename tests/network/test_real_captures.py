@@ -156,7 +156,7 @@ def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
     for stage in ("extract_frames", "build_pairs", "encode_frames", "write_shards", "train_prior", "train", "evaluate"):
         run(tmp_path, stage)
 
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "reports" / "figures.json").read_text())
     assert {"psnr", "ssim", "baseline.copy.psnr", "ceiling.vae.psnr", "time.psnr", "view.psnr"} <= set(metrics)
     gaps = (tmp_path / "dvclive" / "plots" / "metrics").glob("gap.*.tsv")
     assert {path.name.split(".")[1] for path in gaps} == {"image", "time", "view"}
