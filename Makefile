@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 EXTRAS := dev,s3,scenes,colmap,ray,demo
 
@@ -17,16 +18,23 @@ export TRANSFORMERS_VERBOSITY ?= error
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-# Runs again only when what is to be installed has changed.
-$(INSTALLED): pyproject.toml constraints.txt
+# Python compiles what it imports; compiling all that is installed takes a minute of a core.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+# What the pipeline needs. Runs again only when what is to be installed has changed, as does the next.
+$(RUNS): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(PIP_INSTALL) --editable .
 	@touch $@
 
-install: $(INSTALLED) ## Create .venv with the exact versions of constraints.txt
+$(INSTALLED): $(RUNS)
+	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@
 
-repro: $(INSTALLED) ## Run the whole pipeline, from raw video to metrics and pictures
+install: $(INSTALLED) ## Create .venv with everything, at the versions of constraints.txt
+
+repro: $(RUNS) ## Run the whole pipeline, from raw video to metrics and pictures
 	dvc repro
 	@echo
 	@echo "adapter:  models/adapter/"
@@ -42,7 +50,7 @@ check: $(INSTALLED) ## Lint, formatting and types, as CI runs them
 	basedpyright
 
 docs: $(INSTALLED) ## Build the pages of docs/ into site/; a warning is an error
-	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(PIP_INSTALL) --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 format: $(INSTALLED) ## Mend formatting and what the linter can mend

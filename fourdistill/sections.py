@@ -126,7 +126,6 @@ class EncodeFrames:
 
     batch_size: PositiveInt
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-    mirror: bool  # encode the frames' mirror images too
     engine: Literal["loky", "ray"]
     jobs: Jobs  # each loads the base; -1: one per core
     gpus: NonNegativeFloat  # of each worker of a Ray cluster
@@ -169,7 +168,8 @@ class TrainPrior:
     mirror: bool
     codec_embeds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
-    max_steps: PositiveInt
+    max_steps: Count
+    start_share: Fraction
     learning_rate: PositiveFloat
     warmup_steps: Count
     weight_decay: NonNegativeFloat

@@ -8,6 +8,7 @@ import typer
 
 from fourdistill.config import Params, dump_params, load_params
 from fourdistill.errors import InputError
+from fourdistill.progress import stage_progress
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
@@ -23,7 +24,8 @@ def run_stage(main: Callable[[Params], None]) -> None:
             if dry_run:
                 typer.echo(dump_params(resolved))
             else:
-                main(resolved)
+                with stage_progress():
+                    main(resolved)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error

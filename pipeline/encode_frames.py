@@ -13,7 +13,7 @@ def main(params: Params) -> None:
         paths.frames_table,
         paths.frames,
         paths.features,
-        FrameEncoder(paths.base, section.mixed_precision, section.mirror),
+        FrameEncoder(paths.base, section.mixed_precision, params.train_prior.mirror),
         section.batch_size,
         engine=section.engine,
         jobs=section.jobs,

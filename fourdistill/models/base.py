@@ -202,6 +202,7 @@ def encode_latents(vae: AutoencoderKL, images: list[Image.Image]) -> torch.Tenso
     """N images of one size => scaled latents (N, C, H/f, W/f): the posterior's mean times the scaling factor."""
     processor = VaeImageProcessor(vae_scale_factor=2 ** (len(vae.config["block_out_channels"]) - 1))
     pixel_values = processor.preprocess(images).to(vae.device, vae.dtype)  # (N, 3, H, W) in [-1, 1]
+    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # as `FrameEncoder` lays out the weights
     return vae.encode(pixel_values, return_dict=False)[0].mean * vae.config["scaling_factor"]
 
 
@@ -261,5 +262,7 @@ class FrameEncoder:
 
 @lru_cache(maxsize=1)
 def _load(base: str) -> BaseModel:
-    """The base on this process's device, without its IP-Adapter."""
-    return load_base(base, with_ip_adapter=False).to(default_device())
+    """The base on this process's device, without its IP-Adapter; the VAE laid out as its convolutions like it."""
+    loaded = load_base(base, with_ip_adapter=False).to(default_device())
+    nn.Module.to(loaded.vae, memory_format=torch.channels_last)
+    return loaded

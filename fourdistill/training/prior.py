@@ -1,7 +1,7 @@
 """Training of the displacement prior: frames become codes once, then come thousands of cheap steps in memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fourdistill.data.files import sha256
-from fourdistill.data.frame_pairs import read_frame_pairs
+from fourdistill.data.frame_pairs import FramePairs, read_frame_pairs
 from fourdistill.errors import InputError
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.conditions import Conditions
@@ -32,6 +32,7 @@ class PriorSettings:
 
     seed: int = 0
     mirror: bool = True  # train on mirror images too
+    start_share: float = 0.0  # of the weights that a pretrained prior began with, in the average that is saved
     codec_embeds: int = 4096  # image embeddings that the codec is fitted to
     num_components: int = 384  # of the codes
     batch_size: int = 512
@@ -65,18 +66,19 @@ def train_prior(
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
     `form`: the fields of `PriorConfig` that the data do not decide; a `pretrained` prior (its folder, or that of an
-    adapter with one) brings its own, and its codes. A killed run goes on from its last checkpoint, as
-    if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
+    adapter with one) brings its own, and its codes. Without steps it is validated and saved as it is. A killed run
+    goes on from its last checkpoint, as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the
+    state is saved.
     """
+    if settings.max_steps == 0 and pretrained is None:
+        raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
     accelerator = start_accelerator(settings.mixed_precision)
     if accelerator.num_processes > 1:
         raise InputError("train_prior: expected one process: it is small, and several would train on the same pairs")
-    pairs = {split: read_frame_pairs(pairs_table, split) for split in ("train", "val")}
-    if not len(pairs["train"].source):
-        raise InputError(f"{pairs_table}: split: expected pairs of split train, found none")
-    pairs = {split: each for split, each in pairs.items() if len(each.source)}
+    pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
-    prior = start_prior(embeds["train"], settings, form, pretrained)
+    prior = start_prior(next(iter(embeds.values()), None), settings, form, pretrained)
+    start = None if pretrained is None else {name: value.clone() for name, value in prior.state_dict().items()}
     decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
     facts = {
         "settings": decisive,
@@ -96,11 +98,14 @@ def train_prior(
     )
     _, optimizer, lr_scheduler = accelerator.prepare(prior, optimizer, lr_scheduler)
     first, _ = checkpoints.resume(accelerator)
-    if first == 0:
+    if first == 0 and settings.max_steps:
         run.validate(0)
 
     prior.train()
     train_steps(run, checkpoints, optimizer, lr_scheduler, first)
+    if start is not None:
+        average_with_start(prior, start, settings.start_share)
+    run.validate(settings.max_steps)
     prior.save(prior_folder, {"steps": settings.max_steps, **asdict(settings), "validation": run.validation})
     accelerator.end_training()
     checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
@@ -122,7 +127,7 @@ def train_steps(run: "PriorRun", checkpoints: Checkpoints, optimizer: Any, lr_sc
             optimizer.zero_grad(set_to_none=True)
             done = step + 1
             run.log(done, loss, lr_scheduler.get_last_lr()[0])
-            if done % settings.validate_every == 0 or done == settings.max_steps:
+            if done % settings.validate_every == 0 and done < settings.max_steps:
                 run.validate(done)
             preempted = done < settings.max_steps and preemption.asked(accelerator)
             if preempted or (done < settings.max_steps and done % settings.checkpoint_every == 0):
@@ -132,15 +137,36 @@ def train_steps(run: "PriorRun", checkpoints: Checkpoints, optimizer: Any, lr_sc
                 raise Preempted
 
 
+def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePairs]:
+    """The pairs of some splits, without splits that have none; raises `InputError` where that is `train`."""
+    pairs = {split: read_frame_pairs(pairs_table, split) for split in splits}
+    pairs = {split: each for split, each in pairs.items() if len(each.source)}
+    if "train" in splits and "train" not in pairs:
+        raise InputError(f"{pairs_table}: split: expected pairs of split train, found none")
+    return pairs
+
+
+def average_with_start(prior: DisplacementPrior, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Put `share` of the weights that training began with into those that it ended with, in place.
+
+    What was learnt of the scenes at hand mostly stays, and so does what was known of others: Wortsman et al., "Robust
+    fine-tuning of zero-shot models", arXiv 2109.01903.
+    """
+    ended = prior.state_dict()  # floating point throughout
+    prior.load_state_dict({name: torch.lerp(ended[name], value, share) for name, value in start.items()})
+
+
 def start_prior(
-    embeds: list[torch.Tensor], settings: PriorSettings, form: dict[str, Any], pretrained: Path | None
+    embeds: list[torch.Tensor] | None, settings: PriorSettings, form: dict[str, Any], pretrained: Path | None
 ) -> DisplacementPrior:
     """An untrained prior with a codec of the training frames' embeddings, or a pretrained one with its own."""
-    shape = tuple(embeds[0].shape[1:])
     if pretrained is not None:
         prior = DisplacementPrior.load(pretrained)
         config = prior.config
-        wanted: dict[str, tuple[Any, Any]] = {"image embeddings": (shape, (config.num_tokens, config.embeds_width))}
+        wanted: dict[str, tuple[Any, Any]] = {}
+        if embeds is not None:
+            found = tuple(embeds[0].shape[1:])
+            wanted["image embeddings"] = (found, (config.num_tokens, config.embeds_width))
         if "view_encoding" in form:
             wanted["view_encoding"] = (form["view_encoding"], config.view_encoding)
         for name, (mine, theirs) in wanted.items():
@@ -148,10 +174,11 @@ def start_prior(
                 expected = f"expected {mine} of a prior to start from, found {theirs}"
                 raise InputError(f"{pretrained}: {name}: {expected}; train_prior.start: scratch needs none")
         return prior
+    assert embeds is not None  # whoever starts from scratch has pairs to train on
     codec = fit_codec(
         sample_embeds(embeds, settings.codec_embeds, settings.seed), settings.num_components, settings.seed
     )
-    config = PriorConfig(*shape, num_components=codec.num_components, **form)
+    config = PriorConfig(*embeds[0].shape[1:], num_components=codec.num_components, **form)
     prior = DisplacementPrior(config, torch.Generator().manual_seed(settings.seed))
     prior.codec.load_state_dict(codec.state_dict())
     return prior

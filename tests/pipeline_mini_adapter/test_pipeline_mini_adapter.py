@@ -29,7 +29,10 @@ def test_the_recipe_overrides_the_main_parameters():
     main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
     assert [source.prefix for source in recipe.extract_frames.sources] == ["", "ring_"]
     assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
-    assert recipe.train_prior.start == "scratch" and recipe.paths.shards == main.paths.shards
+    assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
+    tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
+    assert tuned.paths.pretrained == recipe.paths.prior and tuned.paths.shards == main.paths.shards
+    assert tuned.train_prior.start == "pretrained" and tuned.train_prior.start_share > 0
     stages = YAML(typ="safe").load((RECIPE / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
         for dep in stage["deps"]:

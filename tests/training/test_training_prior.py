@@ -207,6 +207,32 @@ def test_training_starts_from_a_pretrained_prior(data, tmp_path):
         assert torch.allclose(second.state_dict()[name], value, atol=1e-6), name
 
 
+def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
+    start, alone, half = (tmp_path / name for name in ("start", "alone", "half"))
+    run(data, start)
+    again = replace(SETTINGS, seed=1)
+    run(data, alone, again, pretrained=start / "prior")
+    run(data, half, replace(again, start_share=0.25), pretrained=start / "prior")
+    began, ended, saved = weights(start), weights(alone), weights(half)
+    assert any(not torch.equal(began[name], ended[name]) for name in began)
+    for name, value in saved.items():
+        torch.testing.assert_close(value, 0.25 * began[name] + 0.75 * ended[name])
+    described = json.loads((half / "prior" / "config.json").read_text())
+    assert described["training"]["validation"] != json.loads((alone / "prior" / "config.json").read_text())["training"]["validation"]
+
+
+def test_without_steps_a_pretrained_prior_is_taken_as_it_is(data, tmp_path):
+    run(data, tmp_path / "start")
+    validation = run(data, tmp_path, replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+    assert_same(weights(tmp_path / "start"), weights(tmp_path))
+    trained = json.loads((tmp_path / "start" / "prior" / "config.json").read_text())["training"]["validation"]
+    assert validation["val.loss"] == pytest.approx(trained["val.loss"])
+    with pytest.raises(InputError, match="train_prior: max_steps: expected at least 1 from scratch"):
+        run(data, tmp_path / "none", replace(SETTINGS, max_steps=0))
+    only_val = write_data(tmp_path / "val", {"val": 20})
+    run(only_val, tmp_path / "there", replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+
+
 def test_a_pretrained_prior_of_other_embeddings_or_views_is_refused(data, tmp_path):
     run(data, tmp_path)
     expected = r"view_encoding: expected matrix .*, found spherical; .*scratch needs none"

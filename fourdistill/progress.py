@@ -1,0 +1,69 @@
+"""Where a run of the pipeline stands: which stage of how many, and how long the rest will take at most.
+
+Expected times are those that the stages last took in this checkout. Before that, those of `pipeline/durations.json`,
+scaled by how much faster or slower this machine has been so far. DVC skips a stage that is up to date, so that the
+rest may well be shorter.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+PIPELINE = Path("dvc.yaml")
+SHIPPED = Path("pipeline/durations.json")
+"""Stage => seconds that it took in a run of the sample on two cores."""
+LAST = Path(".dvc/tmp/durations.json")
+"""The same of this checkout, written after each stage."""
+Durations = Mapping[str, float]
+
+
+@contextmanager
+def stage_progress() -> Iterator[None]:
+    """Say where the run stands before a stage of `dvc.yaml`, and keep how long it took; nothing outside of DVC."""
+    name = os.environ.get("DVC_STAGE", "")
+    stages = list(YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"]) if PIPELINE.is_file() else []
+    if name not in stages:  # run by hand, or a stage of another dvc.yaml
+        yield
+        return
+    shipped, last = _read(SHIPPED), _read(LAST)
+    print(describe(name, stages, shipped, last), file=sys.stderr, flush=True)
+    started = time.monotonic()
+    yield
+    LAST.parent.mkdir(parents=True, exist_ok=True)
+    LAST.write_text(json.dumps({**last, name: round(time.monotonic() - started, 1)}), encoding="utf-8")
+
+
+def describe(name: str, stages: Sequence[str], shipped: Durations, last: Durations) -> str:
+    """`stage 3 of 8, build_pairs (10 s); all after it: at most 9 min`; times are left out where none is known."""
+    expected = expect(shipped, last)
+    number = stages.index(name)
+    this = f" ({_rounded(expected[name])})" if name in expected else ""
+    rest = [expected.get(stage) for stage in stages[number + 1 :]]
+    known = [seconds for seconds in rest if seconds is not None]
+    after = f"; all after it: at most {_rounded(sum(known))}" if rest and len(known) == len(rest) else ""
+    return f"stage {number + 1} of {len(stages)}, {name}{this}{after}"
+
+
+def expect(shipped: Durations, last: Durations) -> dict[str, float]:
+    """Seconds of each stage: what it last took, else what is shipped times this machine's pace so far."""
+    both = shipped.keys() & last.keys()
+    pace = sum(last[stage] for stage in both) / max(sum(shipped[stage] for stage in both), 1e-9) if both else 1.0
+    return {stage: seconds * pace for stage, seconds in shipped.items()} | dict(last)
+
+
+def _rounded(seconds: float) -> str:
+    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _read(path: Path) -> dict[str, float]:
+    """The durations in a file; none where it is missing or cut off: they only tell how long to wait."""
+    try:
+        return {str(name): float(seconds) for name, seconds in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
