@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from fourdistill.inference.inputs import ConditionImage
     from fourdistill.inference.pipeline import FourDistillPipeline
 
-# Read by the OpenMP library when torch loads it. A thread that waits for others sleeps instead of spinning: beside other
-# work on the same cores, spinning made an encoder of frames three times slower.
+# Read by the OpenMP library when torch loads it. A thread that waits for others sleeps instead of spinning: beside
+# other work on the same cores, spinning made a training seven times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"

@@ -1,5 +1,7 @@
 """`dvc.yaml`, the scripts and `params.yaml` agree, and every stage depends on all the code that it runs."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import networkx as nx
@@ -11,6 +13,7 @@ from ruamel.yaml import YAML
 from fourdistill.config import load_params
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+SCRIPTS = [path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 SHARED = {"lambda", "seed", "paths"}  # sections that are no stage's own
 
@@ -29,7 +32,7 @@ def test_params_parse():
 
 
 def test_stage_script_and_section_share_a_name():
-    assert set(STAGES) == set(PARAMS) - SHARED == {path.stem for path in (ROOT / "pipeline").glob("*.py")}
+    assert set(STAGES) == set(PARAMS) - SHARED == {path.stem for path in SCRIPTS}
     for name, stage in STAGES.items():
         assert stage["cmd"] == f"python -m pipeline.{name}"
         assert name in stage["params"]
@@ -66,7 +69,7 @@ def test_every_path_that_a_stage_uses_is_a_parameter():
 
 
 def test_scripts_are_thin():
-    for script in (ROOT / "pipeline").glob("*.py"):
+    for script in SCRIPTS:
         assert len(script.read_text().splitlines()) <= 80, f"{script.name}: move the work into the package"
 
 
@@ -78,3 +81,22 @@ def test_nothing_but_the_stages_leads_to_the_results():
         reached = {upstream for node in own for upstream in nx.descendants(graph, node)}
     assert {node.name for node in own} == set(STAGES)
     assert reached <= own, f"dvc repro would also run {[node.addressing for node in reached - own]}"
+
+
+AT_TORCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print("threads that wait:", os.environ.get("OMP_WAIT_POLICY"))
+            sys.exit()
+sys.meta_path.insert(0, Watch())
+import {module}
+"""
+
+
+@pytest.mark.parametrize("module", ["pipeline.train", "pipeline.evaluate", "fourdistill.inference.pipeline"])
+def test_threads_that_wait_sleep_before_torch_is_loaded(module):
+    command = [sys.executable, "-c", AT_TORCH.format(module=module)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "threads that wait: passive\n"

@@ -16,7 +16,7 @@ def test_as_dvc_shows_them_they_fit_a_terminal():
     figures = dict.fromkeys(HEADLINE, -20.62)
     table = metrics_table({"workspace": {"data": {"metrics.json": {"data": figures}}}}, round_digits=True, precision=5)
     widths = [max(map(len, [name, *table.column(name)])) + 2 for name in table.keys()]  # noqa: SIM118
-    assert set(HEADLINE) <= set(table.keys())  # noqa: SIM118
+    assert set(HEADLINE) <= set(table.keys())
     assert sum(widths) <= TERMINAL
 
 

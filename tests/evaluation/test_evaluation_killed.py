@@ -13,7 +13,9 @@ FEW = replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0)
 
 
 def run(base: Path, inputs: Inputs, folder: Path) -> None:
-    outputs = Outputs(*(folder / name for name in ("metrics.json", "figures.json", "plots", "evaluation", "index.html")))
+    outputs = Outputs(
+        *(folder / name for name in ("metrics.json", "figures.json", "plots", "evaluation", "index.html"))
+    )
     evaluate(make_pipe(base), inputs, outputs, FEW, seed=0)
 
 

@@ -217,8 +217,8 @@ def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
     assert any(not torch.equal(began[name], ended[name]) for name in began)
     for name, value in saved.items():
         torch.testing.assert_close(value, 0.25 * began[name] + 0.75 * ended[name])
-    described = json.loads((half / "prior" / "config.json").read_text())
-    assert described["training"]["validation"] != json.loads((alone / "prior" / "config.json").read_text())["training"]["validation"]
+    described = [json.loads((each / "prior" / "config.json").read_text())["training"] for each in (half, alone)]
+    assert described[0]["validation"] != described[1]["validation"]  # of what is saved
 
 
 def test_without_steps_a_pretrained_prior_is_taken_as_it_is(data, tmp_path):
