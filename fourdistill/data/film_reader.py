@@ -1,0 +1,130 @@
+"""The packets and the decoded frames of a film, by PyAV; every frame knows the packet that it came from.
+
+Packets are numbered in the order of the file; empty ones, by which an AVI says that nothing has changed, have none.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.stream
+
+ENDS_ANYWHERE = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "vc1"})
+"""Containers without a beginning or an end: what is cut off in mid-picture there has lost that picture only."""
+
+
+class VideoError(Exception):
+    """One video cannot be used; `str(error)` says why in one line. Others of the run may be fine."""
+
+
+@contextmanager
+def open_film(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
+    """The container and its first video stream that is no cover picture; raises `VideoError`, within the block too."""
+    try:
+        # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
+        with av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}) as container:
+            yield container, _film(container)
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
+        raise VideoError(f"not a readable video: {' '.join(reason.split())}") from error
+
+
+def _film(container: "av.container.InputContainer") -> "av.VideoStream":
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:  # PyAV's types say that there always is one
+                raise VideoError("expected a codec that is known, found another")
+            return stream
+    raise VideoError("expected a video stream, found none")
+
+
+def numbered_packets(
+    container: "av.container.InputContainer", stream: "av.VideoStream"
+) -> Iterator[tuple[int, "av.Packet[Any]"]]:
+    """The packets of one stream with their numbers."""
+    number = 0
+    for packet in container.demux(stream):
+        if packet.size:
+            yield number, packet
+            number += 1
+
+
+def open_decoder(stream: "av.VideoStream", threads: int) -> Any:
+    """A decoder that says of every frame which packet it came from; 0 threads: one per core."""
+    name = alpha_decoder(stream)
+    context: Any = av.CodecContext.create(name, "r") if name else stream.codec_context
+    context.thread_type, context.thread_count = "AUTO", threads
+    context.copy_opaque = True
+    context.options = {"err_detect": "explode"}  # a picture that is decoded in part only is a fault, not to be hidden
+    return context
+
+
+def alpha_decoder(stream: "av.VideoStream") -> str | None:
+    """The decoder that gives a WebM's transparency, where it has some; FFmpeg's own leave it out."""
+    if stream.metadata.get("alpha_mode") != "1":
+        return None
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    return name if name in av.codecs_available else None
+
+
+def decode_film(
+    path: Path, skipped: Collection[int], wanted: Collection[int] | None, threads: int
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """Decode a film but for the packets that are `skipped`; gives (number of its packet, frame), in order of display.
+
+    Gives what there is of the `wanted` packets, None for all, and stops with the last of them. Raises `VideoError`
+    where a picture is rotten; the last one of a film that may end anywhere is left out.
+    """
+    given: set[int] = set()
+    # Several threads report a fault with another packet than the one it is in, or not at all at the end of the film.
+    # So they are trusted where nothing is missing; else one thread says what is rotten, and what merely has no picture.
+    for decode in (_decode, _decode_carefully) if wanted is not None and threads != 1 else (_decode_carefully,):
+        with open_film(path) as (container, stream):
+            decoder = open_decoder(stream, threads if decode is _decode else 1)
+            for number, frame in decode(decoder, container, stream, skipped):
+                if number not in given and (wanted is None or number in wanted):
+                    given.add(number)
+                    yield number, frame
+                    if wanted is not None and len(given) == len(wanted):
+                        return
+
+
+def _decode(
+    decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """All frames up to the first fault."""
+    with suppress(av.FFmpegError):
+        for number, packet in numbered_packets(container, stream):
+            if number not in skipped:
+                yield from decode_packet(decoder, number, packet)
+        yield from decode_packet(decoder, -1, None)
+
+
+def _decode_carefully(
+    decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """All frames, by a decoder of one thread, which has one picture in hand; raises `VideoError` where it is rotten."""
+    fault: tuple[int, str] | None = None
+    for number, packet in numbered_packets(container, stream):
+        if fault:
+            raise VideoError(f"rotten: {fault[1]}")
+        if number in skipped:
+            continue
+        try:
+            yield from decode_packet(decoder, number, packet)
+        except av.FFmpegError as error:
+            time = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
+            fault = number, f"packet {number}{time} does not decode: {error.strerror}"
+    if fault and container.format.name not in ENDS_ANYWHERE:
+        raise VideoError(f"rotten: {fault[1]}")
+    yield from ((number, frame) for number, frame in decode_packet(decoder, -1, None) if not fault or number != fault[0])
+
+
+def decode_packet(decoder: Any, number: int, packet: "av.Packet[Any] | None") -> list[tuple[int, "av.VideoFrame"]]:
+    """Feed one packet, None at the end; gives those frames that are done, each with the number of its own packet."""
+    if packet is not None:
+        packet.opaque = number
+    return [(frame.opaque, frame) for frame in decoder.decode(packet)]
