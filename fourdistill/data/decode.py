@@ -47,6 +47,6 @@ def decode_frames(film: Video, info: VideoInfo, folder: Path, plan: FramePlan, f
 def read_frames(film: Video, info: VideoInfo, frames: Ints, cut: Cut, threads: int) -> Iterator[tuple[int, Image]]:
     """Those of the `frames` (N,), rising, of a film that can be decoded, each with its number."""
     number_of = {int(info.packets[frame]): int(frame) for frame in frames}
-    decoded = decode_film(film.path, info.skipped, number_of.keys(), threads)
+    decoded = decode_film(film.path, info.skipped, number_of.keys(), threads, info.strict)
     for packet, image in cut_frames(decoded, info.picture, cut, film.background):
         yield number_of[packet], image

@@ -16,6 +16,9 @@ ENDS_ANYWHERE = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v",
 """Containers without a beginning or an end: what is cut off in mid-picture there has lost that picture only."""
 
 
+_IDR = 5  # of H.264's units: a slice of a picture that refreshes the decoder
+
+
 class VideoError(Exception):
     """One video cannot be used; `str(error)` says why in one line. Others of the run may be fine."""
 
@@ -52,13 +55,17 @@ def numbered_packets(
             number += 1
 
 
-def open_decoder(stream: "av.VideoStream", threads: int) -> Any:
-    """A decoder that says of every frame which packet it came from; 0 threads: one per core."""
+def open_decoder(stream: "av.VideoStream", threads: int, strict: bool) -> Any:
+    """A decoder that says of every frame which packet it came from; 0 threads: one per core.
+
+    A `strict` one takes a picture that is decoded in part for a fault, where others guess the rest; and whole ones too,
+    as long as they speak of pictures that were cut away with the film's beginning.
+    """
     name = alpha_decoder(stream)
     context: Any = av.CodecContext.create(name, "r") if name else stream.codec_context
     context.thread_type, context.thread_count = "AUTO", threads
     context.copy_opaque = True
-    context.options = {"err_detect": "explode"}  # a picture that is decoded in part only is a fault, not to be hidden
+    context.options = {"err_detect": "explode"} if strict else {}
     return context
 
 
@@ -71,7 +78,7 @@ def alpha_decoder(stream: "av.VideoStream") -> str | None:
 
 
 def decode_film(
-    path: Path, skipped: Collection[int], wanted: Collection[int] | None, threads: int
+    path: Path, skipped: Collection[int], wanted: Collection[int] | None, threads: int, strict: bool
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """Decode a film but for the packets that are `skipped`; gives (number of its packet, frame), in order of display.
 
@@ -83,7 +90,7 @@ def decode_film(
     # So they are trusted where nothing is missing; else one thread says what is rotten, and what merely has no picture.
     for decode in (_decode, _decode_carefully) if wanted is not None and threads != 1 else (_decode_carefully,):
         with open_film(path) as (container, stream):
-            decoder = open_decoder(stream, threads if decode is _decode else 1)
+            decoder = open_decoder(stream, threads if decode is _decode else 1, strict)
             for number, frame in decode(decoder, container, stream, skipped):
                 if number not in given and (wanted is None or number in wanted):
                     given.add(number)
@@ -106,21 +113,47 @@ def _decode(
 def _decode_carefully(
     decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
-    """All frames, by a decoder of one thread, which has one picture in hand; raises `VideoError` where it is rotten."""
-    fault: tuple[int, str] | None = None
+    """All frames, by a decoder of one thread, which reports a fault with its packet; raises `VideoError` for rot.
+
+    What fails before the first frame is none: it needs pictures that were cut away.
+    """
+    first: int | None = None
+    faults: dict[int, str] = {}
     for number, packet in numbered_packets(container, stream):
-        if fault:
-            raise VideoError(f"rotten: {fault[1]}")
+        _raise_first(faults, first)
         if number in skipped:
             continue
         try:
-            yield from decode_packet(decoder, number, packet)
+            found = decode_packet(decoder, number, packet)
         except av.FFmpegError as error:
             time = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.3f} s"
-            fault = number, f"packet {number}{time} does not decode: {error.strerror}"
-    if fault and container.format.name not in ENDS_ANYWHERE:
-        raise VideoError(f"rotten: {fault[1]}")
-    yield from ((number, frame) for number, frame in decode_packet(decoder, -1, None) if not fault or number != fault[0])
+            faults[number] = f"rotten: packet {number}{time} does not decode: {error.strerror}"
+            continue
+        first = found[0][0] if found and first is None else first
+        yield from found
+    if container.format.name not in ENDS_ANYWHERE:
+        _raise_first(faults, first)
+    yield from (found for found in decode_packet(decoder, -1, None) if found[0] not in faults)
+
+
+def _raise_first(faults: dict[int, str], first: int | None) -> None:
+    for number, fault in faults.items():
+        if first is not None and number > first:
+            raise VideoError(fault)
+
+
+def refreshes(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:
+    """Whether a key frame leaves nothing of what came before it: H.264 also has some after which more is needed."""
+    if stream.codec_context.name != "h264":
+        return True
+    header, data = stream.codec_context.extradata or b"", bytes(packet)
+    if header[:1] != b"\x01":  # units follow start codes (ITU-T H.264, annex B)
+        return any(unit[0] & 31 == _IDR for unit in data.split(b"\0\0\1")[1:] if unit)
+    num_bytes, position, found = (header[4] & 3) + 1, 0, False  # units follow their lengths (ISO/IEC 14496-15)
+    while position + num_bytes < len(data) and not found:
+        found = data[position + num_bytes] & 31 == _IDR
+        position += num_bytes + int.from_bytes(data[position : position + num_bytes], "big")
+    return found
 
 
 def decode_packet(decoder: Any, number: int, packet: "av.Packet[Any] | None") -> list[tuple[int, "av.VideoFrame"]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdistill.data.film_clock import FrameList, PacketTime, continue_clock, first_key, list_decoded, list_frames
-from fourdistill.data.film_reader import VideoError, decode_film, decode_packet, numbered_packets, open_decoder, open_film
+from fourdistill.data.film_reader import VideoError, decode_film, decode_packet, numbered_packets, open_decoder, open_film, refreshes
 from fourdistill.data.picture_format import PictureFormat, picture_format
 from fourdistill.data.whole_files import check_whole
 
@@ -32,6 +32,8 @@ class VideoInfo:
     """(N,) the packet that each frame comes from."""
     skipped: frozenset[int]
     """Packets that are not to be decoded: those before the first frame that can be shown."""
+    strict: bool = True
+    """Whether the decoder's every complaint is one: not where the film was cut at its beginning."""
     num_without_picture: int = 0
     """Packets that give no frame, such as those before the first key frame."""
     num_same_time: int = 0
@@ -82,6 +84,7 @@ def probe_video(path: Path) -> VideoInfo:
         times,
         listed.packets[kept],
         listed.skipped,
+        sample.is_whole and not listed.skipped,
         listed.num_without_picture,
         len(listed.times_s) - len(times),
         listed.assumed_fps,
@@ -100,7 +103,7 @@ def _read_packets(container: Any, stream: Any, sample: "_Sample") -> Iterator[Pa
 def _decode_all(path: Path, packets: list[PacketTime], fps: float) -> tuple[FrameList, list[Any]]:
     """All frames, where the packets do not tell; and the first of them."""
     decoded, frames = [], []
-    for number, frame in decode_film(path, range(first_key(packets)), None, 1):
+    for number, frame in decode_film(path, range(first_key(packets)), None, threads=1, strict=False):
         decoded.append(number)
         if len(frames) < _SAMPLE:
             frames.append(frame)
@@ -115,12 +118,15 @@ class _Sample:
         self.decoded: list[int] = []
         self.num_fed = 0
         """Packets up to the last one that was decoded."""
-        self._decoder = open_decoder(stream, 1)  # of several, each would hold frames back
-        self._started = False
+        self.is_whole = True
+        """Whether the first key frame needs nothing that came before."""
+        self._stream, self._started = stream, False
+        self._decoder = open_decoder(stream, 1, strict=False)  # of several threads, each would hold frames back
 
     def feed(self, number: int, packet: Any) -> None:
         """Decode one more packet, unless there is enough."""
-        self._started |= packet.is_keyframe
+        if packet.is_keyframe and not self._started:
+            self._started, self.is_whole = True, refreshes(self._stream, packet)
         if self._started and len(self.frames) < _SAMPLE:
             self.num_fed = number + 1
             self._take(number, packet)
