@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class VideoInfo:
     skipped: frozenset[int]
     """Packets that are not to be decoded: those before the first frame that can be shown."""
     strict: bool = True
-    """Whether the decoder's every complaint is one: not where the film was cut at its beginning."""
+    """Whether every complaint of the decoder counts: not where a film begins with a key frame that needs others."""
     num_without_picture: int = 0
     """Packets that give no frame, such as those before the first key frame."""
     num_same_time: int = 0
@@ -84,7 +85,7 @@ def probe_video(path: Path) -> VideoInfo:
         times,
         listed.packets[kept],
         listed.skipped,
-        sample.is_whole and not listed.skipped,
+        next(number for number in count() if number not in listed.skipped) not in sample.open_keys,
         listed.num_without_picture,
         len(listed.times_s) - len(times),
         listed.assumed_fps,
@@ -118,16 +119,17 @@ class _Sample:
         self.decoded: list[int] = []
         self.num_fed = 0
         """Packets up to the last one that was decoded."""
-        self.is_whole = True
-        """Whether the first key frame needs nothing that came before."""
+        self.open_keys: set[int] = set()
+        """Key frames that need something of what came before."""
         self._stream, self._started = stream, False
         self._decoder = open_decoder(stream, 1, strict=False)  # of several threads, each would hold frames back
 
     def feed(self, number: int, packet: Any) -> None:
         """Decode one more packet, unless there is enough."""
-        if packet.is_keyframe and not self._started:
-            self._started, self.is_whole = True, refreshes(self._stream, packet)
+        self._started |= packet.is_keyframe
         if self._started and len(self.frames) < _SAMPLE:
+            if packet.is_keyframe and not refreshes(self._stream, packet):
+                self.open_keys.add(number)
             self.num_fed = number + 1
             self._take(number, packet)
 
