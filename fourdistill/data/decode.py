@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.data.film_filters import RGB, YUV, Cut, cut_frames, is_plain
+from fourdistill.data.film_filters import RGB, YUV, Cut, cut_frames, is_sdr
 from fourdistill.data.film_reader import VideoError, decode_film
 from fourdistill.data.jpegs import FramePlan, write_jpegs
 from fourdistill.data.probe import VideoInfo
@@ -29,7 +29,8 @@ def decode_frames(film: Video, info: VideoInfo, folder: Path, plan: FramePlan, f
         scaled, undistort = undistorter(camera, (info.width, info.height), plan.size)
         cut = Cut((0, 0, info.width, info.height), scaled)
     else:
-        cut = Cut((left, top, side, side), (plan.size, plan.size), YUV if is_plain(info.picture) else RGB)
+        layout = YUV if is_sdr(info.picture) and not info.picture.has_alpha else RGB  # one conversion less, or not
+        cut = Cut((left, top, side, side), (plan.size, plan.size), layout)
     written: list[int] = []
 
     def squares() -> Iterator[Image]:

@@ -23,6 +23,7 @@ SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 RGB = "rgb24"
 YUV = "yuvj444p"
 """What JPEGs with full chroma hold: BT.601, full range, planes of Y, Cb and Cr."""
+_LAYOUTS = {(False, False): RGB, (False, True): "rgba", (True, False): "rgb48le", (True, True): "rgba64le"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Cut:
     """RGB, or YUV where that spares a conversion: there, images are as FFmpeg lays them out."""
 
 
-def is_plain(picture: PictureFormat) -> bool:
-    """Whether a film's images need nothing but FFmpeg's filters."""
-    return not (picture.has_alpha or picture.wide_gamut or picture.transfer != SDR)
+def is_sdr(picture: PictureFormat) -> bool:
+    """Whether a film's colours are what a JPEG holds."""
+    return picture.transfer == SDR and not picture.wide_gamut
 
 
 def cut_frames(
@@ -74,11 +75,9 @@ class _Graph:
         self.fields = fields
         self._cut, self._picture, self._background = cut, picture, background
         self._numbers: deque[int] = deque()
-        self._alpha = may_show_through(frame)
-        self._deep = picture.transfer != SDR or picture.wide_gamut
-        plain = cut.layout == YUV and not self._alpha and not self._deep
-        self._layout = YUV if plain else ("rgba64le" if self._deep else "rgba") if self._alpha else (
-            "rgb48le" if self._deep else RGB)
+        self._alpha = may_show_through(frame) and cut.layout == RGB
+        self._deep = not is_sdr(picture)
+        self._layout = _LAYOUTS[self._deep, self._alpha] if cut.layout == RGB else cut.layout
         self._graph = av.filter.Graph()
         source = self._graph.add(
             "buffer",

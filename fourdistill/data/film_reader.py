@@ -144,16 +144,27 @@ def _raise_first(faults: dict[int, str], first: int | None) -> None:
 
 def refreshes(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:
     """Whether a key frame leaves nothing of what came before it: H.264 also has some after which more is needed."""
-    if stream.codec_context.name != "h264":
-        return True
-    header, data = stream.codec_context.extradata or b"", bytes(packet)
-    if header[:1] != b"\x01":  # units follow start codes (ITU-T H.264, annex B)
-        return any(unit[0] & 31 == _IDR for unit in data.split(b"\0\0\1")[1:] if unit)
-    num_bytes, position, found = (header[4] & 3) + 1, 0, False  # units follow their lengths (ISO/IEC 14496-15)
-    while position + num_bytes < len(data) and not found:
-        found = data[position + num_bytes] & 31 == _IDR
+    name = stream.codec_context.name
+    return name != "h264" or any(unit[0] & 31 == _IDR for unit in _units(packet, stream.codec_context.extradata, 4))
+
+
+def has_layers(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:
+    """Whether a packet of HEVC has pictures beside the one that is decoded: transparency, or the other eye's."""
+    if stream.codec_context.name != "hevc":
+        return False
+    return any((unit[0] & 1) << 5 | unit[1] >> 3 for unit in _units(packet, stream.codec_context.extradata, 21))
+
+
+def _units(packet: "av.Packet[Any]", header: bytes | None, place: int) -> Iterator[bytes]:
+    """The heads, of 2 bytes, of the units of an H.264 or HEVC packet."""
+    data = bytes(packet)
+    if not header or header[0] != 1:  # units follow start codes (ITU-T H.264, annex B)
+        yield from (unit[:2] for unit in data.split(b"\0\0\1")[1:] if len(unit) > 1)
+        return
+    num_bytes, position = (header[place] & 3) + 1, 0  # units follow their lengths (ISO/IEC 14496-15)
+    while position + num_bytes + 1 < len(data):
+        yield data[position + num_bytes : position + num_bytes + 2]
         position += num_bytes + int.from_bytes(data[position : position + num_bytes], "big")
-    return found
 
 
 def decode_packet(decoder: Any, number: int, packet: "av.Packet[Any] | None") -> list[tuple[int, "av.VideoFrame"]]:

@@ -57,9 +57,7 @@ def _jpegs(film: Any, plan: FramePlan) -> Any:
     """A stream as JPEGs with full chroma: at 128 pixels, half of it is half of the colour detail."""
     quality = {"q:v": plan.jpeg_quality, "qmin": 1}
     layout = {"format": "image2", "vcodec": "mjpeg", "pix_fmt": "yuvj444p", "start_number": 0}
-    return film.output(
-        FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **_BITEXACT
-    )
+    return film.output(FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **_BITEXACT)
 
 
 def _command(output: Any, plan: FramePlan) -> list[str]:

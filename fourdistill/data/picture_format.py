@@ -46,12 +46,13 @@ class PictureFormat:
 
     def treatment(self, background: str) -> list[str]:
         """What is done to the pictures beyond cropping and resizing, a line each."""
-        mirrored = any(name != "transpose" for name, _ in self.turns) and "transpose" not in dict(self.turns)
         aspect = f"{self.pixel_aspect.numerator}:{self.pixel_aspect.denominator}"
         size = f"{self.width}x{self.height}"
-        colour = f"HDR ({self.transfer})" if self.transfer != SDR else "wide colour (BT.2020)" if self.wide_gamut else ""
+        colour = (
+            f"HDR ({self.transfer})" if self.transfer != SDR else "wide colour (BT.2020)" if self.wide_gamut else ""
+        )
         lines = {
-            "turned or mirrored by its display matrix": self.turns,
+            f"{self._turn()} by its display matrix": self.turns,
             f"pixels of {aspect} are made square: {size}": self.pixel_aspect != 1,
             "its display matrix is slanted: the nearest quarter turn is taken": self.slanted,
             "interlaced: fields become one picture per frame": self.interlaced,
@@ -59,6 +60,13 @@ class PictureFormat:
             f"{colour} is brought to SDR": colour,
         }
         return [line for line, applies in lines.items() if applies]
+
+    def _turn(self) -> str:
+        """What `turns` come to, in words."""
+        num_flips = sum(name != "transpose" for name, _ in self.turns)
+        if num_flips == len(self.turns):
+            return "mirrored" if num_flips == 1 else "turned by 180 degrees"
+        return "turned by 90 degrees" if num_flips == 1 else "turned by 90 degrees and mirrored"
 
 
 def picture_format(stream: Any, frames: Sequence[Any]) -> PictureFormat:

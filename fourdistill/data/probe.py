@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdistill.data.film_clock import FrameList, PacketTime, continue_clock, first_key, list_decoded, list_frames
-from fourdistill.data.film_reader import VideoError, decode_film, decode_packet, numbered_packets, open_decoder, open_film, refreshes
+from fourdistill.data.film_reader import (
+    VideoError,
+    decode_film,
+    decode_packet,
+    has_layers,
+    numbered_packets,
+    open_decoder,
+    open_film,
+    refreshes,
+)
 from fourdistill.data.picture_format import PictureFormat, picture_format
 from fourdistill.data.whole_files import check_whole
 
@@ -35,6 +44,8 @@ class VideoInfo:
     """Packets that are not to be decoded: those before the first frame that can be shown."""
     strict: bool = True
     """Whether every complaint of the decoder counts: not where a film begins with a key frame that needs others."""
+    has_layers: bool = False
+    """Whether there are pictures beside those that are decoded: HEVC's transparency, or the other eye's."""
     num_without_picture: int = 0
     """Packets that give no frame, such as those before the first key frame."""
     num_same_time: int = 0
@@ -55,6 +66,7 @@ class VideoInfo:
     def notes(self, background: str = "white") -> list[str]:
         """What is done to the film, or left out of it, a line each."""
         counts = {
+            "a second layer (transparency or stereo) is left out": self.has_layers,
             f"{self.num_without_picture} packets give no picture": self.num_without_picture,
             f"{self.num_same_time} frames have the time of another and are left out": self.num_same_time,
             f"no times in the file: {self.assumed_fps} frames a second are assumed": self.assumed_fps,
@@ -86,6 +98,7 @@ def probe_video(path: Path) -> VideoInfo:
         listed.packets[kept],
         listed.skipped,
         next(number for number in count() if number not in listed.skipped) not in sample.open_keys,
+        sample.has_layers,
         listed.num_without_picture,
         len(listed.times_s) - len(times),
         listed.assumed_fps,
@@ -95,9 +108,7 @@ def probe_video(path: Path) -> VideoInfo:
 def _read_packets(container: Any, stream: Any, sample: "_Sample") -> Iterator[PacketTime]:
     for number, packet in numbered_packets(container, stream):
         sample.feed(number, packet)
-        shown, decoded = (
-            None if ticks is None else ticks * packet.time_base for ticks in (packet.pts, packet.dts)
-        )
+        shown, decoded = (None if ticks is None else ticks * packet.time_base for ticks in (packet.pts, packet.dts))
         yield PacketTime(shown, decoded, packet.is_keyframe, packet.is_discard)
 
 
@@ -121,6 +132,7 @@ class _Sample:
         """Packets up to the last one that was decoded."""
         self.open_keys: set[int] = set()
         """Key frames that need something of what came before."""
+        self.has_layers = False
         self._stream, self._started = stream, False
         self._decoder = open_decoder(stream, 1, strict=False)  # of several threads, each would hold frames back
 
@@ -130,6 +142,7 @@ class _Sample:
         if self._started and len(self.frames) < _SAMPLE:
             if packet.is_keyframe and not refreshes(self._stream, packet):
                 self.open_keys.add(number)
+            self.has_layers |= has_layers(self._stream, packet)
             self.num_fed = number + 1
             self._take(number, packet)
 

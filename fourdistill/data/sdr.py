@@ -61,7 +61,7 @@ def _bt709_light(signal: Array) -> Array:
 
 
 def _shoulder(light: Array) -> Array:
-    """Light as it is up to the knee; from there to the nominal peak it is bent below 1 (Reinhard et al. 2002, eq. 4)."""
+    """Light as it is up to the knee; from there to the nominal peak it bends below 1 (Reinhard et al. 2002, eq. 4)."""
     peak = ((_NOMINAL_PEAK / _PQ_WHITE) ** (1 / _SYSTEM_GAMMA) - _KNEE) / (1 - _KNEE)
     over = np.clip((light - _KNEE) / (1 - _KNEE), 0, peak)
     return np.where(light <= _KNEE, light, _KNEE + (1 - _KNEE) * over * (1 + over / peak**2) / (1 + over))
