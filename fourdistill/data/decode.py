@@ -47,7 +47,11 @@ def decode_frames(film: Video, info: VideoInfo, folder: Path, plan: FramePlan, f
 
 def read_frames(film: Video, info: VideoInfo, frames: Ints, cut: Cut, threads: int) -> Iterator[tuple[int, Image]]:
     """Those of the `frames` (N,), rising, of a film that can be decoded, each with its number."""
-    number_of = {int(info.packets[frame]): int(frame) for frame in frames}
+    # A picture is made of its fields with the help of the frames before and after it.
+    around = np.unique(np.concatenate([frames - 1, frames, frames + 1])) if info.picture.interlaced else frames
+    number_of = {int(info.packets[frame]): frame for frame in around.tolist() if 0 <= frame < len(info.packets)}
     decoded = decode_film(film.path, info.skipped, number_of.keys(), threads, info.strict)
+    wanted = frozenset(frames.tolist())
     for packet, image in cut_frames(decoded, info.picture, cut, film.background):
-        yield number_of[packet], image
+        if number_of[packet] in wanted:
+            yield number_of[packet], image

@@ -48,9 +48,7 @@ class PictureFormat:
         """What is done to the pictures beyond cropping and resizing, a line each."""
         aspect = f"{self.pixel_aspect.numerator}:{self.pixel_aspect.denominator}"
         size = f"{self.width}x{self.height}"
-        colour = (
-            f"HDR ({self.transfer})" if self.transfer != SDR else "wide colour (BT.2020)" if self.wide_gamut else ""
-        )
+        colour = f"HDR ({self.transfer})" if self.transfer != SDR else "wide colour (BT.2020)" * self.wide_gamut
         lines = {
             f"{self._turn()} by its display matrix": self.turns,
             f"pixels of {aspect} are made square: {size}": self.pixel_aspect != 1,
@@ -111,7 +109,7 @@ def shows_through(frame: Any) -> bool:
 def _turns(frame: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
     """FFmpeg's filters for a display matrix, which may mirror too, and whether it is slanted.
 
-    Its rows are what a step to the right, and one down, in the stored picture is in the shown one (libavutil/display.h).
+    Its rows are what a step to the right, and one down, in the stored picture are in the shown one.
     """
     data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if data is None:
