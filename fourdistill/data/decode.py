@@ -52,6 +52,11 @@ def read_frames(film: Video, info: VideoInfo, frames: Ints, cut: Cut, threads: i
     number_of = {int(info.packets[frame]): frame for frame in around.tolist() if 0 <= frame < len(info.packets)}
     decoded = decode_film(film.path, info.skipped, number_of.keys(), threads, info.strict)
     wanted = frozenset(frames.tolist())
+    last = -1
     for packet, image in cut_frames(decoded, info.picture, cut, film.background):
-        if number_of[packet] in wanted:
-            yield number_of[packet], image
+        number = number_of[packet]
+        if number <= last:
+            raise VideoError(f"expected frames in the order of their times, found {number} after {last}")
+        last = number
+        if number in wanted:
+            yield number, image

@@ -48,6 +48,12 @@ def continue_clock(packets: Sequence[PacketTime]) -> list[PacketTime]:
     return continued
 
 
+def count_from_first(packets: Sequence[PacketTime]) -> list[PacketTime]:
+    """The earliest presentation time becomes 0."""
+    zero = min((packet.shown_s for packet in packets if packet.shown_s is not None), default=Fraction(0))
+    return [packet if packet.shown_s is None else replace(packet, shown_s=packet.shown_s - zero) for packet in packets]
+
+
 def list_frames(packets: Sequence[PacketTime], decoded: Sequence[int], num_fed: int) -> FrameList | None:
     """The frames of a film, judged by its first `num_fed` packets, of which those `decoded` gave a frame, in order.
 

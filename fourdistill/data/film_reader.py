@@ -170,5 +170,8 @@ def _units(packet: "av.Packet[Any]", header: bytes | None, place: int) -> Iterat
 def decode_packet(decoder: Any, number: int, packet: "av.Packet[Any] | None") -> list[tuple[int, "av.VideoFrame"]]:
     """Feed one packet, None at the end; gives those frames that are done, each with the number of its own packet."""
     if packet is not None:
-        packet.opaque = number
-    return [(frame.opaque, frame) for frame in decoder.decode(packet)]
+        packet.opaque = (number,)  # PyAV finds it again by its address, which small integers share: hence a tuple
+    frames = decoder.decode(packet)
+    if any(frame.opaque is None for frame in frames):
+        raise VideoError(f"expected a decoder that tells frames apart, found {decoder.name}")
+    return [(frame.opaque[0], frame) for frame in frames]

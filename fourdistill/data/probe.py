@@ -11,7 +11,15 @@ import av.format
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdistill.data.film_clock import FrameList, PacketTime, continue_clock, first_key, list_decoded, list_frames
+from fourdistill.data.film_clock import (
+    FrameList,
+    PacketTime,
+    continue_clock,
+    count_from_first,
+    first_key,
+    list_decoded,
+    list_frames,
+)
 from fourdistill.data.film_reader import (
     VideoError,
     decode_film,
@@ -28,6 +36,7 @@ from fourdistill.data.whole_files import check_whole
 __all__ = ["VideoError", "VideoInfo", "probe_video"]
 
 DEFAULT_FPS = 25.0  # FFmpeg's own, of streams that say nothing
+_WITHOUT_ZERO = frozenset({"mpegts", "mpeg"})  # containers whose clocks run on from one film to the next
 _SAMPLE = 8  # frames that are decoded, to see which packets have one
 
 
@@ -84,6 +93,8 @@ def probe_video(path: Path) -> VideoInfo:
         rate = stream.average_rate or stream.guessed_rate
         if container.format.flags & av.format.Flags.ts_discont.value:
             packets = continue_clock(packets)
+        if container.format.name in _WITHOUT_ZERO:
+            packets = count_from_first(packets)
         listed = list_frames(packets, sample.decoded, sample.num_fed)
         frames = sample.frames
         if listed is None:
