@@ -20,7 +20,6 @@ def main(params: Params) -> None:
         paths.reports / "poses.json",
         size=section.size,
         max_pictures=section.max_pictures,
-        ffmpeg=params.extract_frames.ffmpeg,
         seed=params.seed,
     )
 

@@ -1,100 +1,62 @@
-"""One video file to a folder of square JPEGs, by ffmpeg."""
+"""One video file to images, and to a folder of square JPEGs."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import ffmpeg
 import numpy as np
 
-from fourdistill.data.jpegs import BITEXACT, SCALER, FramePlan, check_exit, command, jpegs, scale, write_jpegs
-from fourdistill.data.probe import VideoError, VideoInfo
-from fourdistill.data.scene import Camera
-from fourdistill.data.square import Image, Size, central_square, undistorter
+from fourdistill.data.film_filters import RGB, YUV, Cut, cut_frames, is_sdr
+from fourdistill.data.film_reader import VideoError, decode_film
+from fourdistill.data.jpegs import FramePlan, write_jpegs
+from fourdistill.data.probe import VideoInfo
+from fourdistill.data.scene import Video
+from fourdistill.data.square import Image, central_square, undistorter
 from fourdistill.data.timeline import Ints
 
 
-def decode_frames(
-    video: Path, info: VideoInfo, camera: Camera | None, folder: Path, plan: FramePlan, frames: Ints
-) -> None:
-    """Write 000000.jpg, 000001.jpg, ... of the `frames` (N,), rising, of one video into an existing folder.
+def decode_frames(film: Video, info: VideoInfo, folder: Path, plan: FramePlan, frames: Ints) -> Ints:
+    """Write 000000.jpg, 000001.jpg, ... of the `frames` (N,), rising, of one film into an existing folder.
 
-    The frames are cropped to their central square, then resized, and a lens that distorts is undone. Raises
-    `VideoError` where ffmpeg does not deliver every frame that the container lists, or where the video is no copy of
-    what was calibrated.
+    The frames are cropped to their central square, then resized, and a lens that distorts is undone. Gives those of
+    the frames that there are: a packet may turn out to have none. Raises `VideoError` where pictures are rotten, where
+    there are none, or where the video is no copy of what was calibrated.
     """
     left, top, side = central_square((info.width, info.height))
+    camera = film.camera or (film.track[0][1] if film.track else None)
+    undistort = None
     if camera is not None and camera.distortion is not None:
-        # ffmpeg's own filters either know another lens model (`lenscorrection`) or take the nearest pixel (`remap`).
         scaled, undistort = undistorter(camera, (info.width, info.height), plan.size)
-        film = open_film(video, info, plan).filter("scale", *scaled, flags=SCALER)
-        with raw_frames(film, scaled, frames, plan) as images:
-            write_jpegs((undistort(image) for image in images), folder, plan)
-    elif np.array_equal(frames, np.arange(len(frames))):
-        square = open_film(video, info, plan).filter("crop", side, side, left, top)
-        all_of_them = len(frames) == len(info.timestamps_s)
-        _run(jpegs(scale(square, plan.size, plan.size), plan, None if all_of_them else len(frames)), plan, folder)
+        cut = Cut((0, 0, info.width, info.height), scaled)
     else:
-        square = open_film(video, info, plan).filter("crop", side, side, left, top)
-        square = square.filter("scale", plan.size, plan.size, flags=SCALER)
-        with raw_frames(square, (plan.size, plan.size), frames, plan) as images:
-            write_jpegs(images, folder, plan)
+        layout = YUV if is_sdr(info.picture) and not info.picture.has_alpha else RGB  # one conversion less, or not
+        cut = Cut((left, top, side, side), (plan.size, plan.size), layout)
+    written: list[int] = []
 
-    written = sum(1 for _ in folder.glob("*.jpg"))
-    if written != len(frames):
-        raise VideoError(f"expected {len(frames)} frames as the container lists, decoded {written}")
+    def squares() -> Iterator[Image]:
+        for frame, image in read_frames(film, info, frames, cut, plan.threads):
+            written.append(frame)
+            yield undistort(image) if undistort else image
 
-
-def open_film(video: Path, info: VideoInfo, plan: FramePlan) -> Any:
-    """The film of a video file as an ffmpeg-python stream, upright and with square pixels.
-
-    Where the size of its frames changes on the way ffmpeg fails, instead of cutting some of them elsewhere.
-    """
-    # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
-    # explode: without it, whether a rotten last frame is noticed depends on the timing of the decoder's threads.
-    source = ffmpeg.input(
-        f"file:{video.resolve()}", threads=plan.threads, protocol_whitelist="file", err_detect="explode"
-    )
-    width, height = info.stored
-    # A crop to nothing is refused; to the whole frame, it costs nothing.
-    constant = f"if(eq(iw,{width})*eq(ih,{height}),{width},0)"
-    film = source[str(info.stream_index)].filter("crop@frames_of_one_size", constant, height, 0, 0, exact=1)
-    return film if info.square_pixels else film.filter("scale", info.width, info.height).filter("setsar", 1)
+    images = squares()
+    if (first := next(images, None)) is None:
+        raise VideoError(f"expected {len(frames)} frames as the container lists, decoded none")
+    write_jpegs(chain([first], images), folder, plan, cut.layout)
+    return np.array(written)
 
 
-@contextmanager
-def raw_frames(film: Any, size: Size, frames: Ints, plan: FramePlan) -> Iterator[Iterator[Image]]:
-    """Give the `frames` (N,), rising, of a stream of images of `size`, one RGB array (H, W, 3) at a time."""
-    num_frames = int(frames[-1]) + 1
-    raw = film.output(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough", **{"frames:v": num_frames}, **BITEXACT
-    ).global_args("-nostdin")
-    with tempfile.TemporaryFile() as log:
-        decoder = subprocess.Popen(command(raw, plan), stdout=subprocess.PIPE, stderr=log)
-        assert decoder.stdout is not None
-        try:
-            yield _wanted(decoder.stdout, size, set(frames.tolist()))
-        finally:
-            decoder.stdout.close()
-            decoder.wait()
-        check_exit(decoder.returncode, log)
-
-
-def _wanted(stdout: Any, size: Size, frames: set[int]) -> Iterator[Image]:
-    num_bytes, number = size[0] * size[1] * 3, 0
-    while data := stdout.read(num_bytes):
-        if len(data) != num_bytes:
-            raise VideoError("ffmpeg: expected whole frames, the last one is cut off")
-        if number in frames:
-            yield np.frombuffer(data, np.uint8).reshape(size[1], size[0], 3)
-        number += 1
-
-
-def _run(output: Any, plan: FramePlan, folder: Path) -> None:
-    with tempfile.TemporaryFile() as log:
-        # In the folder itself: its name may hold a %, which a pattern would misread.
-        done = subprocess.run(command(output.global_args("-nostdin"), plan), cwd=folder, stderr=log, check=False)
-        check_exit(done.returncode, log)
+def read_frames(film: Video, info: VideoInfo, frames: Ints, cut: Cut, threads: int) -> Iterator[tuple[int, Image]]:
+    """Those of the `frames` (N,), rising, of a film that can be decoded, each with its number."""
+    # A picture is made of its fields with the help of the frames before and after it.
+    around = np.unique(np.concatenate([frames - 1, frames, frames + 1])) if info.picture.interlaced else frames
+    number_of = {int(info.packets[frame]): frame for frame in around.tolist() if 0 <= frame < len(info.packets)}
+    decoded = decode_film(film.path, info.skipped, number_of.keys(), threads, info.strict)
+    wanted = frozenset(frames.tolist())
+    last = -1
+    for packet, image in cut_frames(decoded, info.picture, cut, film.background):
+        number = number_of[packet]
+        if number <= last:
+            raise VideoError(f"expected frames in the order of their times, found {number} after {last}")
+        last = number
+        if number in wanted:
+            yield number, image

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.data.decode import open_film, raw_frames
+from fourdistill.data.decode import read_frames
 from fourdistill.data.files import new_file
+from fourdistill.data.film_filters import Cut
 from fourdistill.data.films import BadFile, ProbedFilm, probe_film
-from fourdistill.data.jpegs import SCALER, FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
 from fourdistill.data.poses_table import PoseRow, poses_table
 from fourdistill.data.probe import VideoError
@@ -57,7 +57,6 @@ def estimate_poses(
     *,
     size: int,
     max_pictures: int,
-    ffmpeg: str | None = None,
     seed: int = 0,
 ) -> None:
     """Write the poses table (schema `POSES`) and a report of the films of `scenes`, with none for an empty table.
@@ -68,7 +67,7 @@ def estimate_poses(
     """
     rows, reports = [], []
     for scene in tqdm(scenes, desc="estimate_poses", unit="scene"):
-        found, report = _scene_poses(scene, size, max_pictures, find_ffmpeg(ffmpeg), seed)
+        found, report = _scene_poses(scene, size, max_pictures, seed)
         rows += found
         reports += report
     with new_file(report_path) as partial:
@@ -76,9 +75,7 @@ def estimate_poses(
     write_table(poses_table(rows), table_path)
 
 
-def _scene_poses(
-    scene: Scene, size: int, max_pictures: int, ffmpeg: str, seed: int
-) -> tuple[list[PoseRow], list[Posed]]:
+def _scene_poses(scene: Scene, size: int, max_pictures: int, seed: int) -> tuple[list[PoseRow], list[Posed]]:
     """Rows of the table, and the report, of one scene."""
     probed = [probe_film((scene.name, film)) for film in scene.videos]
     reports = [
@@ -90,7 +87,7 @@ def _scene_poses(
     samples = []
     for film, kept in tasks:
         try:
-            samples.append(_sample(film, kept, size, max_pictures, ffmpeg))
+            samples.append(_sample(film, kept, size, max_pictures))
         except VideoError as error:
             reports.append(Posed(scene.name, film.film.camera_id, False, 0, 0, None, str(error)))
     images = [image for sample in samples for image in sample.images]
@@ -120,7 +117,7 @@ def _report(sample: _Sampled, registered: int, error: float | None, note: str | 
     return Posed(film.scene, film.film.camera_id, sample.still, len(sample.images), registered, error, note)
 
 
-def _sample(probed: ProbedFilm, kept: Kept, size: int, max_pictures: int, ffmpeg: str) -> _Sampled:
+def _sample(probed: ProbedFilm, kept: Kept, size: int, max_pictures: int) -> _Sampled:
     """Evenly spaced pictures of a film; one from its middle where the camera stands still."""
     film, info = probed.film, probed.info
     if info is None or not isinstance(film, Video):
@@ -131,15 +128,14 @@ def _sample(probed: ProbedFilm, kept: Kept, size: int, max_pictures: int, ffmpeg
     chosen = kept.frames[np.unique(np.linspace(0, len(kept.frames) - 1, num).round().astype(int))]
     shrink = min(1.0, size / max(info.width, info.height))
     width, height = (max(2, round(length * shrink)) for length in (info.width, info.height))
-    plan = FramePlan(size, 2, ffmpeg, threads=0)
-    stream = open_film(film.path, info, plan).filter("scale", width, height, flags=SCALER)
-    with raw_frames(stream, (width, height), chosen, plan) as frames:
-        images = [Image.fromarray(frame) for frame in frames]
-    if len(images) != len(chosen):
-        raise VideoError(f"expected {len(chosen)} frames as the container lists, decoded {len(images)}")
+    cut = Cut((0, 0, info.width, info.height), (width, height))
+    found = [(number, Image.fromarray(image)) for number, image in read_frames(film, info, chosen, cut, threads=0)]
+    if not found:
+        raise VideoError(f"expected {len(chosen)} frames as the container lists, decoded none")
+    images, times_s = [image for _, image in found], info.timestamps_s[[number for number, _ in found]]
     still = is_still(images)
     used = slice(len(images) // 2, len(images) // 2 + 1) if still else slice(None)
-    return _Sampled(probed, still, images[used], info.timestamps_s[chosen][used], (info.width, info.height))
+    return _Sampled(probed, still, images[used], times_s[used], (info.width, info.height))
 
 
 def _normalized(c2w: np.ndarray, registered: np.ndarray) -> np.ndarray:

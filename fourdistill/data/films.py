@@ -52,6 +52,8 @@ class ExtractedFilm:
     """(N, 4, 4), NaN where nothing is known."""
     splits: tuple[str | None, ...]
     """What the format says of each frame."""
+    notes: tuple[str, ...] = ()
+    """What was done to the film, or left out of it, a line each."""
     bad: tuple[BadFile, ...] = ()
     """Pictures that were skipped."""
     written: dict[str, Any] | None = None
@@ -95,15 +97,25 @@ def _extract_video(probed: ProbedFilm, film: Video, kept: Kept, folder: Path, pl
     info = probed.info
     assert info is not None
     cameras = cameras_of_frames(film, info.timestamps_s)
-    lens = film.camera or (film.track[0][1] if film.track else None)
-    decode_frames(film.path, info, lens, folder, plan, kept.frames)
-    K, c2w = np.full((len(kept.frames), 3, 3), np.nan), np.full((len(kept.frames), 4, 4), np.nan)
-    for row, frame in enumerate(kept.frames):
+    frames = decode_frames(film, info, folder, plan, kept.frames)
+    K, c2w = np.full((len(frames), 3, 3), np.nan), np.full((len(frames), 4, 4), np.nan)
+    for row, frame in enumerate(frames):
         if (camera := cameras[frame]) is not None:
             K[row] = square_intrinsics(camera, (info.width, info.height), plan.size)
             c2w[row] = camera.c2w
-    times = probed.timestamps_s[kept.frames]
-    return ExtractedFilm(probed.scene, film, kept.instants, times, K, c2w, (None,) * len(times))
+    notes = info.notes(film.background)
+    if len(frames) < len(kept.frames):
+        notes.append(f"{len(kept.frames) - len(frames)} of the frames that the container lists have no picture")
+    return ExtractedFilm(
+        probed.scene,
+        film,
+        kept.instants[np.isin(kept.frames, frames)],
+        probed.timestamps_s[frames],
+        K,
+        c2w,
+        (None,) * len(frames),
+        tuple(notes),
+    )
 
 
 def cameras_of_frames(film: Video, timestamps_s: NDArray[np.float64]) -> list[Camera | None]:
@@ -136,7 +148,7 @@ def _extract_pictures(probed: ProbedFilm, film: Pictures, kept: Kept, folder: Pa
         np.stack([unknown_K if K is None else K for K in squares.K]),
         np.stack([unknown_c2w if picture.camera is None else picture.camera.c2w for picture in squares.kept]),
         tuple(picture.split for picture in squares.kept),
-        tuple(BadFile(probed.scene, film, path, reason) for path, reason in squares.bad),
+        bad=tuple(BadFile(probed.scene, film, path, reason) for path, reason in squares.bad),
     )
 
 

@@ -84,6 +84,11 @@ def _write_report(
         "frames": sum(len(film.timestamps_s) for film in good),
         "split_names_not_found": split.unmatched({film.scene for film in good}, {film.film.camera_id for film in good}),
         "missing_frames": [{"scene": film.scene, "camera": film.film.camera_id, "instants": n} for film, n in missing],
+        "notes": [
+            {"scene": film.scene, "camera": film.film.camera_id, "notes": list(film.notes)}
+            for film in good
+            if film.notes
+        ],
         "bad": [
             {"scene": file.scene, "camera": file.film.camera_id, "path": str(file.path), "reason": file.reason}
             for file in bad

@@ -47,6 +47,8 @@ class CameraFacts:
     moves: bool = False
     focal_px: float | None = None
     distorted: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What is done to a film's pictures, or left out of it, a line each."""
     error: str | None = None
 
 
@@ -147,6 +149,7 @@ def _camera_facts(probed: ProbedFilm, has_clock: bool) -> CameraFacts:
         moves=any(not np.array_equal(camera.c2w, posed[0].c2w) for camera in posed),
         focal_px=float(posed[0].K[0, 0] * shrink) if posed else None,
         distorted=any(camera.distortion is not None for camera in posed),
+        notes=probed.info.notes(film.background) if probed.info else [],
     )
 
 
@@ -185,6 +188,7 @@ def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) 
         for camera in cameras
         if camera.variable_rate and scene.has_clock
     ]
+    lines += [f"{camera.name}: {note}" for camera in cameras for note in camera.notes]
     if good and not any(camera.has_poses for camera in cameras):
         lines.append("no poses: time pairs alone; see `poses: estimate`")
     lines += [

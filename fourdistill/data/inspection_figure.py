@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from fourdistill.data.decode import open_film, raw_frames
+from fourdistill.data.decode import read_frames
 from fourdistill.data.files import new_file
+from fourdistill.data.film_filters import Cut
 from fourdistill.data.films import ProbedFilm, probe_film
 from fourdistill.data.inspection import known_cameras
-from fourdistill.data.jpegs import SCALER, FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
 from fourdistill.data.pictures import read_picture
 from fourdistill.data.probe import VideoError
@@ -82,7 +82,8 @@ def _draw_frames(axes: Axes, scene: Scene, films: list[ProbedFilm]) -> None:
     tasks, _ = keep_frames([scene], films, None)
     for film, kept, columns in place_frames(tasks):
         try:
-            rows.append((film.film.camera_id, dict(zip(columns, _frames(film, kept), strict=True))))
+            images = zip(columns, _frames(film, kept), strict=True)
+            rows.append((film.film.camera_id, {column: image for column, image in images if image}))
         except VideoError:
             continue  # `inspect_folder` lists it
     axes.set_axis_off()
@@ -113,8 +114,8 @@ def place_frames(tasks: list[tuple[ProbedFilm, Kept]]) -> Iterator[tuple[ProbedF
         yield film, kept.frames[distances.argmin(axis=1)[columns]], columns.tolist()
 
 
-def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image]:
-    """These frames of a film, `HEIGHT` pixels high."""
+def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image | None]:
+    """These frames of a film, `HEIGHT` pixels high; None where there turns out to be no picture."""
     film = probed.film
     if isinstance(film, Pictures):
         images = [read_picture(film.pictures[index].path, film.background) for index in chosen]
@@ -122,7 +123,6 @@ def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image]:
     info = probed.info
     assert info is not None
     size = (max(2, round(info.width * HEIGHT / info.height)), HEIGHT)
-    plan = FramePlan(HEIGHT, 2, find_ffmpeg(None), threads=0)
-    stream = open_film(film.path, info, plan).filter("scale", *size, flags=SCALER)
-    with raw_frames(stream, size, chosen, plan) as frames:
-        return [Image.fromarray(frame) for frame in frames]
+    cut = Cut((0, 0, info.width, info.height), size)
+    found = dict(read_frames(film, info, chosen, cut, threads=0))
+    return [Image.fromarray(found[number]) if number in found else None for number in chosen.tolist()]

@@ -13,15 +13,15 @@ from typing import Any
 import ffmpeg
 import imageio_ffmpeg
 
-from fourdistill.data.probe import VideoError
+from fourdistill.data.film_filters import SCALER
+from fourdistill.data.film_reader import VideoError
 from fourdistill.data.square import Image
 from fourdistill.errors import InputError
 
 FRAME_PATTERN = "%06d.jpg"
 
 # bitexact: no version strings, no CPU-dependent shortcuts, so that the same input gives the same bytes.
-BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
-SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+_BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
 
 
 @dataclass(frozen=True)
@@ -48,34 +48,36 @@ def find_ffmpeg(named: str | None) -> str:
     return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def scale(film: Any, width: int, height: int) -> Any:
-    """An ffmpeg-python stream, resized for JPEG: BT.601 full range by definition, whatever the film was."""
-    return film.filter("scale", width, height, flags=SCALER, out_color_matrix="bt601", out_range="pc")
+def _scale(film: Any, size: int) -> Any:
+    """An ffmpeg-python stream of RGB for JPEG: BT.601 full range by definition."""
+    return film.filter("scale", size, size, flags=SCALER, out_color_matrix="bt601", out_range="pc")
 
 
-def jpegs(film: Any, plan: FramePlan, num_frames: int | None = None) -> Any:
+def _jpegs(film: Any, plan: FramePlan) -> Any:
     """A stream as JPEGs with full chroma: at 128 pixels, half of it is half of the colour detail."""
-    limit = {} if num_frames is None else {"frames:v": num_frames}
     quality = {"q:v": plan.jpeg_quality, "qmin": 1}
     layout = {"format": "image2", "vcodec": "mjpeg", "pix_fmt": "yuvj444p", "start_number": 0}
-    return film.output(
-        FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **limit, **BITEXACT
-    )
+    return film.output(FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **_BITEXACT)
 
 
-def command(output: Any, plan: FramePlan) -> list[str]:
-    """The command line of an ffmpeg-python output; a frame that decodes with errors is a fault, not to be hidden."""
+def _command(output: Any, plan: FramePlan) -> list[str]:
+    """The command line of an ffmpeg-python output; an error is a fault, not to be hidden."""
     strict = output.global_args("-hide_banner", "-loglevel", "error", "-xerror")
     return [str(argument) for argument in ffmpeg.compile(strict, cmd=plan.ffmpeg)]
 
 
-def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan) -> None:
-    """Write 000000.jpg, 000001.jpg, ... of RGB images (size, size, 3); raises `VideoError` where ffmpeg fails."""
-    raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{plan.size}x{plan.size}", framerate=1)
+def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan, layout: str = "rgb24") -> None:
+    """Write 000000.jpg, 000001.jpg, ... of images of `size`; raises `VideoError` where ffmpeg fails.
+
+    They are RGB (size, size, 3), or of another pixel format of ffmpeg's, which must be what JPEGs hold, as it lays it
+    out. They come without times: a picture's name is its number, whatever a clock may say.
+    """
+    raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=layout, s=f"{plan.size}x{plan.size}", framerate=1)
+    film = _scale(raw, plan.size) if layout == "rgb24" else raw
     with tempfile.TemporaryFile() as log:
         # In the folder itself: its name may hold a %, which a pattern would misread.
         encoder = subprocess.Popen(
-            command(jpegs(scale(raw, plan.size, plan.size), plan), plan),
+            _command(_jpegs(film, plan), plan),
             stdin=subprocess.PIPE, stderr=log, cwd=folder,
         )  # fmt: skip
         assert encoder.stdin is not None
@@ -88,10 +90,10 @@ def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan) -> None
             with suppress(BrokenPipeError):
                 encoder.stdin.close()
             encoder.wait()
-        check_exit(encoder.returncode, log)
+        _check_exit(encoder.returncode, log)
 
 
-def check_exit(returncode: int, log: Any) -> None:
+def _check_exit(returncode: int, log: Any) -> None:
     """Raise `VideoError` with the first line of an ffmpeg's log, unless it went well: the cause, without addresses."""
     if returncode != 0:
         log.seek(0)

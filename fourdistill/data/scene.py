@@ -36,6 +36,8 @@ class Video:
     """Added to the container's times, so that those of the scene's cameras agree."""
     track: tuple[tuple[float, Camera], ...] = ()
     """Of a camera that moves: its pose at some presentation times in seconds. Frames at other times have none."""
+    background: str = "white"
+    """What transparent pixels show: a colour that Pillow knows."""
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def test_frames_and_table(tmp_path, source):
         "frames": 36,
         "split_names_not_found": [],
         "missing_frames": [],
+        "notes": [],
         "bad": [],
     }
 
@@ -228,7 +229,7 @@ def test_anamorphic_video_gets_square_pixels(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     info = probe_video(path)
-    assert (info.width, info.height, info.square_pixels) == (2 * SIZE, SIZE, False)
+    assert (info.width, info.height, info.picture.pixel_aspect) == (2 * SIZE, SIZE, 2)
     table, folder = extract(tmp_path, path.parent, "video")
     assert image(folder, table["path"][0].as_py())[:, 2:-2].min() > 230
 

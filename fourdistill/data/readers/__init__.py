@@ -99,7 +99,7 @@ def _finish(scene: Scene, source: SourceFolder) -> Scene:
             f"{source.folder}: poses: expected read for format {source.format!r}, which has poses of its own"
         )
     videos = scene.videos if scene.has_clock else _scaled(scene.videos, source.duration_s or 1.0)
-    videos = tuple(replace(v, background=source.background) if isinstance(v, Pictures) else v for v in videos)
+    videos = tuple(replace(video, background=source.background) for video in videos)
     warnings = scene.warnings
     if not scene.has_clock and source.duration_s is None:
         warnings += ("no clock: the whole scene is counted as one second; see duration_s",)

@@ -7,7 +7,16 @@ from pathlib import Path
 from fourdistill.data.readers.parsing import read_text
 from fourdistill.errors import InputError
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
+        ".h265", ".hevc", ".insv", ".ivf", ".lrv", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+        ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".tod", ".ts",
+        ".vob", ".webm", ".wmv", ".y4m",
+    }
+)  # fmt: skip
+"""How films' names end, in lower case: what FFmpeg reads and people film with."""
+_PROXIES = frozenset({".lrv"})
 SYNC = "sync.csv"
 
 
@@ -15,12 +24,14 @@ def list_videos(folder: Path) -> list[Path]:
     """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem.
 
     A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
+    An action camera's small copies (.lrv) are films only where nothing else is.
     """
     videos = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
     )
+    videos = [video for video in videos if video.suffix.lower() not in _PROXIES] or videos
     by_stem: dict[str, Path] = {}
     for video in videos:
         check_name(video)

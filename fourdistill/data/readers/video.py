@@ -2,7 +2,7 @@
 
 ::
 
-    <folder>/<scene>.mp4         .avi .m4v .mkv .mov .mpg .webm: a scene with one camera, cam00
+    <folder>/<scene>.mp4         or whatever FFmpeg reads (`VIDEO_SUFFIXES`): a scene with one camera, cam00
              <scene>.txt         optional caption
     <folder>/<scene>/*.mp4       a scene with several cameras, named after the files
                      sync.csv    optional: camera, offset_s; seconds to add to a camera's times
