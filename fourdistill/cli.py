@@ -1,5 +1,6 @@
 """The command line: one module of `commands` for each command, gathered here."""
 
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -29,6 +30,8 @@ COMMANDS = {
     "import": import_adapter,
     "push-shards": push_shards,
 }
+# Of the machine, and no fault of the program: no permission, a read-only or full disk, a name too long for it.
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no word about torchvision, which nothing here needs
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
@@ -42,7 +45,7 @@ def root() -> None:
 
 
 def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command, whose `InputError` becomes one line and exit status 2."""
+    """The same command; an `InputError`, or what the machine refuses, becomes one line and exit status 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -50,6 +53,11 @@ def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
             raise typer.Exit(2) from error
 
     return run

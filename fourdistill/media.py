@@ -2,15 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from diffusers.utils import make_image_grid
 from PIL import Image, ImageOps
 
-from fourdistill.data.files import new_file
+from fourdistill.animation import check_rate, exact_rate, save_gif
+from fourdistill.data.files import check_writable, new_file
 from fourdistill.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows more, some by starting other programs
@@ -38,27 +37,26 @@ def read_picture(path: Path) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
 
 
-def check_output(path: Path) -> None:
-    """Raise `InputError` where pictures cannot be written to a path, before they are drawn."""
+def check_output(path: Path, frame_rate: float) -> None:
+    """Raise `InputError` where pictures cannot be written to a path at this rate, before they are drawn."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path}: expected a file in an existing folder")
+    check_writable(path, str(path))
+    check_rate(frame_rate, path.suffix)
 
 
 def write_pictures(path: Path, rows: Sequence[Sequence[Image.Image]], frame_rate: float) -> None:
     """Rows of pictures of one size => a PNG (the grid), or an animation, row after row; whole or not at all."""
-    check_output(path)
+    from diffusers.utils import make_image_grid  # here: diffusers takes seconds to import
+
+    check_output(path, frame_rate)
     images = [image for row in rows for image in row]
     kind = path.suffix.lower()
     with new_file(path) as partial:
         if kind == ".png":
             make_image_grid(images, rows=len(rows), cols=len(rows[0])).save(partial, format="PNG")
         elif kind == ".gif":
-            duration = round(1000 / frame_rate)
-            images[0].save(
-                partial, format="GIF", save_all=True, append_images=images[1:], duration=duration, loop=0
-            )  # fmt: skip
+            save_gif(partial, images, frame_rate)
         else:
             write_video(partial, images, frame_rate)
 
@@ -67,9 +65,7 @@ def write_video(path: Path, images: Sequence[Image.Image], frame_rate: float) ->
     """Pictures of one size => an H.264 video in an MP4 container, at even width and height, which players ask for."""
     width, height = (side - side % 2 for side in images[0].size)
     with av.open(path, "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(frame_rate).limit_denominator(1000), options={"crf": "16"}
-        )
+        stream = container.add_stream("libx264", rate=exact_rate(frame_rate), options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in images:
             frame = av.VideoFrame.from_ndarray(np.asarray(image.crop((0, 0, width, height))), format="rgb24")

@@ -8,14 +8,14 @@ ROOT = Path(__file__).parents[1]
 BASE, ADAPTER, EXAMPLES = Path("data/base/mini"), Path("models/mini-adapter"), Path("examples")
 
 
-def default_base() -> str:
-    """The folder of the mini base; raises `InputError` outside a checkout."""
-    return _shipped(BASE, "--base")
+def default_base(base: str | None) -> str:
+    """The base that is named, or the folder of the mini base; raises `InputError` outside a checkout."""
+    return _named_or_shipped(base, BASE, "--base")
 
 
-def default_adapter() -> str:
-    """The folder of its adapter; raises `InputError` outside a checkout."""
-    return _shipped(ADAPTER, "--adapter")
+def default_adapter(adapter: str | None) -> str:
+    """The adapter that is named, or the folder of mini's; raises `InputError` outside a checkout."""
+    return _named_or_shipped(adapter, ADAPTER, "--adapter")
 
 
 def default_examples() -> Path:
@@ -23,7 +23,11 @@ def default_examples() -> Path:
     return ROOT / EXAMPLES
 
 
-def _shipped(folder: Path, option: str) -> str:
+def _named_or_shipped(name: str | None, folder: Path, option: str) -> str:
+    if name is not None:
+        if not name.strip():
+            raise InputError(f"{option}: expected a folder or a Hub id, found an empty name")
+        return name
     if not (ROOT / folder).is_dir():
         raise InputError(
             f"{option}: expected a folder or a Hub id: {folder} comes with the repository, not the package"

@@ -14,16 +14,23 @@ ARROWS = {
     "data": {"geometry"},
     "training": {"models", "data.loader", "data.files", "data.frame_pairs", "data.store", "data.streaming.addresses"},
     "inference": {"models", "geometry"},
-    "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
+    "evaluation": {
+        "inference",
+        "models",
+        "data",
+        "geometry",
+        "animation",
+    },  # models: a base's parts span feature spaces
     "config": {"sections"},
     "sections": {"value_types"},
     "value_types": set(),
     "progress": set(),
     "stage": {"config", "progress"},
-    "media": {"data.files"},
+    "animation": set(),
+    "media": {"animation", "data.files"},
     "shipped": set(),
     "formats": {"models", "data.files"},
-    "demo": {"inference", "geometry", "media"},
+    "demo": {"inference", "geometry", "animation", "media"},
     "commands": {"demo", "evaluation", "inference", "models", "data", "media", "shipped", "formats"},  # what they need
     "cli": {"commands"},
 }

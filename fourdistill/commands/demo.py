@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.demo.address import check_address
 from fourdistill.shipped import default_adapter, default_base, default_examples
 
 EXAMPLES = """Examples:
@@ -22,7 +23,9 @@ def run(
         str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU by default, or cpu.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=100, help="Diffusion steps that the page begins with.")] = 20,
-    examples: Annotated[Path | None, typer.Option(help="Folder of pictures to pick from; examples by default.")] = None,
+    examples: Annotated[
+        Path | None, typer.Option(readable=False, help="Folder of pictures to pick from; examples by default.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -32,8 +35,9 @@ def run(
     It keeps nothing: of a picture it remembers the embeddings, while its page is open and an hour longer; uploads are
     removed after ten minutes, everything when it is stopped. Ctrl-C stops it.
     """
-    base, adapter, pictures = base or default_base(), adapter or default_adapter(), examples or default_examples()
+    base, adapter, pictures = default_base(base), default_adapter(adapter), examples or default_examples()
 
+    check_address(host, port)
     from fourdistill.demo.serve import serve  # from here on things take seconds
     from fourdistill.inference.pipeline import FourDistillPipeline
     from fourdistill.models.precision import find_device

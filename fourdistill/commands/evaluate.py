@@ -15,8 +15,8 @@ EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet
 
 
 def run(
-    generated: Annotated[Path, typer.Option(help="Folder of pictures with a `commands.csv`.")],
-    grid: Annotated[Path, typer.Option(help="Frames table of the true camera x time grids.")],
+    generated: Annotated[Path, typer.Option(readable=False, help="Folder of pictures with a `commands.csv`.")],
+    grid: Annotated[Path, typer.Option(readable=False, help="Frames table of the true camera x time grids.")],
     frames: Annotated[
         str | None, typer.Option(help="Folder or address of the true frames; by default `frames/` beside the table.")
     ] = None,
@@ -24,14 +24,20 @@ def run(
         str | None, typer.Option(help="Whose VAE and CLIP span the feature spaces; data/base/mini by default.")
     ] = None,
     space: Annotated[str, typer.Option(help="Declared feature space: pixels, latents or clip.")] = "latents",
-    large_gap: Annotated[float, typer.Option(help="Share of the scene from which a pair is large in time.")] = 0.25,
+    large_gap: Annotated[
+        float, typer.Option(help="Gap from which a pair is large in time: a share of the scene, or of --max-gap-s.")
+    ] = 0.25,
+    max_gap_s: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a gap of 1 stands for, as `build_pairs.max_gap_s` of the normalizer seconds."),
+    ] = None,
     large_azimuth_deg: Annotated[float, typer.Option(help="Azimuth from which a pair is large in view.")] = 60.0,
-    num_bootstrap: Annotated[int, typer.Option(min=1, help="Resamplings behind each interval.")] = 1000,
+    num_bootstrap: Annotated[int, typer.Option(min=1, max=1_000_000, help="Resamplings behind each interval.")] = 1000,
     structure_from_motion: Annotated[
         bool, typer.Option("--structure-from-motion", help="Pose the orbits with COLMAP: for scenes with texture.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamplings.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="Write the figures to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Score pictures made by any system: image quality, control in time and view, sequences.
@@ -45,18 +51,23 @@ def run(
     from fourdistill.evaluation.frames import FrameReader
     from fourdistill.evaluation.scoring import Scorer, ScoreSettings
     from fourdistill.evaluation.tables import format_figures
+    from fourdistill.inference.displacement import check_number
     from fourdistill.models.base import load_base
     from fourdistill.models.precision import default_device
 
     if space not in SPACES:
         raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
+    for option, value in (("--large-gap", large_gap), ("--large-azimuth-deg", large_azimuth_deg)):
+        check_number(value, option)
+    if max_gap_s is not None and check_number(max_gap_s, "--max-gap-s") <= 0:
+        raise InputError(f"--max-gap-s: expected more than 0 seconds, found {max_gap_s:g}")
     check_out("--out", out)
-    loaded = load_base(base or default_base(), with_ip_adapter=False).to(default_device())
+    loaded = load_base(default_base(base), with_ip_adapter=False).to(default_device())
     size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
     spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
     read = FrameReader(grid, frames or grid.parent / "frames", size)
     settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
-    scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed))
+    scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed), max_gap_s)
     metrics = scored.summary.metrics
     if out:
         with new_file(out) as partial:

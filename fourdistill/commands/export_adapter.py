@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.data.files import check_writable, check_writable_folder
 from fourdistill.errors import InputError
 from fourdistill.shipped import default_adapter, default_base
 
@@ -25,7 +26,9 @@ class Format(StrEnum):
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="File (ip-adapter: .safetensors) or folder (pipeline) to write.")],
+    out: Annotated[
+        Path, typer.Option(readable=False, help="File (ip-adapter: .safetensors) or folder (pipeline) to write.")
+    ],
     format_name: Annotated[
         Format,
         typer.Option(
@@ -39,9 +42,15 @@ def run(
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Write an adapter in a form that other programs take."""
-    if format_name is Format.pipeline and not may_become_pipeline(out):
-        raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
-    base, adapter = base or default_base(), adapter or default_adapter()
+    if format_name is Format.pipeline:
+        if not may_become_pipeline(out):
+            raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
+        check_writable_folder(out, "--out")
+    else:
+        if out.suffix.lower() != ".safetensors":
+            raise InputError(f"{out}: expected a name that ends in .safetensors")
+        check_writable(out, "--out")
+    base, adapter = default_base(base), default_adapter(adapter)
 
     from fourdistill.formats import left_out, write_ip_adapter
     from fourdistill.inference.saving import find_adapter

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fourdistill.data.catalogue import DATASETS, find_dataset
-from fourdistill.data.fetch import fetch
 
 EXAMPLES = "`fourdistill fetch neural-3d-video --part coffee_martini`"
 
@@ -16,8 +15,12 @@ EXAMPLES = "`fourdistill fetch neural-3d-video --part coffee_martini`"
 def run(
     name: Annotated[str | None, typer.Argument(help="Of the data set; without it, all are listed.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="Only this part of it; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the scenes; `data/raw/NAME` by default.")] = None,
-    downloads: Annotated[Path, typer.Option(help="Where archives are kept.")] = Path("~/.cache/fourdistill"),
+    out: Annotated[
+        Path | None, typer.Option(readable=False, help="Folder of the scenes; `data/raw/NAME` by default.")
+    ] = None,
+    downloads: Annotated[Path, typer.Option(readable=False, help="Where archives are kept.")] = Path(
+        "~/.cache/fourdistill"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the table, or what was fetched, as JSON.")] = False,
 ) -> None:
     """Fetch a public data set: goes on where it stopped, verifies, unpacks. Mind the licences.
@@ -27,6 +30,8 @@ def run(
     if name is None:
         _print_datasets(as_json)
         return
+    from fourdistill.data.fetch import fetch
+
     dataset = find_dataset(name)
     folder = out or Path("data/raw") / name
     fetched = fetch(dataset, dataset.choose(part or []), folder, downloads.expanduser())

@@ -29,8 +29,10 @@ Number = float | None
 
 
 def run(
-    image: Annotated[Path, typer.Option(help="The picture to start from.")],
-    out: Annotated[Path, typer.Option(help="PNG (several pictures: a grid, a row for each camera), GIF or MP4.")],
+    image: Annotated[Path, typer.Option(readable=False, help="The picture to start from.")],
+    out: Annotated[
+        Path, typer.Option(readable=False, help="PNG (several pictures: a grid, a row for each camera), GIF or MP4.")
+    ],
     time: Annotated[Text, typer.Option(help=f"As a share of the scene, positive is earlier: {RANGE}.")] = None,
     seconds: Annotated[Text, typer.Option(help=f"The same in seconds, with --duration-s: {RANGE}.")] = None,
     duration_s: Annotated[float | None, typer.Option(help="How many seconds the scene lasts.")] = None,
@@ -63,7 +65,7 @@ def run(
     ] = None,
     scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,
-    fps: Annotated[float, typer.Option(min=0.1, max=100, help="Frames a second of GIF and MP4.")] = 8.0,
+    fps: Annotated[float, typer.Option(help="Frames a second of GIF (up to 50) and MP4 (up to 100).")] = 8.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what each picture shows as JSON.")] = False,
 ) -> None:
     """Draw what a picture shows at other instants, from other cameras, or both.
@@ -77,17 +79,21 @@ def run(
         }.items()
     }  # fmt: skip
     cells, num_columns = lay_out(given, duration_s, pairwise=pairwise)
-    base, adapter = base or default_base(), adapter or default_adapter()
+    base, adapter = default_base(base), default_adapter(adapter)
+
+    from fourdistill.media import check_output, read_picture, write_pictures
+
+    check_output(out, fps)
+    picture = read_picture(image)
 
     from fourdistill.inference.pipeline import FourDistillPipeline  # from here on things take seconds
-    from fourdistill.media import check_output, read_picture, write_pictures
     from fourdistill.models.precision import find_device
 
-    check_output(out)
-    picture, on = read_picture(image), find_device(device)
+    on = find_device(device)
     pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler, image_encoder=image_encoder)
     pipe.to(on).set_progress_bar_config(disable=True)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing", total=None)
 
         def count(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +125,8 @@ def lay_out(
 
     Values are checked here, before models are loaded; raises `InputError` naming the option.
     """
+    if duration_s is not None and not given["seconds"]:
+        raise InputError("--duration-s: expected --seconds beside it")
     if given["time"] and given["seconds"]:
         raise InputError("--seconds: expected no --time beside it")
     instants = "seconds" if given["seconds"] else "time"

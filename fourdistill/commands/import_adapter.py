@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from fourdistill.data.files import check_writable, check_writable_folder
 from fourdistill.errors import InputError
-from fourdistill.shipped import default_base
+from fourdistill.shipped import default_adapter, default_base
 
 EXAMPLES = """Examples:
 
@@ -17,41 +18,47 @@ EXAMPLES = """Examples:
 
 
 def run(
-    checkpoint: Annotated[Path, typer.Argument(help="IP-Adapter Plus, .bin or .safetensors.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(readable=False, help="IP-Adapter Plus: .safetensors, .bin, .pt, .pth or .ckpt.")
+    ],
     out: Annotated[
         Path,
-        typer.Option(help="A .safetensors for `train.ip_adapter`, or the folder of an adapter with this image prompt."),
+        typer.Option(
+            readable=False,
+            help="A .safetensors for `train.ip_adapter`, or the folder of an adapter with this image prompt.",
+        ),
     ],
     base: Annotated[str | None, typer.Option(help="What it is for; data/base/mini by default.")] = None,
     adapter: Annotated[
         str | None, typer.Option(help="For a folder: whose mappers and prior it gets; by default new, untrained ones.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new mappers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new mappers.")] = 0,
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Take in an IP-Adapter checkpoint; nothing in it is executed.
 
-    A file is converted as it is. For a folder it must fit the base, or the error says which number differs.
+    Other kinds of checkpoints are refused by what they are. For a folder it must fit the base, or the error says which
+    number differs.
     """
-    from fourdistill.formats import convert_ip_adapter, import_ip_adapter
-
-    if out.suffix == ".safetensors":
-        convert_ip_adapter(checkpoint, out)
-        typer.echo(f"{out}: an IP-Adapter Plus for train.ip_adapter")
-        return
-    if out.exists() and not (out.is_dir() and ((out / "adapter.safetensors").is_file() or not any(out.iterdir()))):
+    as_file = out.suffix.lower() == ".safetensors"
+    if as_file:
+        check_writable(out, "--out")
+    elif out.exists() and not (out.is_dir() and ((out / "adapter.safetensors").is_file() or not any(out.iterdir()))):
         raise InputError(f"--out: expected a new or empty folder, or that of an adapter, found {out}")
+    else:
+        check_writable_folder(out, "--out")
+
+    from fourdistill.formats import convert_ip_adapter, import_ip_adapter  # from here on things take seconds
     from fourdistill.inference.saving import find_adapter
     from fourdistill.models.adapter import Adapter
     from fourdistill.models.base import load_base
 
-    base = base or default_base()
-    others = (
-        None
-        if adapter is None
-        else Adapter.load(
-            find_adapter(base, adapter), load_base(base, with_ip_adapter=False, image_encoder=image_encoder)
-        )
-    )
+    if as_file:
+        typer.echo(f"{out}: {convert_ip_adapter(checkpoint, out)}, for train.ip_adapter")
+        return
+    base, others = default_base(base), None
+    if adapter is not None:
+        loaded = load_base(base, with_ip_adapter=False, image_encoder=image_encoder)
+        others = Adapter.load(find_adapter(base, default_adapter(adapter)), loaded)
     import_ip_adapter(checkpoint, base, others, seed, image_encoder).save(out)
     typer.echo(f"{out}: an adapter for {base}")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,23 +11,28 @@ from rich.console import Console
 from rich.table import Table
 
 from fourdistill.commands.outputs import check_out
-from fourdistill.data.inspection import CameraFacts, FolderFacts, find_format, inspect_folder
-from fourdistill.data.inspection_figure import draw_scenes
-from fourdistill.data.readers import READERS, SourceFolder
 from fourdistill.errors import InputError
 
+if TYPE_CHECKING:
+    from fourdistill.data.inspection import CameraFacts, FolderFacts
+
 EXAMPLES = "`fourdistill inspect data/raw/mocap --figure mocap.png`"
+# Written down: the readers take a while to import, which no --help should wait for.
+FORMATS = "colmap, dnerf, dynerf, nerfies, nerfstudio, qualisys, realestate10k, ucf101, video"
 MAX_DETAILED = 8  # scenes that are shown camera by camera
 
 
 def run(
-    path: Annotated[Path, typer.Argument(help="Folder of raw data, as `extract_frames.sources` would name it.")],
+    path: Annotated[
+        Path, typer.Argument(readable=False, help="Folder of raw data, as `extract_frames.sources` would name it.")
+    ],
     format_name: Annotated[
-        str | None, typer.Option("--format", help=f"One of {', '.join(READERS)}; by default what the files suggest.")
+        str | None, typer.Option("--format", help=f"One of {FORMATS}; by default what the files suggest.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw cameras and a contact sheet into this file (.png, .jpg ...).")
+        Path | None,
+        typer.Option(readable=False, help="Draw cameras and a contact sheet into this file (.png, .jpg ...)."),
     ] = None,
 ) -> None:
     """Say what is in a folder of raw data: scenes, cameras, frames, times, poses, splits, and what to mind.
@@ -35,8 +40,14 @@ def run(
     Exit status 2 where it cannot be read as the format, or nothing in it can be read.
     """
     check_out("--figure", figure)
+
+    from fourdistill.data.inspection import find_format, inspect_folder
+    from fourdistill.data.readers import SourceFolder
+
     facts, scenes = inspect_folder(SourceFolder(path, format_name or find_format(path)))
     if figure:
+        from fourdistill.data.inspection_figure import draw_scenes  # Matplotlib
+
         draw_scenes(scenes, figure)
     if as_json:
         typer.echo(json.dumps(asdict(facts), indent=2))
@@ -46,7 +57,7 @@ def run(
         raise InputError(f"{path}: expected something that can be read, found nothing")
 
 
-def _print_facts(facts: FolderFacts) -> None:
+def _print_facts(facts: "FolderFacts") -> None:
     """A row per camera, or per scene where there are many."""
     console = Console()
     console = console if console.is_terminal else Console(width=160)
@@ -69,7 +80,7 @@ def _print_facts(facts: FolderFacts) -> None:
             console.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _cells(camera: CameraFacts, has_clock: bool) -> list[str]:
+def _cells(camera: "CameraFacts", has_clock: bool) -> list[str]:
     rate = "–" if camera.fps is None else f"{camera.fps:.3g}{' (varies)' if camera.variable_rate else ''}"
     poses = f"{camera.num_posed}{', moves' if camera.moves else ''}" if camera.has_poses else "none"
     focal = "–" if camera.focal_px is None else f"{camera.focal_px:.1f}"

@@ -13,7 +13,7 @@ EXAMPLES = "`fourdistill push-shards data/shards s3://bucket/mocap/`"
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(help="Shards of `write_shards`, with their index.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="Shards of `write_shards`, with their index.")],
     address: Annotated[str, typer.Argument(help="Where to: `s3://bucket/prefix/`, or another address of fsspec.")],
     replace: Annotated[bool, typer.Option("--replace", help="Other shards that are there may go.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Tars sent at a time.")] = 4,
@@ -29,7 +29,9 @@ def run(
 
     total = sum(path.stat().st_size for path in folder.glob("*.tar"))
     columns = [TextColumn("push-shards"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
-    with Progress(*columns, console=Console(stderr=True), disable=as_json) as progress:
+    console = Console(stderr=True)
+    hidden = as_json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task("push-shards", total=total)
         published = publish_shards(
             folder, address, replace=replace, jobs=jobs, on_progress=lambda _, size: progress.advance(bar, size)

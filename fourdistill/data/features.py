@@ -16,10 +16,9 @@ import pyarrow as pa
 from PIL import Image
 from safetensors.numpy import save_file
 
-from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
 from fourdistill.data.store import Store, checksum, new_set, open_set
-from fourdistill.data.tables import FRAMES, read_table
+from fourdistill.data.tables import FORMAT_VERSION, FRAMES, read_table
 from fourdistill.data.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.errors import InputError
 
@@ -64,7 +63,7 @@ def encode_frames(
             gpus=gpus,
         )
         if store.is_remote:
-            store.write_index({"version": __version__, "features": written})
+            store.write_index({"version": FORMAT_VERSION, "features": written})
 
 
 def _encode_camera(

@@ -17,6 +17,23 @@ from fourdistill.errors import InputError
 _WRITER = re.compile(r"\.(\d+)-\d+\.partial")  # process and thread
 
 
+def check_writable(path: Path, name: str) -> None:
+    """Raise `InputError` in a `name`, that of an option or of the file, where no file can be written to a path."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{name}: expected a file in an existing folder, found {path}")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{name}: expected a folder that can be written to, found {path.parent}")
+
+
+def check_writable_folder(path: Path, name: str) -> None:
+    """The same for a folder, which need not exist yet, nor those around it."""
+    existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not existing.is_dir():
+        raise InputError(f"{name}: expected a folder to write to, found {existing}, which is none")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{name}: expected a folder that can be written to, found {existing}")
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.

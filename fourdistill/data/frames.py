@@ -8,7 +8,6 @@ from typing import Any
 
 import joblib
 
-from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
 from fourdistill.data.files import new_file
 from fourdistill.data.films import BadFile, ExtractedFilm, ProbedFilm, extract_film, probe_film
@@ -18,7 +17,7 @@ from fourdistill.data.kept_frames import keep_frames
 from fourdistill.data.scene import Film, Pictures, Scene
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.store import new_set
-from fourdistill.data.tables import write_table
+from fourdistill.data.tables import FORMAT_VERSION, write_table
 from fourdistill.errors import InputError
 
 
@@ -66,7 +65,7 @@ def extract_frames(
         table = frames_table(scenes, good, size, split or SplitRule())
         table_path.unlink(missing_ok=True)
         if store.is_remote:
-            store.write_index({"version": __version__, "frames": [film.written for film in good]})
+            store.write_index({"version": FORMAT_VERSION, "frames": [film.written for film in good]})
     write_table(table, table_path)
     return report
 

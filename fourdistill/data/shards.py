@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from webdataset.writer import TarWriter
 
-from fourdistill import __version__
 from fourdistill.data.fanout import fan_out
 from fourdistill.data.features import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
 from fourdistill.data.store import Store, checksum, new_set, open_set
-from fourdistill.data.tables import PAIRS, SPLITS, read_table
+from fourdistill.data.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
 
 MEGABYTE = 1_000_000
 _READ_ROWS = 4096
@@ -64,7 +63,7 @@ def write_shards(
                 description=f"write_shards {split}",
                 total=math.ceil(len(rows[split]) / size),
             )
-        store.write_index({"version": __version__, "features": features is not None, "shards": tars})
+        store.write_index({"version": FORMAT_VERSION, "features": features is not None, "shards": tars})
 
 
 def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:

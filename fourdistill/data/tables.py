@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fourdistill import __version__
 from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
 
-VERSION_KEY = b"fourdistill.version"
+FORMAT_VERSION = 1  # of the layout of tables and indices; a release that leaves it alone leaves their bytes alone
+VERSION_KEY = b"fourdistill.format_version"
 SPLITS = ("train", "val", "test")
 KINDS = ("time", "view", "joint")
 
@@ -21,7 +21,7 @@ def _field(name: str, dtype: pa.DataType, description: str, nullable: bool = Fal
 
 
 def _schema(*fields: pa.Field) -> pa.Schema:
-    return pa.schema(fields, metadata={VERSION_KEY: __version__.encode()})
+    return pa.schema(fields, metadata={VERSION_KEY: str(FORMAT_VERSION).encode()})
 
 
 FRAMES = _schema(

@@ -3,10 +3,12 @@
 import os
 import signal
 import tempfile
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fourdistill.demo.address import bracketed, check_address, without_proxies
 from fourdistill.demo.artist import Artist
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -28,32 +30,43 @@ def serve(
 ) -> None:
     """Serve until interrupted or terminated; `announce` is told the address.
 
-    `examples` is a folder of pictures, `num_inference_steps` what the page begins with. Raises `InputError` where the
-    port is taken or Gradio is not installed.
+    `examples` is a folder of pictures, `num_inference_steps` what the page begins with. Raises `InputError` where
+    there is no such address here, its port is taken, or Gradio is not installed.
     """
+    check_address(host, port)
     with tempfile.TemporaryDirectory(prefix="fourdistill-demo-") as folder:
         # Gradio reads these when it is imported, hence the imports here.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        try:
-            from fourdistill.demo.handlers import Handlers
-            from fourdistill.demo.page import build_page
-        except ModuleNotFoundError as error:
-            if error.name != "gradio":
-                raise
-            raise InputError("demo: expected Gradio; pip install 'fourdistill[demo]'") from error
-
+        with without_proxies():
+            page, pictures = make_page(pipe, examples, num_inference_steps)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does, it lets the folder be removed
-        pictures = find_examples(examples)
-        page = build_page(Handlers(Artist(pipe), pictures), num_inference_steps)
         try:
-            launch(page, pictures, host, port, open_browser)
-            announce(f"http://{host}:{port}")
+            with without_proxies():
+                launch(page, pictures, host, port)
+            address = f"http://{bracketed(host)}:{port}"
+            announce(address)
+            if open_browser:
+                webbrowser.open(address)
             page.block_thread()
         finally:
             page.close(verbose=False)
 
 
-def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_browser: bool) -> None:
+def make_page(pipe: FourDistillPipeline, examples: Path, num_inference_steps: int) -> tuple[Any, Sequence[Path]]:
+    """A `gradio.Blocks`, and the examples that it shows; raises `InputError` where Gradio is not installed."""
+    try:
+        from fourdistill.demo.handlers import Handlers
+        from fourdistill.demo.page import build_page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise InputError("demo: expected Gradio; pip install 'fourdistill[demo]'") from error
+
+    pictures = find_examples(examples)
+    return build_page(Handlers(Artist(pipe), pictures), num_inference_steps), pictures
+
+
+def launch(page: Any, examples: Sequence[Path], host: str, port: int) -> None:
     """Start serving a `gradio.Blocks`; no part of it comes from elsewhere, and nobody is told anything.
 
     Of this machine's files only uploads and `examples` can be had.
@@ -70,7 +83,7 @@ def launch(page: Any, examples: Sequence[Path], host: str, port: int, open_brows
     )  # fmt: skip
     try:
         page.queue(max_size=MAX_WAITING).launch(
-            server_name=host, server_port=port, inbrowser=open_browser, share=False, ssr_mode=False, pwa=False,
+            server_name=bracketed(host), server_port=port, inbrowser=False, share=False, ssr_mode=False, pwa=False,
             mcp_server=False, enable_monitoring=False, run_history=False, footer_links=[], max_file_size=MAX_BYTES,
             allowed_paths=[str(path) for path in examples], quiet=True, prevent_thread_lock=True, theme=theme,
             css_paths=Path(__file__).with_name("page.css"),

@@ -8,7 +8,9 @@ from io import BytesIO
 from diffusers.utils import make_image_grid
 from PIL import Image
 
-FRAME_MS = 125  # of an animation
+from fourdistill.animation import save_gif
+
+FRAME_RATE = 8  # of an animation
 
 
 def show_picture(image: Image.Image, words: str) -> str:
@@ -73,5 +75,5 @@ def png_bytes(image: Image.Image) -> bytes:
 def gif_bytes(images: Sequence[Image.Image]) -> bytes:
     """Pictures of one size as an animation that repeats."""
     buffer = BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=FRAME_MS, loop=0)
+    save_gif(buffer, images, FRAME_RATE)
     return buffer.getvalue()

@@ -25,6 +25,14 @@ class FrameKey:
 
 
 @dataclass(frozen=True)
+class Instant:
+    """When a frame was seen: `time` in [0, 1] within the scene, and seconds."""
+
+    time: float
+    timestamp_s: float
+
+
+@dataclass(frozen=True)
 class Command:
     """A displacement from a source frame, the condition, and the frame that a perfect model would return."""
 
@@ -74,6 +82,16 @@ class Command:
             words.append(f"az {self.spherical[0]:+.0f}°")
             words += [f"el {self.spherical[1]:+.0f}°"] if abs(self.spherical[1]) >= 0.5 else []
         return " ".join(words)
+
+
+def normalized_gap(source: Instant, target: Instant, max_gap_s: float | None) -> float:
+    """How far the target lies before the source: over `max_gap_s` seconds, or where it is None as a share of the scene.
+
+    As `build_pairs` has it with the normaliser `seconds` and `scene`.
+    """
+    if max_gap_s is None:
+        return source.time - target.time
+    return (source.timestamp_s - target.timestamp_s) / max_gap_s
 
 
 def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:

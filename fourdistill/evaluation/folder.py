@@ -19,7 +19,7 @@ from PIL import Image
 from fourdistill.data.features import open_image
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.commands import Command, FrameKey, Instant, normalized_gap
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.report import write_csv
 from fourdistill.evaluation.retrieval import read_grids
@@ -48,12 +48,13 @@ def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], see
     write_csv(folder / COMMANDS, rows)
 
 
-def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Scored:
+def score_folder(folder: Path, frames_table: Path, score: Scorer, max_gap_s: float | None = None) -> Scored:
     """The scores of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
 
-    Raises `InputError` where the folder, a row or a picture is not as this module describes.
+    `max_gap_s`: see `normalized_gap`. Raises `InputError` where the folder, a row or a picture is not as this module
+    describes.
     """
-    task, files = read_folder(folder, frames_table)
+    task, files = read_folder(folder, frames_table, max_gap_s)
     if not task.sweeps:
         raise InputError(f"{folder / COMMANDS}: sweep: expected a name in some rows, found none")
     pictures = {
@@ -64,7 +65,7 @@ def score_folder(folder: Path, frames_table: Path, score: Scorer) -> Scored:
     return score(task, pictures)
 
 
-def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
+def read_folder(folder: Path, frames_table: Path, max_gap_s: float | None = None) -> tuple[Task, list[str]]:
     """The task of a folder, and the file names of its pictures in the task's order."""
     path = folder / COMMANDS
     try:
@@ -79,7 +80,7 @@ def read_folder(folder: Path, frames_table: Path) -> tuple[Task, list[str]]:
     for number, row in enumerate(rows, start=2):
         row["where"] = f"{path}: line {number}"
         check_file(row["file"], folder, row["where"])
-    read = CommandReader(frames_table)
+    read = CommandReader(frames_table, max_gap_s)
     for row in rows:
         read.check_scene(row)
     pairs = [row for row in rows if not row["sweep"]]
@@ -129,7 +130,8 @@ def check_file(name: str, folder: Path, where: str) -> None:
 class CommandReader:
     """Rows as commands, their displacements as the frames table has them."""
 
-    def __init__(self, frames_table: Path):
+    def __init__(self, frames_table: Path, max_gap_s: float | None):
+        self._max_gap_s = max_gap_s
         self._grids = read_grids(frames_table)
         table = read_table(frames_table, FRAMES, ["scene", "split"]).to_pylist()
         self._known = {row["scene"] for row in table if row["split"] == "train"}
@@ -149,12 +151,13 @@ class CommandReader:
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         delta = spherical_delta(grid.spherical[source], grid.spherical[target])
+        then, now = (Instant(float(grid.time[cell]), float(grid.seconds[cell])) for cell in (source, target))
         angles = (float(np.degrees(delta[0])), float(np.degrees(delta[1])), float(delta[2]))
         return Command(
             kind=kind,
             source=keys[0],
             target=keys[1],
-            time=None if kind == "view" else float(grid.time[source] - grid.time[target]),
+            time=None if kind == "view" else normalized_gap(then, now, self._max_gap_s),
             spherical=None if kind == "time" or np.isnan(delta).any() else angles,
             relative_pose=None,
             caption=None,

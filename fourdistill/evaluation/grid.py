@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fourdistill.data.tables import FRAMES, read_table
-from fourdistill.evaluation.commands import Command, FrameKey
+from fourdistill.evaluation.commands import Command, FrameKey, Instant, normalized_gap
 from fourdistill.geometry.displacement import SceneFrame, fit_scene_frame, spherical, spherical_delta
 from fourdistill.geometry.poses import relative_pose
 
@@ -45,10 +45,8 @@ class Limits:
     def time(self, source: Row, target: Row) -> float | None:
         """The normalised gap that leads from source to target; None where it is beyond the limits."""
         gap = source["frame_index"] - target["frame_index"]
-        if self.max_gap_s is None:
-            time = source["time"] - target["time"]
-        else:
-            time = (source["timestamp_s"] - target["timestamp_s"]) / self.max_gap_s
+        then, now = (Instant(row["time"], row["timestamp_s"]) for row in (source, target))
+        time = normalized_gap(then, now, self.max_gap_s)
         return time if abs(time) <= 1 and (self.max_gap is None or abs(gap) <= self.max_gap) else None
 
 
@@ -118,8 +116,8 @@ def _sweep_cameras(cameras: dict[str, Camera], num_steps: int) -> list[Command]:
     for row in (row for rows in cameras.values() for row in rows if row["c2w"] is not None):
         instants.setdefault(row["frame_index"], []).append(row)
     rows = max(instants.values(), key=lambda rows: (len(rows), _num_held_out(rows)), default=[])
-    frame = fit_scene_frame(np.unique([_pose(row) for row in rows], axis=0)) if len(rows) > 1 else None
-    if frame is None:
+    frame = _scene_frame(cameras)
+    if frame is None or len(rows) < 2:
         return []
     rows = sorted(rows, key=lambda row: spherical(frame, _pose(row))[0])
     source = rows[len(rows) // 2]
@@ -130,7 +128,7 @@ def _sweep_cameras(cameras: dict[str, Camera], num_steps: int) -> list[Command]:
 def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng: np.random.Generator) -> list[Command]:
     """From one random frame to random held-out frames of other cameras at other instants; empty without poses."""
     rows = [row for camera in cameras.values() for row in camera if row["c2w"] is not None]
-    frame = fit_scene_frame(np.unique([_pose(row) for row in rows], axis=0)) if len(rows) > 1 else None
+    frame = _scene_frame(cameras)
     if frame is None:
         return []
     # The most held-out camera is where held-out targets are: look at it from elsewhere, if there is an elsewhere.
@@ -147,6 +145,12 @@ def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng:
     return sorted(commands, key=lambda command: command.size())
 
 
+def _scene_frame(cameras: dict[str, Camera]) -> SceneFrame | None:
+    """What pairs of the scene are measured in: the frame of all its cameras at all instants, not of a sweep's."""
+    poses = [_pose(row) for rows in cameras.values() for row in rows if row["c2w"] is not None]
+    return fit_scene_frame(np.unique(poses, axis=0)) if poses else None
+
+
 def _command(
     kind: str, source: Row, target: Row, *, time: float | None = None, frame: SceneFrame | None = None
 ) -> Command:
@@ -155,7 +159,7 @@ def _command(
         delta = spherical_delta(spherical(frame, _pose(source)), spherical(frame, _pose(target)))
         angles = (float(np.degrees(delta[0])), float(np.degrees(delta[1])), float(delta[2]))
         source_from_target = relative_pose(_pose(source), _pose(target))
-        source_from_target[:3, 3] /= frame.scale
+        source_from_target[:3, 3] /= source["scene_scale"]
         pose = tuple(source_from_target[:3].reshape(12).tolist())
     return Command(
         kind=kind, source=_key(source), target=_key(target), time=time, spherical=angles, relative_pose=pose,

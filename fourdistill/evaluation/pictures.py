@@ -5,11 +5,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fourdistill.animation import save_gif
 from fourdistill.data.files import new_file
 
 MARGIN = 4  # pixels
 TEXT_HEIGHT = 18
-FRAME_MS = 200  # of an animation
+FRAME_RATE = 5  # of an animation
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -40,10 +41,7 @@ def save_png(path: Path, image: Image.Image) -> None:
         image.save(partial, format="PNG")
 
 
-def save_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write an animation that runs there and back without end."""
-    there_and_back = [*frames, *frames[-2:0:-1]]
+def save_there_and_back(path: Path, frames: Sequence[Image.Image]) -> None:
+    """Write a GIF that runs there and back without end."""
     with new_file(path) as partial:
-        there_and_back[0].save(
-            partial, format="GIF", save_all=True, append_images=there_and_back[1:], duration=FRAME_MS, loop=0
-        )
+        save_gif(partial, [*frames, *frames[-2:0:-1]], FRAME_RATE)

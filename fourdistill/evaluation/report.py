@@ -12,7 +12,7 @@ from fourdistill.data.files import new_file
 from fourdistill.data.tables import KINDS
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.grid import Sweep
-from fourdistill.evaluation.pictures import contact_sheet, save_gif, save_png
+from fourdistill.evaluation.pictures import contact_sheet, save_png, save_there_and_back
 
 COLUMNS = ("condition", "generated", "truth")
 Triplet = tuple[Image.Image, Image.Image, Image.Image]
@@ -51,7 +51,7 @@ def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None
     sheet = contact_sheet(rows, ["condition", *labels], [["", "generated"], ["", "truth"]])
     save_png(folder / f"{sweep.name}.png", sheet)
     frames = [contact_sheet([row], COLUMNS, [label]) for row, label in zip(triplets, labels, strict=True)]
-    save_gif(folder / f"{sweep.name}.gif", frames)
+    save_there_and_back(folder / f"{sweep.name}.gif", frames)
 
 
 def write_pairs(

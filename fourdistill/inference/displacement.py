@@ -15,6 +15,7 @@ from fourdistill.geometry.poses import inverse, is_rigid
 Array = NDArray[np.float64]
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
 _MIN_RADIUS = 1e-3
+MAX_AZIMUTH, MAX_RADIUS = 3600, 1000  # ten turns and a thousandfold distance: what is beyond is a slip
 SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
 
 
@@ -41,10 +42,14 @@ def view_displacement(
         0.0 if angle is None else check_number(angle, "azimuth, elevation") for angle in (azimuth, elevation)
     )
     radius = 1.0 if radius is None else check_number(radius, "radius")
+    if abs(azimuth) > MAX_AZIMUTH:
+        raise InputError(f"azimuth: expected degrees from -{MAX_AZIMUTH} to {MAX_AZIMUTH}, got {azimuth:g}")
     if abs(elevation) > 180:
         raise InputError(f"elevation: expected degrees from -180 to 180, got {elevation:g}")
     if radius <= 0:
         raise InputError(f"radius: expected a factor of the source's distance, above 0, got {radius:g}")
+    if radius > MAX_RADIUS:
+        raise InputError(f"radius: expected a factor of the source's distance, up to {MAX_RADIUS}, got {radius:g}")
     delta = np.array([np.radians(azimuth), np.radians(elevation), radius - 1])
     pose = inverse(SOURCE) @ orbit(FRAME, SOURCE, delta)
     return delta, pose[:3].reshape(12)

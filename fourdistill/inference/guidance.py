@@ -35,8 +35,9 @@ class Guidance:
 
     def __post_init__(self):
         for field in fields(self):
-            if not getattr(self, field.name) >= 0:
-                raise InputError(f"{field.name} guidance: expected at least 0, got {getattr(self, field.name)}")
+            if not 0 <= getattr(self, field.name) < float("inf"):
+                found = getattr(self, field.name)
+                raise InputError(f"{field.name} guidance: expected at least 0, and a finite number, got {found}")
 
     def branches(self) -> list[str]:
         """The predictions needed: the full one, then without each condition whose weight is not 1."""

@@ -28,7 +28,7 @@ from fourdistill.inference.noise import Generators, make_generators, prepare_noi
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
 from fourdistill.inference.sampling import prepare, sample
 from fourdistill.inference.saving import find_adapter, save_parts
-from fourdistill.inference.schedulers import make_scheduler
+from fourdistill.inference.schedulers import make_scheduler, set_timesteps
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
 
@@ -221,7 +221,7 @@ class FourDistillPipeline(DiffusionPipeline):
         )  # fmt: skip
         generator = make_generators(generator, rows["seed"], num_images_per_prompt)
         # 2. What no noise changes, once for all images
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
         shown = image is not None or image_embeds is not None
         prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
         # 3. Noise => images, some at a time

@@ -1,21 +1,19 @@
 """A pipeline as a folder: diffusers' layout of its base, and the adapter in `adapter/`."""
 
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import WEIGHTS_NAME, Adapter
+from fourdistill.models.find_base import describe_checkpoint
 from fourdistill.models.folder import CONFIG_NAME
+from fourdistill.models.hub import OPTIONS, fetch_files, split_name
 from fourdistill.models.lora import plain_layers
 
 ADAPTER, INDEX = "adapter", "model_index.json"
-_HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
 
 def find_adapter(base: str, adapter: str | None, **loading: Any) -> Path:
@@ -25,23 +23,18 @@ def find_adapter(base: str, adapter: str | None, **loading: Any) -> Path:
     the Hub holds for the adapter, too, but for the `revision`, which another repository does not have. Raises
     `InputError`.
     """
-    name = adapter or f"{base.rstrip('/')}/{ADAPTER}"
+    name = f"{base.rstrip('/')}/{ADAPTER}" if adapter is None else adapter
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        raise InputError(f"{name}: expected an adapter's folder, found {describe_checkpoint(Path(name))}")
     if adapter is None and Path(base).exists():
         raise InputError(f"{base}: expected an adapter beside it, or a folder with {ADAPTER}/ in it")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", name) or Path(name).parent.is_dir():
-        raise InputError(f"{name}: expected an adapter's folder, or owner/repo on the Hub")
-    owner, repo, *folder = name.split("/")
-    inside = "/".join(folder)
+    repo, inside = split_name(name, "an adapter's folder, or owner/repo on the Hub")
     wanted = [f"{inside}/{file}".removeprefix("/") for file in (CONFIG_NAME, WEIGHTS_NAME)]
-    try:
-        known = _HUB_OPTIONS if adapter else (*_HUB_OPTIONS, "revision")
-        options = {key: value for key, value in loading.items() if key in known}
-        return Path(snapshot_download(f"{owner}/{repo}", allow_patterns=wanted, **options)) / inside
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: expected an adapter's folder, or one on the Hub: {reason}") from error
+    known = set(OPTIONS) - ({"revision"} if adapter else set())
+    options = {key: value for key, value in loading.items() if key in known}
+    return fetch_files(repo, wanted, "an adapter's folder", name, **options) / inside
 
 
 def save_parts(pipe: DiffusionPipeline, folder: Path, push_to_hub: bool = False, **saving: Any) -> None:

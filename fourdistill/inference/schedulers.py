@@ -23,3 +23,11 @@ def make_scheduler(own: Any, name: str) -> Any:
 def plain(name: str) -> str:
     """`EulerDiscreteScheduler`, `euler-discrete` => eulerdiscrete."""
     return "".join(letter for letter in name.lower() if letter.isalnum()).removesuffix("scheduler")
+
+
+def set_timesteps(scheduler: Any, num_inference_steps: int, device: Any) -> None:
+    """Lay out the diffusion steps; raises `InputError` for more than the base was trained with."""
+    most = scheduler.config.num_train_timesteps
+    if num_inference_steps > most:
+        raise InputError(f"num_inference_steps: expected at most {most}, as the base has, got {num_inference_steps}")
+    scheduler.set_timesteps(num_inference_steps, device=device)

@@ -1,6 +1,5 @@
 """What an adapter is made for and how: its settings, the numbers of its base, and `config.json`."""
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base import BaseModel
+from fourdistill.models.base_folder import describe_folder, read_json
 from fourdistill.models.mapper import VIEW_ENCODINGS
 from fourdistill.models.prior import PriorConfig
 from fourdistill.models.text import BYPASS_NORMS
@@ -105,17 +105,19 @@ def projector_sizes(projector: IPAdapterPlusImageProjection) -> dict[str, int]:
 
 def read_config(path: Path) -> AdapterConfig:
     """Parse `config.json`; raises `InputError` naming the file and what was expected."""
+    if path.parent.is_dir() and not path.exists():
+        raise InputError(f"{path}: expected an adapter's configuration, found {describe_folder(path.parent)}")
+    raw = read_json(path, str(path), "an adapter's configuration")
+    if "base_facts" not in raw:
+        raise InputError(f"{path}: expected an adapter's configuration, found that of {describe_folder(path.parent)}")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format_version"] != FORMAT_VERSION:
             raise InputError(f"{path}: format_version: expected {FORMAT_VERSION}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
         raw["settings"] = AdapterSettings(**raw["settings"])
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
-    except OSError as error:
-        raise InputError(f"{path}: expected an adapter's configuration: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path}: expected an adapter's configuration: {error}") from error
 
 

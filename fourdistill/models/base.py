@@ -3,7 +3,7 @@
 Every number about the base (layers, widths, timesteps) is read from the model.
 """
 
-import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,18 @@ from transformers.utils import logging as transformers_logging
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names, install_processors
+from fourdistill.models.base_folder import EXPECTED
+from fourdistill.models.find_base import Found, find_base, find_checkpoint, find_image_encoder
+from fourdistill.models.hub import OPTIONS
+from fourdistill.models.ip_adapter import check_fits, nested, read_ip_adapter
 from fourdistill.models.precision import autocast, default_device
+
+LOADERS: dict[str, Any] = {  # of the parts that have weights
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "image_encoder": CLIPVisionModelWithProjection,
+}
 
 
 @dataclass(frozen=True)
@@ -66,127 +77,99 @@ def load_base(
     *,
     with_ip_adapter: bool = True,
     image_encoder: str | None = None,
+    variant: str | None = None,
     **loading: Any,
 ) -> BaseModel:
-    """Load a base from a local folder or a Hub id.
+    """Load a base from a local folder or a Hub id, in float32.
 
-    `ip_adapter` names its IP-Adapter Plus checkpoint (.safetensors, original key layout) as a local file or as
+    `ip_adapter` names its IP-Adapter Plus checkpoint (see `models.ip_adapter`) as a local file or as
     `owner/repo/folder/file`; without it the one file in `<base>/ip_adapter/` is taken. `with_ip_adapter: False` skips
-    it: a trained adapter brings its own image prompt. `image_encoder` is
-    a CLIP vision tower, a folder or `owner/repo/folder`, for a base that has none. `loading` goes to diffusers, for a
-    base on the Hub: `revision`, `variant`, `cache_dir` and the like. Raises `InputError` when something is missing.
+    it: a trained adapter brings its own image prompt. `image_encoder` is a CLIP vision tower, a folder or
+    `owner/repo/folder`, for a base that has none. `variant` (such as fp16) names which weights to take where there are
+    several; a part that has it alone needs no name. `loading` goes to the Hub (`models.hub.OPTIONS`) and to diffusers.
+    Raises `InputError` before anything is loaded where this is no base of the kind, or something of it is missing.
     """
-    check_folder(base)
+    hub = {name: loading.pop(name) for name in OPTIONS if name in loading}
+    folder, variants = find_base(base, variant, **hub)
+    checkpoint = find_checkpoint(base, ip_adapter) if with_ip_adapter else None
+    weights = None if checkpoint is None else read_ip_adapter(checkpoint)
+    encoder = find_image_encoder(variants, base, image_encoder, ip_adapter or checkpoint, variant)
     try:
         with quiet():
-            pipe: Any = StableDiffusionPipeline.from_pretrained(
-                base,
-                safety_checker=None,
-                requires_safety_checker=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                **loading,
-            )
-            if image_encoder is not None:
-                load_image_encoder(pipe, image_encoder)
+            pipe = load_parts(folder, variants, encoder, loading)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{base}: expected a base in diffusers' Stable Diffusion layout: {reason}") from error
-    try:
+        raise InputError(f"{base}: {EXPECTED}: {reason}") from error
+    adapter = None
+    if checkpoint is not None and weights is not None:
+        check_fits(checkpoint, weights, pipe.unet, pipe.image_encoder.config.hidden_size, base)
         with quiet():
-            weights = load_ip_adapter(pipe, base, ip_adapter) if with_ip_adapter else None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{ip_adapter or base}: expected an IP-Adapter Plus for {base}: {reason}") from error
-    for field in ("image_encoder", "feature_extractor"):
-        if getattr(pipe, field) is None:
-            raise InputError(f"{base}: {field}: expected a CLIP image encoder in the model or beside its IP-Adapter")
+            adapter = bind_ip_adapter(pipe, weights)
     install_processors(pipe.unet)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.image_encoder):
         part.requires_grad_(False).eval()
     return BaseModel(
         base, pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.image_encoder, pipe.feature_extractor,
-        pipe.scheduler, weights,
+        pipe.scheduler, adapter,
     )  # fmt: skip
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the loaders' progress bars and advice; their errors still come through."""
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    """Without the loaders' progress bars, advice and copies of what they raise: an error is one line, and ours."""
+    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        diffusers_logging.set_verbosity(verbosity)
+        diffusers_logging.set_verbosity(levels[0])
+        transformers_logging.set_verbosity(levels[1])
         diffusers_logging.enable_progress_bar()
         transformers_logging.enable_progress_bar()
 
 
-def check_folder(base: str) -> None:
-    """Raise `InputError` when `base` is neither a folder with `model_index.json` nor shaped like a Hub id."""
-    folder = Path(base)
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise InputError(f"{base}: model_index.json: expected a model in diffusers' Stable Diffusion layout")
-    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or folder.parent.is_dir():
-        raise InputError(f"{base}: expected a model folder in diffusers' Stable Diffusion layout, or a Hub id")
+def load_parts(folder: Path, variants: dict[str, str | None], encoder: Found | None, loading: dict[str, Any]) -> Any:
+    """A stock pipeline from a folder that was checked, each part in its variant."""
+    options: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
+    parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    for name, variant in variants.items():
+        if variant is not None:
+            parts[name] = LOADERS[name].from_pretrained(folder / name, variant=variant, **options)
+    if encoder is not None:
+        parts["image_encoder"] = LOADERS["image_encoder"].from_pretrained(
+            encoder.folder, variant=encoder.variant, **options
+        )
+    pipe: Any = StableDiffusionPipeline.from_pretrained(folder, **options, **parts, **loading)
+    if pipe.feature_extractor is None:
+        size: Any = pipe.image_encoder.config.image_size
+        pipe.register_modules(feature_extractor=CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size))
+    return pipe
 
 
-def load_image_encoder(pipe: Any, name: str) -> None:
-    """Give a pipeline the CLIP vision tower of a folder or of `owner/repo/folder`, and a processor for it."""
-    folder, parts = Path(name), name.split("/")
-    source = (name, "") if folder.is_dir() else ("/".join(parts[:2]), "/".join(parts[2:]))
-    encoder = CLIPVisionModelWithProjection.from_pretrained(source[0], subfolder=source[1], use_safetensors=True)
-    size: Any = encoder.config.image_size
-    processor = pipe.feature_extractor or CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size)
-    pipe.register_modules(image_encoder=encoder, feature_extractor=processor)
-
-
-def load_ip_adapter(pipe: Any, base: str, ip_adapter: str | None) -> IPAdapter:
-    """Load the checkpoint by diffusers' own loader, then take its modules out and leave the U-Net stock."""
-    path = Path(ip_adapter) if ip_adapter else find_ip_adapter(base)
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: expected an IP-Adapter Plus checkpoint as .safetensors")
-    if path.is_file():
-        source, subfolder = path.parent.as_posix(), ""
-    else:  # owner/repo/folder/file on the Hub
-        owner, repo, *folders = path.parts[:-1] if len(path.parts) > 2 else ("", "", "")
-        if not owner or path.is_absolute():
-            raise InputError(f"{path}: expected an IP-Adapter Plus checkpoint, there is no such file")
-        source, subfolder = f"{owner}/{repo}", "/".join(folders)
-    if pipe.image_encoder is None:  # diffusers' loader would take a pickled one too
-        folder = f"{subfolder}/image_encoder".removeprefix("/")
-        encoder = CLIPVisionModelWithProjection.from_pretrained(source, subfolder=folder, use_safetensors=True)
-        pipe.register_modules(image_encoder=encoder)
+def bind_ip_adapter(pipe: Any, weights: dict[str, torch.Tensor]) -> IPAdapter:
+    """Bind weights to layers by diffusers' own loader, then take its modules out and leave the U-Net stock."""
     pipe.load_ip_adapter(
-        source, subfolder=subfolder, weight_name=path.name, image_encoder_folder=None, low_cpu_mem_usage=False
+        nested(weights), subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False
     )
-    weights = take_ip_adapter(pipe.unet, path)
+    bound = take_ip_adapter(pipe.unet)
     image_encoder, feature_extractor = pipe.image_encoder, pipe.feature_extractor
     pipe.unload_ip_adapter()
     pipe.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
-    return weights
+    return bound
 
 
-def find_ip_adapter(base: str) -> Path:
-    """The checkpoint that a local base ships: the only .safetensors in its `ip_adapter/`."""
-    files = sorted((Path(base) / "ip_adapter").glob("*.safetensors"))
-    if len(files) != 1:
-        raise InputError(f"{base}/ip_adapter: expected one IP-Adapter Plus checkpoint, found {len(files)} .safetensors")
-    return files[0]
-
-
-def take_ip_adapter(unet: Any, path: Path) -> IPAdapter:
+def take_ip_adapter(unet: Any) -> IPAdapter:
     """The IP-Adapter that diffusers put into a U-Net, its layers looked up by name in execution order.
 
     Checkpoint keys count layers down, up, mid; diffusers has bound them to names, which are safe.
     """
     projector = unet.encoder_hid_proj.image_projection_layers[0]
-    if not isinstance(projector, IPAdapterPlusImageProjection):
-        raise InputError(f"{path}: expected an IP-Adapter of the kind Plus, found {type(projector).__name__}")
+    assert isinstance(projector, IPAdapterPlusImageProjection)
     processors = unet.attn_processors
     found = [processors[f"{name}.processor"] for name in cross_attention_names(unet)]
     assert all(isinstance(processor, IPAdapterAttnProcessor2_0) for processor in found)

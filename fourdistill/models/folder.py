@@ -1,14 +1,16 @@
 """A model as a folder: `config.json`, which makes it complete, and its weights as safetensors."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from fourdistill.errors import InputError
+from fourdistill.models.weight_files import check_safetensors, save_weights
 
 CONFIG_NAME = "config.json"
 
@@ -20,9 +22,8 @@ def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     temporary = folder / f".{weights_name}.tmp"
-    save_file(weights, temporary)
+    save_weights(module.state_dict(), temporary)
     temporary.replace(folder / weights_name)
     temporary = folder / f".{CONFIG_NAME}.tmp"
     temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -34,9 +35,10 @@ def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
 
     Raises `InputError` where they are broken or not its own.
     """
+    check_safetensors(path, expected=f"the weights of {CONFIG_NAME}")
     try:
         weights = load_file(path)
         module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = textwrap.shorten(str(error), 400)  # of what may name every weight there is
         raise InputError(f"{path}: expected the weights of {CONFIG_NAME}: {reason}") from error

@@ -19,7 +19,7 @@ from transformers import (
 )
 from work import MINI, WORK, load_section
 
-from fourdistill.formats import projector_weights
+from fourdistill.models.ip_adapter import projector_weights
 
 CLIP = WORK / "clip" / "model"
 LIMIT_BYTES = 40 * 2**20

@@ -1,6 +1,7 @@
 """The page's parts without a browser."""
 
 import base64
+import os
 import re
 import signal
 import socket
@@ -13,12 +14,13 @@ import torch
 from gradio.route_utils import delete_files_created_by_app
 from PIL import Image, ImageSequence
 
+from fourdistill.demo.address import bracketed, check_address, without_proxies
 from fourdistill.demo.artist import Artist, Command, Stopped
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.page import build_page
 from fourdistill.demo.plot import describe_camera, draw_cameras
-from fourdistill.demo.serve import find_examples, serve
+from fourdistill.demo.serve import find_examples, launch, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -112,7 +114,7 @@ def test_a_taken_port_is_bad_input_and_leaves_nothing(pipe, tmp_path, monkeypatc
     before = signal.getsignal(signal.SIGTERM)
     with (
         socket.socket() as taken,
-        pytest.raises(InputError, match=r"--port: expected .* a free port, found 127\.0\.0\.1:"),
+        pytest.raises(InputError, match=r"^--port: expected a free port, found \d+ of 127\.0\.0\.1 taken$"),
     ):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -142,3 +144,42 @@ def test_examples_are_the_pictures_of_a_folder(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in find_examples(tmp_path)] == ["a.jpg", "b.PNG"]
     assert find_examples(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "", "192.0.2.1", "http://127.0.0.1", "a" * 70])
+def test_a_host_that_is_not_this_machine_is_one_line(host):
+    with pytest.raises(InputError, match=r"^--host: expected a name or address of this machine, found") as caught:
+        check_address(host, 7860)
+    assert "\n" not in str(caught.value)
+
+
+def free_port(family=socket.AF_INET):
+    with socket.socket(family) as probe:
+        try:
+            probe.bind(("localhost" if family == socket.AF_INET else "::1", 0))
+        except OSError:
+            pytest.skip("this machine has no such address")
+        return probe.getsockname()[1]
+
+
+BROKEN = {
+    "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "example.org", "SSL_CERT_FILE": "/no/such/file",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1", "[::1]"])
+def test_the_page_is_served_whatever_proxies_there_are(host, pipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    for name, value in BROKEN.items():
+        monkeypatch.setenv(name, value)
+    port = free_port(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    check_address(host, port)
+    page = build_page(Handlers(Artist(pipe), []), num_inference_steps=2)
+    try:
+        with without_proxies():
+            launch(page, [], host, port)
+        assert page.local_url == f"http://{bracketed('localhost' if host == '0.0.0.0' else host)}:{port}/"
+    finally:
+        page.close(verbose=False)
+    assert {name: os.environ[name] for name in BROKEN} == BROKEN  # for a browser that is opened

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
-from fourdistill.evaluation.folder import COLUMNS
+from fourdistill.data.tables import FRAMES, read_table
+from fourdistill.evaluation.folder import COLUMNS, read_folder
 
 
 @pytest.fixture
@@ -123,3 +124,32 @@ def test_out_must_be_a_file(folder, grid_scenes, tiny_base, tmp_path):
     for out in (tmp_path, tmp_path / "none" / "scores.json"):
         result = evaluate(folder, grid_scenes, tiny_base, "--out", str(out))
         assert result.exit_code == 2 and "--out: expected a file in an existing folder" in result.stderr
+
+
+def test_gaps_are_shares_of_the_scene_or_of_the_seconds_that_pairs_have(folder, grid_scenes):
+    def times(max_gap_s):
+        task, _ = read_folder(folder, grid_scenes.frames_table, max_gap_s)
+        return [command.time for command in task.pairs], [command.time for command in task.sweeps[0].commands]
+
+    rows = {row["frame_index"]: row for row in read_table(grid_scenes.frames_table, FRAMES).to_pylist()}
+    span_s = rows[8]["timestamp_s"] - rows[0]["timestamp_s"]
+    assert times(None) == (pytest.approx([-3 / 8, 4 / 8]), pytest.approx([0.5, 0.25, 0, -0.25, -0.5]))
+    assert times(span_s / 4) == (pytest.approx([-3 / 2, 2]), pytest.approx([2, 1, 0, -1, -2]))
+
+
+def test_what_is_large_follows_the_normaliser(folder, grid_scenes, tiny_base):
+    table = [row for row in csv.DictReader((folder / "commands.csv").open()) if row["sweep"] != "v"]
+    write(folder, [row | ({} if row["sweep"] else {"target_camera": "cam00"}) for row in table])
+    for options, seen in (((), (False, True)), (("--max-gap-s", "0.5"), (True, False))):
+        result = evaluate(folder, grid_scenes, tiny_base, "--json", "--large-gap", "0.9", *options)
+        metrics = json.loads(result.stdout[result.stdout.index("{") :])
+        assert ("psnr.large" in metrics, "psnr.small" in metrics) == seen
+
+
+@pytest.mark.parametrize(
+    "options", [("--max-gap-s", "0"), ("--max-gap-s", "nan"), ("--large-gap", "nan"), ("--large-azimuth-deg", "inf")]
+)
+def test_numbers_that_measure_nothing_are_refused(folder, grid_scenes, tiny_base, options):
+    result = evaluate(folder, grid_scenes, tiny_base, *options)
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: {options[0]}: expected")
+    assert len(result.stderr.splitlines()) == 1

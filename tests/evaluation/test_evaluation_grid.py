@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
 
+from fourdistill.data.pairs import build_pairs
+from fourdistill.data.tables import PAIRS, read_table
+from fourdistill.evaluation.commands import choose_pairs
 from fourdistill.evaluation.grid import build_sweeps
 
 
@@ -85,3 +88,25 @@ def test_joint_sweeps_change_both_and_end_in_held_out_frames(tmp_path):
         assert command.time == pytest.approx((command.source.frame - command.target.frame) / (NUM_FRAMES - 1))
         assert command.spherical and command.relative_pose and not command.new_scene
     assert all(c.new_scene for c in sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_joint"])
+
+
+def test_displacements_are_those_that_pairs_have_where_cameras_move(tmp_path):
+    """The frame of a scene is that of all its cameras: those of one instant alone give another centre and scale."""
+    rows = frame_rows("walk", "test")
+    for row in rows:
+        pose = np.reshape(row["c2w"], (4, 4))
+        pose[:3, 3] *= 1 + 0.2 * row["frame_index"]  # outwards, at every instant further
+        row["c2w"] = pose.ravel().tolist()
+    table, pairs = write_frames(tmp_path / "frames.parquet", rows), tmp_path / "pairs.parquet"
+    build_pairs(
+        table, pairs, tmp_path / "report.json", tmp_path / "gaps.csv",
+        num_pairs={"test": 1000}, kinds={"time": 0, "view": 1, "joint": 1},
+    )  # fmt: skip
+    drawn = {(c.source, c.target): c for c in choose_pairs(pairs, read_table(pairs, PAIRS).num_rows, 0)}
+    sweeps = sweeps_of(tmp_path, rows)
+    for name in ("walk_camera", "walk_joint"):
+        common = [(c, drawn[c.source, c.target]) for c in sweeps[name] if (c.source, c.target) in drawn]
+        assert common
+        for command, pair in common:
+            assert command.spherical == pytest.approx(pair.spherical, abs=1e-4)
+            assert command.relative_pose == pytest.approx(pair.relative_pose, abs=1e-5)

@@ -1,0 +1,62 @@
+"""Where the page is served: an address of this machine, checked before models are loaded, reached without proxies."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fourdistill.errors import InputError
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise `InputError` unless this machine has such an address, with that port free."""
+    try:
+        if not host:
+            raise OSError("empty")
+        found = socket.getaddrinfo(bare(host), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--host: expected a name or address of this machine, found {host!r}") from error
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise InputError(_describe(error, host, port)) from error
+
+
+def _describe(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"--port: expected a free port, found {port} of {host} taken"
+    if error.errno == errno.EACCES:
+        return f"--port: expected one that you may listen at, found {port}"
+    return f"--host: expected a name or address of this machine, found {host!r}"
+
+
+def bare(host: str) -> str:
+    """A host without the brackets that IPv6 has in addresses of pages."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in the address of a page: IPv6 in brackets."""
+    return f"[{bare(host)}]" if ":" in host else host
+
+
+@contextmanager
+def without_proxies() -> Iterator[None]:
+    """No proxy, whatever the environment or the system names: the server asks for nothing but its own page."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.lower().endswith("_proxy") or name in CERTIFICATES
+    }
+    os.environ["no_proxy"] = "*"  # or macOS and Windows would be asked for their settings
+    try:
+        yield
+    finally:
+        del os.environ["no_proxy"]
+        os.environ |= hidden
