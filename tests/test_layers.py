@@ -11,7 +11,8 @@ ARROWS = {
     "__init__": {"inference"},  # the names that users import, looked up when they are asked for
     "geometry": set(),
     "models": set(),
-    "data": {"geometry"},
+    "pictures": set(),
+    "data": {"geometry", "pictures"},
     "training": {"models", "data.loader", "data.files", "data.frame_pairs", "data.store", "data.streaming.addresses"},
     "inference": {"models", "geometry"},
     "evaluation": {"inference", "models", "data", "geometry"},  # models: a base's parts span feature spaces
@@ -19,7 +20,7 @@ ARROWS = {
     "sections": {"value_types"},
     "value_types": set(),
     "stage": {"config"},
-    "media": {"data.files"},
+    "media": {"data.files", "pictures"},
     "shipped": set(),
     "formats": {"models", "data.files"},
     "demo": {"inference", "geometry", "media"},

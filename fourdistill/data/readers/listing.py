@@ -1,14 +1,25 @@
 """What the readers share: which files are videos, which folders are scenes, captions and offsets beside them."""
 
 import csv
+import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fourdistill.data.names import canonical
 from fourdistill.data.readers.parsing import read_text
+from fourdistill.data.scene import BadPiece, Scene
+from fourdistill.data.system_files import is_system_file
 from fourdistill.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
+PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 SYNC = "sync.csv"
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies directly in a folder, sorted by name, but for what is hidden or left by a system."""
+    return sorted(path for path in folder.iterdir() if not is_system_file(path.name))
 
 
 def list_videos(folder: Path) -> list[Path]:
@@ -16,11 +27,7 @@ def list_videos(folder: Path) -> list[Path]:
 
     A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
     """
-    videos = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
-    )
+    videos = [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
     by_stem: dict[str, Path] = {}
     for video in videos:
         check_name(video)
@@ -30,15 +37,53 @@ def list_videos(folder: Path) -> list[Path]:
     return videos
 
 
-def list_scene_folders(folder: Path, is_scene: bool) -> list[Path]:
-    """The folder itself when it `is_scene`, else its visible subfolders, sorted; at least one."""
+def walk(folder: Path, skipped: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, bool]]:
+    """Every file below a folder, in no order, and whether a system left it; a system's folder counts as one file.
+
+    Linked folders are followed, each once. `skipped` files and folders are passed over.
+    """
+    seen, folders = set(), [folder]
+    while folders:
+        here = folders.pop()
+        if (real := os.path.realpath(here)) in seen:
+            continue
+        seen.add(real)
+        with os.scandir(here) as entries:
+            for entry in entries:
+                path = here / entry.name
+                if path in skipped:
+                    continue
+                if is_system_file(entry.name) or not os.path.isdir(path):
+                    yield path, is_system_file(entry.name)
+                else:
+                    folders.append(path)
+
+
+def read_scenes(
+    folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene], beside: Sequence[Scene] = ()
+) -> list[Scene]:
+    """The scenes of a source: the folder itself when it `is_scene`, else those `beside` and its visible subfolders.
+
+    A subfolder that cannot be read is a scene with nothing but that error; or none at all, if no file with an ending
+    of `kinds` is in it. Raises `InputError` where there is no scene, or where none can be read.
+    """
     if is_scene:
-        return [folder]
-    scenes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not scenes:
-        raise InputError(f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither")
-    for scene in scenes:
-        check_name(scene)
+        return [read(folder)]
+    scenes, errors = list(beside), []
+    for path in visible(folder):
+        if not path.is_dir():
+            continue
+        check_name(path)
+        try:
+            scenes.append(read(path))
+        except InputError as error:
+            errors.append(error)
+            if num_files := sum(file.suffix.lower() in kinds for file, _ in walk(path)):
+                reason = str(error).removeprefix(str(path)).removeprefix(": ").removeprefix("/")
+                scenes.append(Scene(path.name, (), bad=(BadPiece(path, reason, num_files),)))
+    if not any(scene.videos for scene in scenes):
+        none = f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither"
+        raise errors[0] if errors else InputError(none)
     return scenes
 
 
@@ -70,16 +115,18 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     """
     path = folder / SYNC
     offsets: dict[str, float] = {}
+    by_name = {canonical(camera_id): camera_id for camera_id in camera_ids}
     if not path.is_file():
         return dict.fromkeys(camera_ids, 0.0)
-    table = csv.DictReader(read_text(path, "a table of offsets").splitlines())
+    table = csv.DictReader(read_text(path, "a table of offsets").splitlines(), skipinitialspace=True)
     if not {"camera", "offset_s"} <= set(table.fieldnames or ()):
         raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {table.fieldnames or 'none'}")
     for number, row in enumerate(table, start=2):
-        camera, offset = row.get("camera"), row.get("offset_s")
-        if camera not in camera_ids or camera in offsets:
+        named, offset = row.get("camera"), row.get("offset_s")
+        camera = by_name.get(canonical(named or ""))
+        if camera is None or camera in offsets:
             raise InputError(
-                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(camera)[:80]!r}"
+                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(named)[:80]!r}"
             )
         try:
             offsets[camera] = float(offset or "")

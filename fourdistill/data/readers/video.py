@@ -13,7 +13,14 @@ Times are the container's presentation times. There is no split.
 
 from pathlib import Path
 
-from fourdistill.data.readers.listing import SYNC, list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.readers.listing import (
+    SYNC,
+    VIDEO_SUFFIXES,
+    list_videos,
+    read_caption,
+    read_offsets,
+    read_scenes,
+)
 from fourdistill.data.scene import Scene, Video
 from fourdistill.errors import InputError
 
@@ -30,11 +37,7 @@ def read_videos(folder: Path) -> list[Scene]:
         Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt")))
         for path in list_videos(folder)
     ]
-    if any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir()):
-        scenes += [_read_folder(scene) for scene in list_scene_folders(folder, is_scene=False)]
-    if not scenes:
-        raise InputError(f"{folder}: expected video files (.mp4, .mkv, .avi, ...) or folders of them, found none")
-    return scenes
+    return read_scenes(folder, False, VIDEO_SUFFIXES, _read_folder, beside=scenes)
 
 
 def _read_folder(folder: Path) -> Scene:
