@@ -15,7 +15,7 @@ from fourdistill.pictures import Header
 
 MAX_PADDED = 0.02  # of a picture or film that is a letterboxed copy of what was calibrated
 _QUARTER_TURNS = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}  # clockwise, by EXIF orientation
-_MIRRORED = (2, 4, 5, 7)
+MIRRORED = (2, 4, 5, 7)
 
 
 def is_copy(camera: Camera, size: tuple[int, int]) -> bool:
@@ -34,7 +34,7 @@ def upright_camera(camera: Camera, header: Header) -> tuple[Camera, bool]:
         return camera, False
     for _ in range(_QUARTER_TURNS[header.orientation]):
         camera = _turned(camera)
-    return camera, header.orientation in _MIRRORED
+    return camera, header.orientation in MIRRORED
 
 
 def _turned(camera: Camera) -> Camera:

@@ -91,6 +91,7 @@ def test_frames_and_table(tmp_path, source):
         "split_names_not_found": [],
         "missing_frames": [],
         "bad": [],
+        "left_out": [],
     }
 
 

@@ -50,7 +50,7 @@ def _read_scene(folder: Path) -> Scene:
 
 
 def _read_rows(path: Path, num_videos: int) -> np.ndarray:
-    """The file's rows (N, 17), one per video."""
+    """The 3x5 matrices of the file, flat (N, 15), one per video."""
     if not path.is_file():
         raise InputError(f"{path}: expected an (N, 17) pose file beside the videos, found none")
     rows = read_array(path)
@@ -58,11 +58,11 @@ def _read_rows(path: Path, num_videos: int) -> np.ndarray:
         raise InputError(f"{path}: expected floats of shape (N, 17), found {rows.dtype} {rows.shape}")
     if len(rows) != num_videos:
         raise InputError(f"{path}: expected {num_videos} rows, one per video of the folder, found {len(rows)}")
-    return rows.astype(np.float64)
+    return rows[:, :15].astype(np.float64)
 
 
 def _read_camera(row: np.ndarray, where: str) -> Camera:
-    matrix = row[:15].reshape(3, 5)
+    matrix = row.reshape(3, 5)
     pose = check_pose(llff_to_opencv(matrix[:, :4]), where)
     height, width, focal = matrix[:, 4]
     if not np.isfinite([height, width, focal]).all():

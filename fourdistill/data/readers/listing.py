@@ -120,7 +120,8 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
         return dict.fromkeys(camera_ids, 0.0)
     table = csv.DictReader(read_text(path, "a table of offsets").splitlines(), skipinitialspace=True)
     if not {"camera", "offset_s"} <= set(table.fieldnames or ()):
-        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {table.fieldnames or 'none'}")
+        found = str(table.fieldnames or "none")[:200]
+        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {found}")
     for number, row in enumerate(table, start=2):
         named, offset = row.get("camera"), row.get("offset_s")
         camera = by_name.get(canonical(named or ""))

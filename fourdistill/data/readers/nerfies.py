@@ -41,7 +41,6 @@ Number = Annotated[int, Field(ge=0, le=10_000_000)]
 @dataclass(frozen=True, config=FORM)
 class _Dataset:
     ids: Annotated[list[str], Field(min_length=1)]
-    train_ids: list[str] | None = None
     val_ids: list[str] | None = None
 
 
@@ -89,7 +88,7 @@ def _read_scene(folder: Path) -> Scene:
             if index in film:
                 where = f"{folder / 'metadata.json'}: {name[:200]!r}"
                 raise InputError(f"{where}: warp_id: expected one of its own within its camera")
-            split = splits.get(canonical(name), "train")
+            split = splits[canonical(name)]
             film[index] = Picture(picture, index, float(index), _read_camera(camera_path), split)
             cameras[frame.camera_id] = film
     bad = pieces.bad()
@@ -108,15 +107,12 @@ def _entry(path: Path, metadata: dict[str, _Metadata], name: str) -> _Metadata:
 
 
 def _splits(path: Path, dataset: _Dataset) -> dict[str, str]:
-    """Id => train or val, which wins; raises `InputError` for an id that `ids` does not list."""
+    """Id => train or val, which wins; raises `InputError` for one of `val_ids` that is not in `ids`: it might train."""
     ids = set(map(canonical, dataset.ids))
-    splits: dict[str, str] = {}
-    for split, listed in (("train", dataset.train_ids), ("val", dataset.val_ids)):
-        for name in listed or ():
-            if canonical(name) not in ids:
-                raise InputError(f"{path}: {split}_ids: {name[:200]!r}: expected one of ids")
-            splits[canonical(name)] = split
-    return splits
+    for name in dataset.val_ids or ():
+        if canonical(name) not in ids:
+            raise InputError(f"{path}: val_ids: {name[:200]!r}: expected one of ids")
+    return dict.fromkeys(ids, "train") | dict.fromkeys(map(canonical, dataset.val_ids or ()), "val")
 
 
 def _largest(folder: Path) -> Path:

@@ -112,13 +112,14 @@ def inside(folder: Path, name: str, source: Path) -> Path:
 def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)) -> Path:
     """The file below `folder` that a description names, in whichever of its `spellings` and with which ending is there.
 
-    Where none is: the canonical one with the last ending. Raises `InputError` as `inside` does.
+    Where none is: the canonical one, with the last ending if it has none. Raises `InputError` as `inside` does.
     """
     for spelling in spellings(name):
         for ending in endings:
             if (path := inside(folder, spelling + ending, source)).is_file():
                 return path
-    return inside(folder, canonical(name) + endings[-1], source)
+    missing = canonical(name)
+    return inside(folder, missing if missing.endswith(tuple(filter(None, endings))) else missing + endings[-1], source)
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
