@@ -25,7 +25,7 @@ def read_picture(path: Path) -> Image.Image:
     try:
         return pictures.read_picture(path)
     except PictureError as error:
-        raise InputError(f"{path}: expected a whole picture: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_output(path: Path) -> None:

@@ -41,7 +41,7 @@ class Header:
     @property
     def upright_size(self) -> tuple[int, int]:
         """(width, height) of the upright picture."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
 
 def read_header(path: Path) -> Header:
@@ -72,13 +72,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the bound on pixels is ours; what is not whole raises
-            with Image.open(path, formats=FORMATS) as image:
+            # As a file, not by its name: Pillow would map some TIFFs into memory, and those that are to be turned wrongly.
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 yield image
     except UnidentifiedImageError as error:
-        raise PictureError(f"not a readable picture: expected {', '.join(FORMATS)}{_found(path)}") from error
+        raise PictureError(
+            f"expected a whole picture, {', '.join(FORMATS[:-1])} or {FORMATS[-1]}{_found(path)}"
+        ) from error
+    except FileNotFoundError as error:
+        raise PictureError("expected a picture, there is no such file") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # by kind of damage
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise PictureError(f"not a readable picture: {' '.join(reason.split())}") from error
+        raise PictureError(f"expected a whole picture: {' '.join(reason.split())}") from error
 
 
 def _found(path: Path) -> str:
@@ -96,6 +101,9 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """A loaded picture in a mode of 8 bits a channel; of 16-bit colours Pillow has kept the higher byte."""
     if image.mode in _MODES:
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, tuple) and max(transparent) > 255:  # it is told in 16 bits
+            image.info["transparency"] = tuple(value >> 8 for value in transparent)
         return image
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PNG"):
         raise PictureError(f"expected 8 or 16 bits a channel, found mode {image.mode}")
@@ -124,7 +132,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return plain
     try:
         opened = ImageCms.getOpenProfile(BytesIO(profile))
-        mode = _PROFILE_MODES.get(opened.profile.xcolor_space)
+        mode = _PROFILE_MODES.get(opened.profile.xcolor_space)  # pyright: ignore[reportAttributeAccessIssue]
         if mode is None or mode not in ("RGB", image.mode) or "srgb" in ImageCms.getProfileDescription(opened).lower():
             return plain
         source = plain if mode == "RGB" else image

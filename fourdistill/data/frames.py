@@ -43,9 +43,10 @@ def extract_frames(
     """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON; returns the report.
 
     `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
-    skipped and listed in the report, and what was `left_out` of each source is listed, too. What was there is replaced whole; the table is written last, so that it never
-    speaks of frames that are not there. Raises `InputError` when more than `max_bad_fraction` of the files are bad,
-    which leaves nothing but the report, and frames without an index at an address.
+    skipped and listed in the report, which lists what was `left_out` of each source, too. What was there is replaced
+    whole; the table is written last, so that it never speaks of frames that are not there. Raises `InputError` when
+    more than `max_bad_fraction` of the files are bad, which leaves nothing but the report, and frames without an index
+    at an address.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:

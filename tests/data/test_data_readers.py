@@ -168,7 +168,10 @@ def test_two_videos_of_one_stem(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda xml: xml.replace('serial="cam0', 'serial="cam9'), "camera serial: expected cam01, as cam01.mp4 is named"),
+        (
+            lambda xml: xml.replace('serial="cam0', 'serial="cam9'),
+            "camera serial: expected cam01, as cam01.mp4 is named",
+        ),
         (lambda xml: xml.replace('serial="cam03"', 'serial="cam02"'), "unique"),
         (lambda xml: xml[:-10], "XML"),
         (lambda xml: '<!DOCTYPE x [<!ENTITY a "b">]>' + xml, "document type"),

@@ -10,7 +10,8 @@
 `<folder>` may also be one such scene itself. A row is a 3x5 matrix, row by row, then near and far depth. Columns 0-3
 are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal point is the
 image centre, and there is no distortion. A row that is no camera makes its video bad. Units are the source's own
-(COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the published scenes are tested on cam00.
+(COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the published
+scenes are tested on cam00.
 """
 
 from pathlib import Path

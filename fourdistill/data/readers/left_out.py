@@ -12,7 +12,7 @@ def left_out(folder: Path, format_name: str, scenes: Iterable[Scene], descriptio
     scenes = list(scenes)
     used = {path for scene in scenes for path in _paths(scene)} | set(descriptions)
     files = [
-        LeftOut(_reason(path, of_system, format_name), 1, path.relative_to(folder).as_posix())
+        LeftOut(_reason(path, of_system, format_name), 1, _printable(path.relative_to(folder)))
         for path, of_system in walk(folder, frozenset(used))
     ]
     return summed([*files, *(beyond for scene in scenes for beyond in scene.left_out)])
@@ -33,6 +33,10 @@ def _paths(scene: Scene) -> Iterable[Path]:
     for film in scene.videos:
         yield from (picture.path for picture in film.pictures) if isinstance(film, Pictures) else (film.path,)
     yield from (piece.path for piece in scene.bad)
+
+
+def _printable(path: Path) -> str:
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _reason(path: Path, of_system: bool, format_name: str) -> str:

@@ -53,7 +53,7 @@ def walk(folder: Path, skipped: frozenset[Path] = frozenset()) -> Iterator[tuple
                 path = here / entry.name
                 if path in skipped:
                     continue
-                if is_system_file(entry.name) or not os.path.isdir(path):
+                if is_system_file(entry.name) or not path.is_dir():
                     yield path, is_system_file(entry.name)
                 else:
                     folders.append(path)

@@ -53,7 +53,7 @@ def _read_scene(folder: Path) -> Scene:
 
 
 def _splits(path: Path, transforms: Transforms, shots: list[Shot]) -> dict[str, str]:
-    """Name of a picture => its split, test before val before train; raises `InputError` for a name that no frame has."""
+    """Picture => its split, test before val before train; raises `InputError` for a name that no frame has."""
     names, splits = {shot.name for shot in shots}, {}
     for split in ("train", "val", "test"):
         key = f"{split}_filenames"

@@ -59,7 +59,7 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """All of a text file, without its byte order mark; raises `InputError` where it is not UTF-8, or UTF-16 with one."""
+    """All of a text file, UTF-8 or UTF-16 with a byte order mark; raises `InputError` where it is neither."""
     data = read_bytes(path, what)
     try:
         return data.decode(_MARKS.get(data[:2], "utf-8-sig"))

@@ -10,11 +10,11 @@
 `<folder>` may also be one such scene itself, and the two subfolders may be left out. `transform` holds the rotation
 from world to camera (OpenGL axes) and the centre in millimetres: converted to OpenCV c2w in metres. `intrinsic` is in
 1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are plain
-(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to
--0.06 where the file says -0.047 (Pose2Sim divides these by 64 as well). Skew and a third radial coefficient are refused.
+(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to -0.06
+where the file says -0.047 (Pose2Sim divides these by 64 as well). Skew and a third radial coefficient are refused.
 Cameras without a video (marker cameras, those that were off) are passed over and counted; a video without a calibrated
-camera is bad. `viewrotation`, by which the screen turns a camera's view, is not applied: films are as the sensor stands.
-Times are the containers' presentation times; there is no split.
+camera is bad. `viewrotation`, by which the screen turns a camera's view, is not applied: films are as the sensor
+stands. Times are the containers' presentation times; there is no split.
 """
 
 from pathlib import Path

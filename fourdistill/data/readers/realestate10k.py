@@ -6,10 +6,11 @@
              <clip>.mp4         the film that it was taken from, or
              <clip>/<us>.jpg    its frames, named after their times in microseconds
 
-Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, k1, k2, and the
-12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from motion.
-The lens is ideal: a clip whose k1 or k2 is not 0 is refused, since nothing says in which units they are. A clip that
-cannot be used, or whose film is gone, is counted as bad, and so is a frame that is not there. Of a film, a pose belongs to the frame nearest to it in time; frames without one stay unposed.
+Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, k1, k2, and
+the 12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from
+motion. The lens is ideal: a clip whose k1 or k2 is not 0 is refused, since nothing says in which units they are. A clip
+that cannot be used, or whose film is gone, is counted as bad, and so is a frame that is not there. Of a film, a pose
+belongs to the frame nearest to it in time; frames without one stay unposed.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Transforms files, as nerfstudio, instant-ngp, Blender's exporters and D-NeRF write them: one form, one camera model."""
+"""Transforms files, as nerfstudio, instant-ngp, Blender's exporters and D-NeRF write them: one form, one camera."""
 
 import math
 from collections.abc import Iterable
@@ -35,9 +35,9 @@ _OTHER_LENSES = (
 _HARMLESS = frozenset(
     {
         "applied_transform", "applied_scale", "orientation_override", "auto_scale_poses_override", "ply_file_path",
-        "aabb", "aabb_scale", "render_aabb", "scale", "offset", "up", "from_na", "sharpness", "rotation", "colmap_im_id",
-        "depth_file_path", "depth_path", "depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading",
-        "n_extra_learnable_dims", "id", "near", "far",
+        "aabb", "aabb_scale", "render_aabb", "scale", "offset", "up", "from_na", "sharpness", "rotation",
+        "colmap_im_id", "depth_file_path", "depth_path", "depth_unit_scale_factor", "integer_depth_scale",
+        "enable_depth_loading", "n_extra_learnable_dims", "id", "near", "far",
     }
 )  # fmt: skip
 Row = Annotated[list[float], Field(min_length=4, max_length=4)]

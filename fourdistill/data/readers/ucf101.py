@@ -29,7 +29,8 @@ def read_ucf101(folder: Path) -> list[Scene]:
     """One scene per film of the form `v_<Action>_gXX_cYY`."""
     films_dir = folder / "UCF-101" if (folder / "UCF-101").is_dir() else folder
     actions = [path for path in visible(films_dir) if path.is_dir() and path.name != _LISTS]
-    named = [(path, found) for action in actions for path in list_videos(action) if (found := _NAME.fullmatch(path.stem))]
+    videos = [path for action in actions for path in list_videos(action)]
+    named = [(path, found) for path in videos if (found := _NAME.fullmatch(path.stem))]
     listed = _read_lists(folder / _LISTS) if (folder / _LISTS).is_dir() else None
     scenes = []
     for path, found in named:
