@@ -72,7 +72,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the bound on pixels is ours; what is not whole raises
-            # As a file, not by its name: Pillow would map some TIFFs into memory, and those that are to be turned wrongly.
+            # As a file, not by its name: Pillow would map TIFFs into memory, and those that are to be turned wrongly.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 yield image
     except UnidentifiedImageError as error:
