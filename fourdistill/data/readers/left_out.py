@@ -1,7 +1,8 @@
 """What lies in a source's folder and takes no part: counted by reason, whatever the format."""
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fourdistill.data.readers.listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, walk
 from fourdistill.data.scene import LeftOut, Pictures, Scene
@@ -10,10 +11,10 @@ from fourdistill.data.scene import LeftOut, Pictures, Scene
 def left_out(folder: Path, format_name: str, scenes: Iterable[Scene], descriptions: Iterable[Path]) -> list[LeftOut]:
     """What scenes and their descriptions use, taken from what is there; and what the descriptions hold beyond."""
     scenes = list(scenes)
-    used = {path for scene in scenes for path in _paths(scene)} | set(descriptions)
+    used = {str(path) for paths in (*map(_paths, scenes), descriptions) for path in paths}
     files = [
-        LeftOut(_reason(path, of_system, format_name), 1, _printable(path.relative_to(folder)))
-        for path, of_system in walk(folder, frozenset(used))
+        LeftOut(_reason(path, of_system, format_name), 1, _printable(path[len(str(folder)) :]))
+        for path, of_system in walk(folder, used)
     ]
     return summed([*files, *(beyond for scene in scenes for beyond in scene.left_out)])
 
@@ -35,12 +36,12 @@ def _paths(scene: Scene) -> Iterable[Path]:
     yield from (piece.path for piece in scene.bad)
 
 
-def _printable(path: Path) -> str:
-    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+def _printable(path: str) -> str:
+    return path.strip(os.sep).encode("utf-8", "backslashreplace").decode()
 
 
-def _reason(path: Path, of_system: bool, format_name: str) -> str:
-    suffix = path.suffix.lower()
+def _reason(path: str, of_system: bool, format_name: str) -> str:
+    suffix = PurePath(path).suffix.lower()
     if of_system:
         return "hidden, or left by a system"
     if suffix in VIDEO_SUFFIXES:

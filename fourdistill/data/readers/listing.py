@@ -3,8 +3,8 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path, PurePath
 
 from fourdistill.data.names import canonical
 from fourdistill.data.readers.parsing import read_text
@@ -37,12 +37,13 @@ def list_videos(folder: Path) -> list[Path]:
     return videos
 
 
-def walk(folder: Path, skipped: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, bool]]:
+def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, bool]]:
     """Every file below a folder, in no order, and whether a system left it; a system's folder counts as one file.
 
     Linked folders are followed, each once. `skipped` files and folders are passed over.
     """
-    seen, folders = set(), [folder]
+    seen: set[str] = set()
+    folders = [str(folder)]
     while folders:
         here = folders.pop()
         if (real := os.path.realpath(here)) in seen:
@@ -50,13 +51,14 @@ def walk(folder: Path, skipped: frozenset[Path] = frozenset()) -> Iterator[tuple
         seen.add(real)
         with os.scandir(here) as entries:
             for entry in entries:
-                path = here / entry.name
-                if path in skipped:
+                if entry.path in skipped:
                     continue
-                if is_system_file(entry.name) or not path.is_dir():
-                    yield path, is_system_file(entry.name)
+                of_system = is_system_file(entry.name)
+                # A link may lead in a circle, which is no folder.
+                if of_system or not (Path(entry.path) if entry.is_symlink() else entry).is_dir():
+                    yield entry.path, of_system
                 else:
-                    folders.append(path)
+                    folders.append(entry.path)
 
 
 def read_scenes(
@@ -78,7 +80,7 @@ def read_scenes(
             scenes.append(read(path))
         except InputError as error:
             errors.append(error)
-            if num_files := sum(file.suffix.lower() in kinds for file, _ in walk(path)):
+            if num_files := sum(PurePath(file).suffix.lower() in kinds for file, _ in walk(path)):
                 reason = str(error).removeprefix(str(path)).removeprefix(": ").removeprefix("/")
                 scenes.append(Scene(path.name, (), bad=(BadPiece(path, reason, num_files),)))
     if not any(scene.videos for scene in scenes):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePath
 from tokenize import TokenError
@@ -98,15 +99,21 @@ def inside(folder: Path, name: str, source: Path) -> Path:
     Neither by `..`, which would also make a bad name for a camera, nor as a whole path, nor through a link.
     """
     try:
-        path = (folder / name).resolve()
+        path, top = (folder / name).resolve(), _resolved(folder)
         parts = PurePath(name).parts
-        if ".." not in parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
+        if ".." not in parts and path != top and top in path.parents:
             if any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
                 raise ValueError("a name too long")
             return folder / name
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
         raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {reason(error)}") from error
     raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
+
+
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    """A folder without links; a description names thousands of files in one."""
+    return folder.resolve()
 
 
 def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)) -> Path:

@@ -143,9 +143,9 @@ def _unused(paths: Sequence[Path]) -> list[str]:
     def kind(path: Path) -> tuple[str, ...]:
         return (path.suffix, *(word for number, word in natural_key(path.stem) if number < 0))
 
-    kinds, used = {kind(path) for path in paths}, set(paths)
-    folders = sorted({path.parent for path in paths if path.parent.is_dir()})
-    beside = [path for folder in folders for path in visible(folder) if path not in used]
+    used, folders = set(paths), sorted({path.parent for path in paths})
+    beside = [path for folder in folders if folder.is_dir() for path in visible(folder) if path not in used]
+    kinds = {kind(path) for path in paths} if beside else set()
     return [path.stem for path in beside if kind(path) in kinds and any(n >= 0 for n, _ in natural_key(path.stem))]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ THIRDS = [0.0, 1 / 3, 2 / 3, 1.0]
     ("times", "cameras", "expected"),
     [
         ([0.1 + 0.2, 0.3, 0.0], None, [1, 1, 0]),
-        ([*THIRDS, *np.float32(THIRDS).astype(float)], None, [0, 1, 2, 3] * 2),
+        ([*THIRDS, *np.array(THIRDS, np.float32).astype(float)], None, [0, 1, 2, 3] * 2),
         ([*THIRDS, *np.round(THIRDS, 4)], None, [0, 1, 2, 3] * 2),  # as they were rounded to be written
         ([0.0, 0.01, 0.02, 1.0], None, [0, 1, 2, 3]),  # uneven is not equal
         ([*THIRDS, 0.0, 0.35, 1.1], "aaaabbb", [0, 1, 2, 3, 0, 1, 3]),  # half a frame, as for films
@@ -165,7 +166,7 @@ def write_timed(folder, times):
 
 
 def test_times_of_cameras_that_differ_by_less_than_half_a_frame(tmp_path):
-    times = {"a": THIRDS, "b": [0.02, 1 / 3 + 0.1, 1.0 - 0.1], "c": np.float32(THIRDS).astype(float).tolist()}
+    times = {"a": THIRDS, "b": [0.02, 1 / 3 + 0.1, 1.0 - 0.1], "c": np.array(THIRDS, np.float32).astype(float).tolist()}
     write_timed(tmp_path / "raw" / "room", times)
     found, report = shown(tmp_path, "nerfstudio")
     assert found == {(camera, i): i for camera in "abc" for i in range(4) if (camera, i) != ("b", 2)}
@@ -187,13 +188,13 @@ def test_cameras_with_nothing_in_common_are_said(tmp_path):
     assert sorted(p.index for film in scenes[0].videos for p in pictures_of(film).pictures) == list(range(16))
 
 
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_names_of_the_parameters_may_be_composed_in_another_way(form):
-    other = {"NFC": "NFD", "NFD": "NFC"}[form]
-    scene, camera = (unicodedata.normalize(form, name) for name in ("Bühne", "Köln"))
-    rule = SplitRule(
-        test_cameras=[unicodedata.normalize(other, "Köln")], held_out_in=[unicodedata.normalize(other, "Bühne")]
-    )
+compose, take_apart = partial(unicodedata.normalize, "NFC"), partial(unicodedata.normalize, "NFD")
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [(compose, take_apart), (take_apart, compose)])
+def test_names_of_the_parameters_may_be_composed_in_another_way(on_disk, written):
+    scene, camera = on_disk("Bühne"), on_disk("Köln")
+    rule = SplitRule(test_cameras=[written("Köln")], held_out_in=[written("Bühne")])
     assert rule.split(scene, camera, np.zeros(1)).tolist() == ["test"]
     assert rule.unmatched({scene}, {camera}) == []
     assert rule.unmatched({"x"}, {"y"}) == [*(rule.held_out_in or ()), *rule.test_cameras]
