@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from fourdistill.data.names import canonical
@@ -49,7 +49,12 @@ def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, boo
         if (real := os.path.realpath(here)) in seen:
             continue
         seen.add(real)
-        with os.scandir(here) as entries:
+        try:
+            entries = os.scandir(here)
+        except PermissionError:
+            yield here, False  # whatever is in it
+            continue
+        with entries:
             for entry in entries:
                 if entry.path in skipped:
                     continue
@@ -61,28 +66,45 @@ def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, boo
                     folders.append(entry.path)
 
 
-def read_scenes(
-    folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene], beside: Sequence[Scene] = ()
-) -> list[Scene]:
-    """The scenes of a source: the folder itself when it `is_scene`, else those `beside` and its visible subfolders.
+def read_scenes(folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene]) -> list[Scene]:
+    """The scenes of a source: the folder itself when it `is_scene`, else its visible subfolders, sorted.
 
-    A subfolder that cannot be read is a scene with nothing but that error; or none at all, if no file with an ending
-    of `kinds` is in it. Raises `InputError` where there is no scene, or where none can be read.
+    Raises `InputError` where there is no scene, or where none can be read; else see `read_each`.
     """
-    if is_scene:
-        return [read(folder)]
-    scenes, errors = list(beside), []
-    for path in visible(folder):
-        if not path.is_dir():
-            continue
+    return [read(folder)] if is_scene else usable(*read_each(scene_folders(folder), read, kinds), folder)
+
+
+def scene_folders(folder: Path) -> list[Path]:
+    """The visible subfolders, sorted."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Scene], kinds: frozenset[str] = frozenset()
+) -> tuple[list[Scene], list[InputError]]:
+    """Scenes that are read from a file or folder each, and what was wrong with those that could not be.
+
+    Of these, a file is a scene with nothing but that error. So is a folder, which counts with its files with an ending
+    of `kinds`; where there are none, it is no scene.
+    """
+    scenes: list[Scene] = []
+    errors: list[InputError] = []
+    for path in paths:
         check_name(path)
         try:
             scenes.append(read(path))
         except InputError as error:
             errors.append(error)
-            if num_files := sum(PurePath(file).suffix.lower() in kinds for file, _ in walk(path)):
+            files = [PurePath(file) for file, _ in walk(path)] if path.is_dir() else [path]
+            if num_files := sum(file == path or file.suffix.lower() in kinds for file in files):
                 reason = str(error).removeprefix(str(path)).removeprefix(": ").removeprefix("/")
-                scenes.append(Scene(path.name, (), bad=(BadPiece(path, reason, num_files),)))
+                name = path.name if path.is_dir() else path.stem
+                scenes.append(Scene(name, (), bad=(BadPiece(path, reason, num_files),)))
+    return scenes, errors
+
+
+def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[Scene]:
+    """The scenes of a source, if one of them can be used; raises the first error, or that there are none."""
     if not any(scene.videos for scene in scenes):
         none = f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither"
         raise errors[0] if errors else InputError(none)

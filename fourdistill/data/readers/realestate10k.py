@@ -13,15 +13,24 @@ that cannot be used, or whose film is gone, is counted as bad, and so is a frame
 belongs to the frame nearest to it in time; frames without one stay unposed.
 """
 
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 
-from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_videos, visible
+from fourdistill.data.readers.listing import (
+    VIDEO_SUFFIXES,
+    check_name,
+    list_videos,
+    read_each,
+    scene_folders,
+    usable,
+    visible,
+)
 from fourdistill.data.readers.parsing import check_lens, check_pose, locate, picture_size, read_text, reason
 from fourdistill.data.readers.posed_pictures import ENDINGS, ONLY_CAMERA
-from fourdistill.data.scene import BadPiece, Camera, Film, Picture, Pictures, Scene, Video
+from fourdistill.data.scene import Camera, Film, Picture, Pictures, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
@@ -36,32 +45,27 @@ def read_realestate10k(folder: Path) -> list[Scene]:
     """One scene per text file, named after it."""
     places = [folder / name for name in _SPLITS if (folder / name).is_dir()]
     if not places:
-        places = [folder] if _texts(folder) else [path for path in visible(folder) if path.is_dir()]
+        places = [folder] if _texts(folder) else scene_folders(folder)
     scenes: list[Scene] = []
     errors: list[InputError] = []
     for place in places:
         check_name(place)
         videos = {video.stem: video for video in list_videos(place)}  # once: there may be tens of thousands
-        for path in _texts(place):
-            check_name(path)
-            try:
-                scenes.append(_read_scene(path, videos.get(path.stem), place.name if place.name in _SPLITS else None))
-            except InputError as error:
-                errors.append(error)
-                bad = BadPiece(path, str(error).removeprefix(f"{path}: "))
-                scenes.append(Scene(path.stem, (), bad=(bad,)))
-    if not any(scene.videos for scene in scenes):
-        none = f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none"
-        raise errors[0] if errors else InputError(none)
-    return scenes
+        read = partial(_read_scene, videos=videos, split=place.name if place.name in _SPLITS else None)
+        found, wrong = read_each(_texts(place), read)
+        scenes += found
+        errors += wrong
+    if not scenes:
+        raise InputError(f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none")
+    return usable(scenes, errors, folder)
 
 
 def _texts(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix == ".txt" and not path.is_dir()]
 
 
-def _read_scene(path: Path, video: Path | None, split: str | None) -> Scene:
-    poses = _read_poses(path)
+def _read_scene(path: Path, videos: dict[str, Path], split: str | None) -> Scene:
+    poses, video = _read_poses(path), videos.get(path.stem)
     pictures_dir = path.with_suffix("")
     if pictures_dir.is_dir():
         film = _pictures(path, pictures_dir, poses)

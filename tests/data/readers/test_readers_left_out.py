@@ -317,8 +317,11 @@ def test_films_beside_a_folder_that_cannot_be_read(tmp_path):
     write_film(tmp_path / "raw" / "alone.mp4", gray_film([1, 2]))
     write_film(tmp_path / "raw" / "duo" / "a.mp4", gray_film([1, 2]))
     (tmp_path / "raw" / "duo" / "sync.csv").write_text("camera,offset_s\nb,0.5\n")
+    write_film(tmp_path / "raw" / "spoilt.mp4", gray_film([1, 2]))
+    (tmp_path / "raw" / "spoilt.txt").write_bytes("école".encode("latin-1"))
     save(tmp_path / "raw" / "photos" / "a.png", np.zeros((8, 8), np.uint8))
-    rows, report = extract(tmp_path, "video")
+    rows, report = extract(tmp_path, "video", max_bad_fraction=0.7)
     assert {row["scene"] for row in rows} == {"alone"}
-    assert [bad["reason"][:25] for bad in report["bad"]] == ["sync.csv: line 2: camera:"]
+    duo, spoilt = (bad["reason"] for bad in report["bad"])
+    assert duo.startswith("sync.csv: line 2: camera:") and "spoilt.txt: expected a caption in UTF-8" in spoilt
     assert left_out_of(tmp_path / "raw", "video") == {"picture that no scene uses": 1}
