@@ -1,40 +1,30 @@
 """Pictures from and for people: any photo in; PNG, GIF or MP4 out, chosen by the file's ending."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from fourdistill import pictures
 from fourdistill.animation import check_rate, exact_rate, save_gif
 from fourdistill.data.files import check_writable, new_file
 from fourdistill.errors import InputError
+from fourdistill.pictures import PictureError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows more, some by starting other programs
-MAX_PIXELS = 64_000_000  # a header may promise any size
 SUFFIXES = (".png", ".gif", ".mp4")
 
 
 def read_picture(path: Path) -> Image.Image:
     """A picture file => RGB, upright, laid on white where it is transparent.
 
-    Raises `InputError` where it is no picture of `FORMATS`, is damaged, or has more than `MAX_PIXELS`.
+    Raises `InputError` where it is no picture, is damaged, or is absurdly large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is ours, below
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    found = f"{image.width}x{image.height}"
-                    raise InputError(f"{path}: expected at most {MAX_PIXELS // 10**6} megapixels, found {found}")
-                upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: expected a picture, there is no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # by kind of damage
-        raise InputError(f"{path}: expected a whole picture, {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
-    return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+        return pictures.read_picture(path)
+    except PictureError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_output(path: Path, frame_rate: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from fourdistill.config import Params
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.poses_table import with_poses
-from fourdistill.data.readers import ESTIMATE, SourceFolder, read_sources
+from fourdistill.data.readers import ESTIMATE, SourceFolder, read_folder, scenes_of
 from fourdistill.data.splits import SplitRule
 from fourdistill.stage import run_stage
 
@@ -13,18 +13,21 @@ from fourdistill.stage import run_stage
 def main(params: Params) -> None:
     """Cut the videos under paths.raw into frames: paths.frames, paths.frames_table, reports/frames.json."""
     section, paths = params.extract_frames, params.paths
-    scenes = read_sources(
-        SourceFolder(
-            paths.raw / source.name,
-            source.format,
-            source.prefix,
-            source.fps,
-            source.duration_s,
-            source.background,
-            source.poses == ESTIMATE,
+    folders = [
+        read_folder(
+            SourceFolder(
+                paths.raw / source.name,
+                source.format,
+                source.prefix,
+                source.fps,
+                source.duration_s,
+                source.background,
+                source.poses == ESTIMATE,
+            )
         )
         for source in section.sources
-    )
+    ]
+    scenes = scenes_of(folders)
     if any(source.poses == ESTIMATE for source in section.sources):
         scenes = with_poses(scenes, paths.poses_table)
     report = extract_frames(
@@ -41,8 +44,11 @@ def main(params: Params) -> None:
         jobs=section.jobs,
         max_bad_fraction=section.max_bad_fraction,
         index_copy=paths.reports / "frames.index.json",
+        left_out={str(folder.source.folder): folder.left_out for folder in folders},
     )
     print(f"{report['frames']} frames of {report['videos']} films, {report['scenes']} scenes; {len(report['bad'])} bad")
+    for row in report["left_out"]:
+        print(f"{row['source']}: left out: {row['count']} x {row['reason']}, such as {row['example']}")
     if names := report["split_names_not_found"]:
         print(f"extract_frames.split: expected names of scenes and cameras, found nothing named {', '.join(names)}")
 

@@ -11,7 +11,8 @@ ARROWS = {
     "__init__": {"inference"},  # the names that users import, looked up when they are asked for
     "geometry": set(),
     "models": set(),
-    "data": {"geometry"},
+    "pictures": set(),
+    "data": {"geometry", "pictures"},
     "training": {"models", "data.loader", "data.files", "data.frame_pairs", "data.store", "data.streaming.addresses"},
     "inference": {"models", "geometry"},
     "evaluation": {
@@ -27,7 +28,7 @@ ARROWS = {
     "progress": set(),
     "stage": {"config", "progress"},
     "animation": set(),
-    "media": {"animation", "data.files"},
+    "media": {"animation", "data.files", "pictures"},
     "shipped": set(),
     "formats": {"models", "data.files"},
     "demo": {"inference", "geometry", "animation", "media"},

@@ -78,6 +78,9 @@ def _print_facts(facts: "FolderFacts") -> None:
         splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items()) or "no frames"
         for note in [f"poses: {scene.pose_source or 'none'}; split of the frames: {splits}", *scene.warnings]:
             console.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+    for row in facts.left_out:
+        line = f"left out: {row.count} x {row.reason}, such as {row.example}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _cells(camera: "CameraFacts", has_clock: bool) -> list[str]:

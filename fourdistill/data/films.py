@@ -146,7 +146,7 @@ def _extract_pictures(probed: ProbedFilm, film: Pictures, kept: Kept, folder: Pa
         np.array(found),
         probed.timestamps_s[list(frames)],
         np.stack([unknown_K if K is None else K for K in squares.K]),
-        np.stack([unknown_c2w if picture.camera is None else picture.camera.c2w for picture in squares.kept]),
+        np.stack([unknown_c2w if c2w is None else c2w for c2w in squares.c2w]),
         tuple(picture.split for picture in squares.kept),
         bad=tuple(BadFile(probed.scene, film, path, reason) for path, reason in squares.bad),
     )

@@ -1,7 +1,8 @@
 """Scenes to frames: every film to JPEGs on the scene's common clock, one table of all frames, and a report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from fourdistill.data.films import BadFile, ExtractedFilm, ProbedFilm, extract_f
 from fourdistill.data.frames_table import frames_table
 from fourdistill.data.jpegs import FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
-from fourdistill.data.scene import Film, Pictures, Scene
+from fourdistill.data.scene import Film, LeftOut, Pictures, Scene
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.store import new_set
 from fourdistill.data.tables import FORMAT_VERSION, write_table
@@ -36,13 +37,15 @@ def extract_frames(
     jobs: int = -1,
     max_bad_fraction: float = 0.05,
     index_copy: Path | None = None,
+    left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> dict[str, Any]:
     """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON; returns the report.
 
     `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
-    skipped and listed in the report. What was there is replaced whole; the table is written last, so that it never
-    speaks of frames that are not there. Raises `InputError` when more than `max_bad_fraction` of the files are bad,
-    which leaves nothing but the report, and frames without an index at an address.
+    skipped and listed in the report, which lists what was `left_out` of each source, too. What was there is replaced
+    whole; the table is written last, so that it never speaks of frames that are not there. Raises `InputError` when
+    more than `max_bad_fraction` of the files are bad, which leaves nothing but the report, and frames without an index
+    at an address.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:
@@ -58,8 +61,11 @@ def extract_frames(
         good = [result for result in results if isinstance(result, ExtractedFilm)]
         bad = [result for result in [*probed, *results] if isinstance(result, BadFile)]
         bad += [file for film in good for file in film.bad]
-        report = _write_report(report_path, good, bad, missing, split or SplitRule())
-        _check_bad(bad, sum(_num_files(film) for _, film in films), max_bad_fraction, report_path)
+        rows = _bad_rows(scenes, bad)
+        report = _write_report(report_path, good, rows, missing, split or SplitRule(), left_out or {})
+        num_lost = sum(piece.num_files for scene in scenes for piece in scene.bad)
+        num_files = sum(_num_files(film) for _, film in films) + num_lost
+        _check_bad(rows, _num_bad(bad) + num_lost, num_files, max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
         table = frames_table(scenes, good, size, split or SplitRule())
@@ -70,12 +76,25 @@ def extract_frames(
     return report
 
 
+def _bad_rows(scenes: Sequence[Scene], bad: Sequence[BadFile]) -> list[dict[str, Any]]:
+    """What is skipped, a row each: what the readers could not use, then files that could not be read."""
+    return [
+        {"scene": scene.name, "camera": None, "path": str(piece.path), "reason": piece.reason}
+        for scene in scenes
+        for piece in scene.bad
+    ] + [
+        {"scene": file.scene, "camera": file.film.camera_id, "path": str(file.path), "reason": file.reason}
+        for file in bad
+    ]
+
+
 def _write_report(
     path: Path,
     good: list[ExtractedFilm],
-    bad: list[BadFile],
+    bad: list[dict[str, Any]],
     missing: list[tuple[ProbedFilm, int]],
     split: SplitRule,
+    left_out: Mapping[str, Sequence[LeftOut]],
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "scenes": len({film.scene for film in good}),
@@ -88,10 +107,8 @@ def _write_report(
             for film in good
             if film.notes
         ],
-        "bad": [
-            {"scene": file.scene, "camera": file.film.camera_id, "path": str(file.path), "reason": file.reason}
-            for file in bad
-        ],
+        "bad": bad,
+        "left_out": [{"source": source, **asdict(row)} for source, rows in left_out.items() for row in rows],
     }
     with new_file(path) as partial_path:
         partial_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -102,11 +119,16 @@ def _num_files(film: Film) -> int:
     return len(film.pictures) if isinstance(film, Pictures) else 1
 
 
-def _check_bad(bad: list[BadFile], num_files: int, max_bad_fraction: float, report_path: Path) -> None:
-    # A film of pictures that is bad as a whole stands for all of them.
-    num_bad = sum(_num_files(file.film) if file.path == file.film.path else 1 for file in bad)
+def _num_bad(bad: Sequence[BadFile]) -> int:
+    """A film of pictures that is bad as a whole stands for all of them."""
+    return sum(_num_files(file.film) if file.path == file.film.path else 1 for file in bad)
+
+
+def _check_bad(
+    rows: list[dict[str, Any]], num_bad: int, num_files: int, max_bad_fraction: float, report_path: Path
+) -> None:
     if num_bad > max_bad_fraction * num_files:
         raise InputError(
-            f"{bad[0].path}: {bad[0].reason} ({num_bad} of {num_files} files are bad, expected at most "
+            f"{rows[0]['path']}: {rows[0]['reason']} ({num_bad} of {num_files} files are bad, expected at most "
             f"{max_bad_fraction:.0%}; {report_path} lists them)"
         )

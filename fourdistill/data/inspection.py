@@ -8,11 +8,14 @@ import numpy as np
 
 from fourdistill.data.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
 from fourdistill.data.kept_frames import keep_frames
-from fourdistill.data.readers import SourceFolder, read_source
-from fourdistill.data.readers.parsing import picture_size
-from fourdistill.data.scene import Camera, Film, Pictures, Scene, Video
+from fourdistill.data.pictures import camera_upright
+from fourdistill.data.readers import SourceFolder, read_folder
+from fourdistill.data.scene import Camera, Film, LeftOut, Pictures, Scene, Video
+from fourdistill.data.system_files import is_system_file
 from fourdistill.data.timeline import agree, is_variable_rate
+from fourdistill.data.upright import MIRRORED
 from fourdistill.errors import InputError
+from fourdistill.pictures import Header, PictureError, read_header
 
 # What only this format has, in a scene's folder. One without any of these can be read as plain films at most.
 _MARKERS = {
@@ -73,12 +76,14 @@ class FolderFacts:
 
     format: str
     scenes: list[SceneFacts]
+    left_out: list[LeftOut]
+    """Files that no scene uses, and what descriptions hold beyond, by reason."""
 
 
 def inspect_folder(source: SourceFolder) -> tuple[FolderFacts, list[Scene]]:
     """Read and probe one source, decoding next to nothing; raises `InputError` where it cannot be read."""
-    scenes = read_source(source)
-    return FolderFacts(source.format, [_scene_facts(scene) for scene in scenes]), scenes
+    found = read_folder(source)
+    return FolderFacts(source.format, [_scene_facts(scene) for scene in found.scenes], found.left_out), found.scenes
 
 
 def find_format(folder: Path) -> str:
@@ -86,15 +91,21 @@ def find_format(folder: Path) -> str:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of raw data, found none")
     for name, markers in _MARKERS.items():
-        if any(any(folder.glob(f"{place}{marker}")) for marker in markers for place in ("", "*/")):
+        if any(_find(folder, f"{place}{marker}") for marker in markers for place in ("", "*/")):
             return name
-    texts = (path for pattern in ("*.txt", "*/*.txt") for path in sorted(folder.glob(pattern)))
+    texts = (path for pattern in ("*.txt", "*/*.txt") for path in _find(folder, pattern))
     first = next((path for path in texts if path.is_file()), None)
     if first is not None:
         with first.open("rb") as file:
             if file.read(len(_ADDRESS)) == _ADDRESS:
                 return "realestate10k"
     return "video"
+
+
+def _find(folder: Path, pattern: str) -> list[Path]:
+    """Paths below a folder, sorted, but for what is hidden or left by a system."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(map(is_system_file, path.relative_to(folder).parts))]
 
 
 def _scene_facts(scene: Scene) -> SceneFacts:
@@ -156,32 +167,53 @@ def _camera_facts(probed: ProbedFilm, has_clock: bool) -> CameraFacts:
 def known_cameras(film: Film, probed: ProbedFilm) -> list[Camera | None]:
     """The camera of each frame of a film, None where it is unknown."""
     if isinstance(film, Pictures):
-        return [picture.camera for picture in film.pictures]
+        return [camera_upright(picture) for picture in film.pictures]
     assert probed.info is not None
     return cameras_of_frames(film, probed.info.timestamps_s)
 
 
 def _picture_size(film: Film) -> tuple[int, int]:
-    """(width, height) of the first picture of a film that can be read, (0, 0) where none can."""
+    """(width, height) of the first picture of a film that can be read, upright, (0, 0) where none can."""
     pictures = film.pictures if isinstance(film, Pictures) else ()
-    return next(filter(None, (picture_size(picture.path) for picture in pictures)), (0, 0))
+    headers = (_header(picture.path) for picture in pictures)
+    return next((header.upright_size for header in headers if header is not None), (0, 0))
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except PictureError:
+        return None
 
 
 def _picture_warnings(film: Film) -> list[str]:
     """What the headers of a film's pictures say against it."""
     pictures = film.pictures if isinstance(film, Pictures) else ()
-    sizes = [picture_size(picture.path) for picture in pictures]
+    headers = [_header(picture.path) for picture in pictures]
+    known = [header for header in headers if header is not None]
     lines = []
-    if None in sizes:
-        example = pictures[sizes.index(None)].path.name
-        lines.append(f"{sizes.count(None)} of {len(sizes)} pictures cannot be read, such as {example}")
-    if len(found := {size for size in sizes if size}) > 1:
+    if None in headers:
+        example = pictures[headers.index(None)].path.name
+        lines.append(f"{headers.count(None)} of {len(headers)} pictures cannot be read, such as {example}")
+    if len(found := {header.upright_size for header in known}) > 1:
         lines.append(f"pictures of {len(found)} sizes: {', '.join(f'{w}x{h}' for w, h in sorted(found)[:4])}")
+    if turned := sum(header.orientation > 1 for header in known):
+        lines.append(f"{turned} of {len(headers)} pictures are turned upright by their EXIF orientation, cameras along")
+    if mirrored := sum(header.orientation in MIRRORED for header in known):
+        lines.append(f"{mirrored} of {len(headers)} pictures are mirrored by it: see docs/data.md")
     return [f"{film.camera_id}: {line}" for line in lines]
 
 
+def _shared_instants(films: list[ProbedFilm]) -> int | None:
+    """How many instants of a scene of pictures have several cameras; None where there is one camera, or films."""
+    cameras = [film.film for film in films if isinstance(film.film, Pictures)]
+    seen = Counter(picture.index for camera in cameras for picture in camera.pictures)
+    return sum(number > 1 for number in seen.values()) if len(cameras) > 1 else None
+
+
 def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) -> list[str]:
-    lines = [f"{camera.name}: skipped: {camera.error}" for camera in cameras if camera.error]
+    lines = [f"{piece.path.name}: skipped: {piece.reason}" for piece in scene.bad]
+    lines += [f"{camera.name}: skipped: {camera.error}" for camera in cameras if camera.error]
     lines += [line for film in good for line in _picture_warnings(film.film)]
     lines += [
         f"{camera.name}: variable frame rate: its presentation times count"
@@ -189,6 +221,8 @@ def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) 
         if camera.variable_rate and scene.has_clock
     ]
     lines += [f"{camera.name}: {note}" for camera in cameras for note in camera.notes]
+    if (shared := _shared_instants(good)) is not None and not shared:
+        lines.append("no two cameras' pictures have a time, a name or a number in common: no view pairs")
     if good and not any(camera.has_poses for camera in cameras):
         lines.append("no poses: time pairs alone; see `poses: estimate`")
     lines += [

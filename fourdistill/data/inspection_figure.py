@@ -15,7 +15,7 @@ from fourdistill.data.film_filters import Cut
 from fourdistill.data.films import ProbedFilm, probe_film
 from fourdistill.data.inspection import known_cameras
 from fourdistill.data.kept_frames import keep_frames
-from fourdistill.data.pictures import read_picture
+from fourdistill.data.pictures import read_upright
 from fourdistill.data.probe import VideoError
 from fourdistill.data.scene import Pictures, Scene
 from fourdistill.data.timeline import Kept
@@ -118,7 +118,7 @@ def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image |
     """These frames of a film, `HEIGHT` pixels high; None where there turns out to be no picture."""
     film = probed.film
     if isinstance(film, Pictures):
-        images = [read_picture(film.pictures[index].path, film.background) for index in chosen]
+        images = [read_upright(film.pictures[index], film.background)[0] for index in chosen]
         return [image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT)) for image in images]
     info = probed.info
     assert info is not None

@@ -1,6 +1,5 @@
-"""One camera's image files to a folder of square JPEGs: transparency laid on a background, the lens undone."""
+"""One camera's image files to a folder of square JPEGs: upright, on a background, the lens undone."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -8,24 +7,25 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PIL
+from PIL import ImageOps
 
+from fourdistill import pictures as picture_files
 from fourdistill.data.jpegs import FramePlan, write_jpegs
 from fourdistill.data.probe import VideoError
-from fourdistill.data.scene import PICTURE_FORMATS, Picture, Pictures
+from fourdistill.data.scene import Camera, Picture, Pictures
 from fourdistill.data.square import Image, central_square, square_intrinsics, undistorter
+from fourdistill.data.upright import upright_camera
 from fourdistill.geometry.poses import Array
-
-MAX_PIXELS = 64_000_000  # of an image file: a header may promise any size
-_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-_EIGHT_BIT = ("RGB", "L", "P", "1", "CMYK", "YCbCr", *_ALPHA)
+from fourdistill.pictures import PictureError, read_header
 
 
 @dataclass
 class Squares:
-    """What became of pictures: those that were written, K (3, 3) of each or None, and what was wrong with others."""
+    """What became of pictures: those that were written, K (3, 3) and c2w (4, 4) of each or None, what was bad."""
 
     kept: list[Picture] = field(default_factory=list)
     K: list[Array | None] = field(default_factory=list)
+    c2w: list[Array | None] = field(default_factory=list)
     bad: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -46,39 +46,46 @@ def extract_pictures(film: Pictures, pictures: list[Picture], folder: Path, plan
 def _images(film: Pictures, pictures: list[Picture], size: int, found: Squares) -> Iterator[Image]:
     for picture in pictures:
         try:
-            image = read_picture(picture.path, film.background)
-            square, K = _square(picture, image, size)
+            image, camera = read_upright(picture, film.background)
+            square, K = _square(camera, image, size)
         except VideoError as error:
             found.bad.append((picture.path, str(error)))
             continue
         found.kept.append(picture)
         found.K.append(K)
+        found.c2w.append(None if camera is None else camera.c2w)
         yield square
 
 
 def read_picture(path: Path, background: str) -> PIL.Image:
-    """An image file as RGB, laid on a background where it is transparent; raises `VideoError` where it is not whole."""
+    """An image file as RGB, upright, laid on a background; raises `VideoError` where it is not whole."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the bound on pixels is ours, below; what is not whole raises
-            with PIL.open(path, formats=PICTURE_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise VideoError(
-                        f"expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found {image.width}x{image.height}"
-                    )
-                if image.mode not in _EIGHT_BIT:
-                    raise VideoError(f"expected 8 bits a channel, found mode {image.mode}")
-                if image.mode in _ALPHA or "transparency" in image.info:
-                    rgba = image.convert("RGBA")
-                    return PIL.alpha_composite(PIL.new("RGBA", rgba.size, background), rgba).convert("RGB")
-                return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.DecompressionBombError) as error:  # by kind of damage
-        raise VideoError(f"not a readable picture: {' '.join(str(error).split())}") from error
+        return picture_files.read_picture(path, background)
+    except PictureError as error:
+        raise VideoError(str(error)) from error
 
 
-def _square(picture: Picture, image: PIL.Image, size: int) -> tuple[Image, Array | None]:
+def read_upright(picture: Picture, background: str) -> tuple[PIL.Image, Camera | None]:
+    """A picture upright, and its camera turned along with it; raises as `read_picture`."""
+    image, camera = read_picture(picture.path, background), picture.camera
+    if camera is None:
+        return image, None
+    camera, mirrored = upright_camera(camera, read_header(picture.path))
+    return ImageOps.mirror(image) if mirrored else image, camera
+
+
+def camera_upright(picture: Picture) -> Camera | None:
+    """The camera of a picture that has been turned upright; as described where the file cannot be read."""
+    if picture.camera is None:
+        return None
+    try:
+        return upright_camera(picture.camera, read_header(picture.path))[0]
+    except PictureError:
+        return picture.camera
+
+
+def _square(camera: Camera | None, image: PIL.Image, size: int) -> tuple[Image, Array | None]:
     """The square (size, size, 3) of one picture, and K (3, 3) of it where its camera is known."""
-    camera = picture.camera
     K = None if camera is None else square_intrinsics(camera, image.size, size)
     if camera is not None and camera.distortion is not None:
         scaled, undistort = undistorter(camera, image.size, size)

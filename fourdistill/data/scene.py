@@ -5,9 +5,6 @@ from pathlib import Path
 
 from fourdistill.geometry.poses import Array
 
-PICTURE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-"""Of image files, whatever their names say: Pillow's others are no photographs, or run other programs."""
-
 
 @dataclass(frozen=True)
 class Camera:
@@ -71,13 +68,33 @@ Film = Video | Pictures
 
 
 @dataclass(frozen=True)
+class BadPiece:
+    """A part of a scene that its description promises and that cannot be used: it is skipped and counted."""
+
+    path: Path
+    reason: str
+    num_files: int = 1
+    """How many of the scene's files it stands for."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What nobody asked for, so that nothing is left out in silence."""
+
+    reason: str
+    count: int
+    example: str
+    """One of them: a path, or a name in a description."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """Something that moves, filmed by one camera or by several synchronised ones."""
 
     name: str
     """Unique over all sources of a run; a folder is named after it."""
     videos: tuple[Film, ...]
-    """In order of their camera ids; at least one."""
+    """In order of their camera ids; none where no part of the scene can be used."""
     caption: str | None = None
     """What is seen, in a sentence."""
     split: str | None = None
@@ -90,3 +107,7 @@ class Scene:
     """Where the poses come from: the format's file, or `estimate` where they are yet to be estimated."""
     warnings: tuple[str, ...] = ()
     """What a user should know, a line each."""
+    bad: tuple[BadPiece, ...] = ()
+    """Beside films and pictures that turn out to be bad when they are read."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What its description holds beyond the scene; files are counted for the whole source, by `left_out`."""

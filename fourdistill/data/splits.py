@@ -1,9 +1,11 @@
 """Who is held out: frames are train, val or test by scene, by camera and by normalised time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from fourdistill.data.names import canonical
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class SplitRule:
         """
         usual = of_scene or "train"
         split = np.array([name or usual for name in of_frames or [None] * len(time)], dtype="<U5")
-        if scene in self.val_scenes:
+        if _is_one(scene, self.val_scenes):
             split[:] = "val"
-        if scene in self.test_scenes:
+        if _is_one(scene, self.test_scenes):
             split[:] = "test"
-        if self.held_out_in is not None and scene not in self.held_out_in:
+        if self.held_out_in is not None and not _is_one(scene, self.held_out_in):
             return split
-        if camera in self.test_cameras:
+        if _is_one(camera, self.test_cameras):
             split[:] = "test"
         for first, last in self.test_times:
             split[(time >= first) & (time <= last)] = "test"
@@ -47,5 +49,9 @@ class SplitRule:
     def unmatched(self, scenes: set[str], cameras: set[str]) -> list[str]:
         """Names of this rule that no frame carries: worth a line in a report, since a typo holds nothing out."""
         named = {*self.test_scenes, *self.val_scenes, *(self.held_out_in or ())}
-        missing_scenes = sorted(named - scenes)
-        return missing_scenes + sorted(set(self.test_cameras) - cameras)
+        missing_scenes = sorted(name for name in named if not _is_one(name, scenes))
+        return missing_scenes + sorted(name for name in set(self.test_cameras) if not _is_one(name, cameras))
+
+
+def _is_one(name: str, names: Collection[str]) -> bool:
+    return canonical(name) in set(map(canonical, names))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fourdistill.data.probe import VideoError
 from fourdistill.data.scene import Camera
+from fourdistill.data.upright import MAX_PADDED
 from fourdistill.geometry import camera as camera_geometry
 from fourdistill.geometry.distortion import is_one_to_one, sample_bilinear, undistortion_map
 from fourdistill.geometry.poses import Array
@@ -14,7 +15,6 @@ from fourdistill.geometry.poses import Array
 Size = tuple[int, int]  # (width, height) in pixels
 Image = NDArray[np.uint8]  # (H, W, 3), RGB
 
-MAX_PADDED = 0.02  # of a film that is a letterboxed copy of what was calibrated
 SUPERSAMPLING = 2  # an undistorted pixel is the mean of 2x2 samples
 
 

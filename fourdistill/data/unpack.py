@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from fourdistill.data.system_files import is_system_file
 from fourdistill.data.tars import BoundedTarInfo
 from fourdistill.errors import InputError
 
@@ -36,7 +37,7 @@ class _Member:
 
 
 def unpack(archive: Path, out: Path, folders: Sequence[tuple[str, str]] = ()) -> int:
-    """Unpack the regular files of `archive` into the folder `out`, and return their number.
+    """Unpack the regular files of `archive`, but for what systems leave, into the folder `out`; return their number.
 
     `folders` are (folder or file in the archive, name below `out`) to take, all others are left out; without them all
     is taken, less one outer folder that holds nothing but folders. Raises `InputError` for a damaged archive, a name
@@ -63,7 +64,7 @@ def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
 
 
 def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
-    """The regular files; whatever else it holds but folders is refused."""
+    """The regular files that no system left; whatever else it holds but folders is refused."""
     try:
         infos: Iterable[zipfile.ZipInfo | tarfile.TarInfo] = (
             opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
@@ -84,7 +85,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
             drive = len(name) > 1 and name[1] == ":"
             if path.is_absolute() or ".." in path.parts or drive or "\\" in name or "\0" in name:
                 raise InputError(f"{archive}: member {ascii(name)[:200]}: expected a path inside the archive")
-            if is_folder:
+            if is_folder or any(map(is_system_file, path.parts)):
                 continue
             if not is_file:
                 raise InputError(f"{archive}: member {ascii(name)[:200]}: expected a file, found a link or device")

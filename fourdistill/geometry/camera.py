@@ -31,6 +31,16 @@ def crop(K: ArrayLike, left: float, top: float) -> Array:
     return K
 
 
+def turn(K: ArrayLike, size: Size) -> tuple[Array, Array]:
+    """K of an image of `size` => K after a quarter turn clockwise, and the rotation (3, 3) `turned_from_camera`.
+
+    The turned camera sees a world point where the turned image shows it: its c2w is `c2w @ turned_from_camera.T`.
+    """
+    turned_from_camera = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    turned_from_pixel = np.array([[0, -1, size[1]], [1, 0, 0], [0, 0, 1.0]])  # x is what is left of the height
+    return turned_from_pixel @ np.asarray(K, np.float64) @ turned_from_camera.T, turned_from_camera
+
+
 def letterbox(K: ArrayLike, size: Size, new_size: Size) -> tuple[Array, float]:
     """K of an image of `size` => K after it is fitted, aspect kept, centred, into `new_size`; and the padded fraction.
 

@@ -136,16 +136,16 @@ def test_a_camera_with_no_frame_at_any_instant(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: path.write_bytes(b""), "not a readable picture"),
-        (lambda path: path.write_bytes(path.read_bytes()[:60]), "not a readable picture"),
-        (lambda path: path.unlink(), "not a readable picture"),
-        (lambda path: (path.unlink(), path.symlink_to(path.name + ".gone")), "not a readable picture"),
+        (lambda path: path.write_bytes(b""), "expected a whole picture"),
+        (lambda path: path.write_bytes(path.read_bytes()[:60]), "expected a whole picture"),
+        (lambda path: path.unlink(), "there is no such file"),
+        (lambda path: (path.unlink(), path.symlink_to(path.name + ".gone")), "there is no such file"),
         (
             lambda path: Image.new("RGB", (SIZE, 2 * SIZE)).save(path),
             "expected the calibrated shape 32x32, found 32x64",
         ),
-        (lambda path: Image.new("I;16", (SIZE, SIZE)).save(path), "expected 8 bits a channel"),
-        (lambda path: Image.new("RGB", (SIZE, SIZE)).save(path, format="EPS"), "not a readable picture"),
+        (lambda path: Image.new("F", (SIZE, SIZE)).save(path, format="TIFF"), "expected 8 or 16 bits a channel"),
+        (lambda path: Image.new("RGB", (SIZE, SIZE)).save(path, format="EPS"), "expected a whole picture"),
     ],
 )
 def test_a_bad_picture_among_good_ones_is_skipped_and_listed(tmp_path, damage, reason):
@@ -192,7 +192,7 @@ def test_pictures_that_claim_absurd_sizes(tmp_path):
     for width, height in ((9_000, 9_000), (2**31 - 1, 2**31 - 1)):
         data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         path.write_bytes(data)
-        with pytest.raises(VideoError, match=r"megapixels|not a readable picture"):
+        with pytest.raises(VideoError, match=r"megapixels|expected a whole picture"):
             read_picture(path, "white")
 
 
@@ -256,13 +256,8 @@ def test_transforms_with_nonsense(tmp_path, change, expected):
     refuse(tmp_path / "room", "nerfstudio", "transforms.json", expected)
 
 
-def test_two_cameras_of_one_name(tmp_path):
-    write_transforms(tmp_path / "room", ("day/phone/0.png", "night/phone/0.png"))
-    refuse(tmp_path, "nerfstudio", "transforms.json", "two of one name")
-
-
 def write_nerfies(folder):
-    """A Nerfies scene of two frames."""
+    """A Nerfies scene of two frames, which one camera took."""
     for name in ("a", "b"):
         (folder / "rgb" / "1x").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (SIZE, SIZE)).save(folder / "rgb" / "1x" / f"{name}.png")
@@ -278,30 +273,48 @@ def write_nerfies(folder):
     (folder / "dataset.json").write_text(json.dumps({"ids": ["a", "b"], "train_ids": ["a"], "val_ids": ["b"]}))
 
 
+def damage_nerfies(folder, file, old, new):
+    write_nerfies(folder)
+    path = folder / file
+    if old is None:
+        path.unlink()
+    else:
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("metadata.json", '"warp_id": 1', '"warp_id": 1e300', "warp_id"),
+        ("dataset.json", '"a", "b"', '"a", "b", "../../b"', "expected a"),
+        ("dataset.json", '"a", "b"', "", "ids"),
+        ("dataset.json", '"val_ids": ["b"]', '"val_ids": ["rgb/b"]', "val_ids: 'rgb/b': expected one of ids"),
+    ],
+)
+def test_nerfies_with_nonsense(tmp_path, file, old, new, expected):
+    damage_nerfies(tmp_path / "broom", file, old, new)
+    refuse(tmp_path, "nerfies", expected)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
         ("camera/b.json", None, None, "camera/b.json"),
         ("metadata.json", '"b"', '"c"', "'b': expected an entry"),
         ("metadata.json", '"warp_id": 1', '"warp_id": 0', "warp_id: expected one of its own"),
-        ("metadata.json", '"warp_id": 1', '"warp_id": 1e300', "warp_id"),
         ("camera/b.json", "[0, 0, 1.0]", "[0, NaN, 1.0]", "position"),
         ("camera/b.json", "[1.0, 0.0, 0.0]", "[1.0, 0.5, 0.0]", "orthonormal"),
         ("camera/b.json", '"skew": 0.0', '"skew": 0.1', "skew"),
         ("camera/b.json", "[32, 32]", "[32, 99999999]", "image_size: expected a width and height"),
-        ("dataset.json", '"a", "b"', '"a", "../../b"', "expected a"),
-        ("dataset.json", '"a", "b"', "", "ids"),
     ],
 )
-def test_nerfies_with_nonsense(tmp_path, file, old, new, expected):
-    write_nerfies(tmp_path / "broom")
-    path = tmp_path / "broom" / file
-    if old is None:
-        path.unlink()
-    else:
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-    refuse(tmp_path, "nerfies", expected)
+def test_a_nerfies_id_that_cannot_be_used_is_skipped_and_listed(tmp_path, file, old, new, expected):
+    damage_nerfies(tmp_path / "raw" / "broom", file, old, new)
+    rows, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfies"))
+    assert [row["frame_index"] for row in rows] == [0]
+    (bad,) = report["bad"]
+    assert bad["path"].endswith("rgb/1x/b.png") and expected in bad["reason"] and "\n" not in bad["reason"]
 
 
 POSE = "1000 0.9 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0"

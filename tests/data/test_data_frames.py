@@ -92,6 +92,7 @@ def test_frames_and_table(tmp_path, source):
         "missing_frames": [],
         "notes": [],
         "bad": [],
+        "left_out": [],
     }
 
 

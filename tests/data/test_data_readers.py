@@ -119,7 +119,7 @@ def test_folder_without_videos(tmp_path, format_name):
 
 def test_wrong_number_of_cameras(dynerf):
     np.save(dynerf / "a_walk" / "poses_bounds.npy", poses_bounds(ring_cameras(4)))
-    refuse(dynerf, "dynerf", "a_walk/poses_bounds.npy", "expected 3 rows", "found 4")
+    refuse(dynerf / "a_walk", "dynerf", "a_walk/poses_bounds.npy", "expected 3 rows", "found 4")
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,19 @@ def test_wrong_number_of_cameras(dynerf):
 )
 def test_pose_files_with_nonsense(dynerf, rows, expected):
     np.save(dynerf / "a_walk" / "poses_bounds.npy", rows)
-    refuse(dynerf, "dynerf", "a_walk/poses_bounds.npy", expected)
+    refuse(dynerf / "a_walk", "dynerf", "a_walk/poses_bounds.npy", expected)
 
 
 def test_pose_files_are_never_unpickled(dynerf):
     np.save(dynerf / "a_walk" / "poses_bounds.npy", np.array([print, {}], dtype=object), allow_pickle=True)
-    refuse(dynerf, "dynerf", "a_walk/poses_bounds.npy", "expected an .npy array of numbers")
+    refuse(dynerf / "a_walk", "dynerf", "a_walk/poses_bounds.npy", "expected an .npy array of numbers")
 
 
 def test_pose_file_missing_or_garbled(dynerf):
     (dynerf / "a_walk" / "poses_bounds.npy").write_bytes(b"\x93NUMPY garbage")
-    refuse(dynerf, "dynerf", "a_walk/poses_bounds.npy", "expected an .npy array")
-    (dynerf / "a_walk" / "poses_bounds.npy").unlink()
+    refuse(dynerf / "a_walk", "dynerf", "a_walk/poses_bounds.npy", "expected an .npy array")
+    for scene in ("a_walk", "b_run"):
+        (dynerf / scene / "poses_bounds.npy").unlink()
     refuse(dynerf, "dynerf", "a_walk/poses_bounds.npy", "found none")
 
 
@@ -167,7 +168,10 @@ def test_two_videos_of_one_stem(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda xml: xml.replace('serial="cam03"', 'serial="cam09"'), "cam09"),
+        (
+            lambda xml: xml.replace('serial="cam0', 'serial="cam9'),
+            "camera serial: expected cam01, as cam01.mp4 is named",
+        ),
         (lambda xml: xml.replace('serial="cam03"', 'serial="cam02"'), "unique"),
         (lambda xml: xml[:-10], "XML"),
         (lambda xml: '<!DOCTYPE x [<!ENTITY a "b">]>' + xml, "document type"),

@@ -1,19 +1,22 @@
 """The table of formats: each reader turns one source folder into scenes and touches no pixels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourdistill.data.readers.colmap import read_colmap
 from fourdistill.data.readers.dnerf import read_dnerf
 from fourdistill.data.readers.dynerf import read_dynerf
+from fourdistill.data.readers.left_out import left_out
 from fourdistill.data.readers.nerfies import read_nerfies
 from fourdistill.data.readers.nerfstudio import read_nerfstudio
+from fourdistill.data.readers.parsing import noting_descriptions
 from fourdistill.data.readers.qualisys import read_qualisys
 from fourdistill.data.readers.realestate10k import read_realestate10k
 from fourdistill.data.readers.ucf101 import read_ucf101
 from fourdistill.data.readers.video import read_videos
-from fourdistill.data.scene import Film, Pictures, Scene
+from fourdistill.data.scene import Film, LeftOut, Pictures, Scene
 from fourdistill.errors import InputError
 
 READERS: dict[str, Callable[[Path], list[Scene]]] = {
@@ -49,38 +52,73 @@ class SourceFolder:
     """Whether poses are to be estimated rather than read."""
 
 
-def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
-    """All scenes of every source, sorted by name.
+@dataclass(frozen=True)
+class ReadFolder:
+    """What a source folder holds: its scenes, and what else is in it."""
 
-    Raises `InputError` for an unknown format, a folder that is missing or empty, or two scenes of one name.
-    """
-    scenes: dict[str, Scene] = {}
-    for source in sources:
-        for scene in read_source(source):
-            if scene.name in scenes:
-                first, second = scenes[scene.name].videos[0].path, scene.videos[0].path
-                raise InputError(
-                    f"{second}: scene {scene.name!r}: expected a name of its own, "
-                    f"but {first} belongs to a scene of that name; see extract_frames.sources: prefix"
-                )
-            scenes[scene.name] = scene
-    return [scenes[name] for name in sorted(scenes)]
+    source: SourceFolder
+    scenes: list[Scene]
+    left_out: list[LeftOut]
+
+
+def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
+    """All scenes of every source, sorted by name; raises as `read_source` and `scenes_of`."""
+    return _by_name(scene for source in sources for scene in read_source(source))
+
+
+def scenes_of(folders: Iterable[ReadFolder]) -> list[Scene]:
+    """All scenes of folders that have been read, sorted by name; raises `InputError` where two have one name."""
+    return _by_name(scene for folder in folders for scene in folder.scenes)
 
 
 def read_source(source: SourceFolder) -> list[Scene]:
     """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
+    with _readable(source):
+        return _read(source)
+
+
+def read_folder(source: SourceFolder) -> ReadFolder:
+    """The same, and what is left out; raises likewise."""
+    with _readable(source), noting_descriptions() as descriptions:
+        scenes = _read(source)
+        return ReadFolder(source, scenes, left_out(_named(source.folder), source.format, scenes, descriptions))
+
+
+def _read(source: SourceFolder) -> list[Scene]:
     folder, format_name = _named(source.folder), source.format
     if format_name not in READERS:
         raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
+    if not any(folder.iterdir()):
+        raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
+    return [_finish(scene, source) for scene in READERS[format_name](folder)]
+
+
+@contextmanager
+def _readable(source: SourceFolder) -> Iterator[None]:
+    """Turns what the system says of folders into `InputError`: no permission, a loop of links, a name too long."""
     try:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
-        if not any(folder.iterdir()):
-            raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
-        scenes = READERS[format_name](folder)
-    except OSError as error:  # no permission, a loop of links, a name too long
-        raise InputError(f"{error.filename or folder}: expected to be readable: {error.strerror}") from error
-    return [_finish(scene, source) for scene in scenes]
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or source.folder}: expected to be readable: {error.strerror}") from error
+
+
+def _by_name(scenes: Iterable[Scene]) -> list[Scene]:
+    found: dict[str, Scene] = {}
+    for scene in scenes:
+        if scene.name in found:
+            first, second = (_place(one) for one in (found[scene.name], scene))
+            raise InputError(
+                f"{second}: scene {scene.name!r}: expected a name of its own, "
+                f"but {first} belongs to a scene of that name; see extract_frames.sources: prefix"
+            )
+        found[scene.name] = scene
+    return [found[name] for name in sorted(found)]
+
+
+def _place(scene: Scene) -> Path:
+    return scene.videos[0].path if scene.videos else scene.bad[0].path
 
 
 def _named(folder: Path) -> Path:
@@ -90,6 +128,8 @@ def _named(folder: Path) -> Path:
 
 def _finish(scene: Scene, source: SourceFolder) -> Scene:
     """A scene with what its source says about it."""
+    if not scene.videos:
+        return replace(scene, name=source.prefix + scene.name)
     if source.duration_s is not None and scene.has_clock:
         raise InputError(
             f"{source.folder}: duration_s: expected null for format {source.format!r}, which has a clock of its own"

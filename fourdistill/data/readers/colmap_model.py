@@ -4,6 +4,7 @@ Parsed here and not by pycolmap, which is an extra, and which a damaged file may
 """
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,17 @@ from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
 
 _MAX_RECORDS = 10_000_000
-# Number => name and number of parameters, of those models that are read; COLMAP's others have other lenses.
-_MODELS = {
-    0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
-    6: ("FULL_OPENCV", 12),
-}  # fmt: skip
-_NUM_PARAMS = dict(_MODELS.values())
+# COLMAP's models by number, with the number of parameters of each.
+_MODELS = (
+    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8), ("OPENCV_FISHEYE", 8),
+    ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4), ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("SIMPLE_DIVISION", 4), ("DIVISION", 5), ("SIMPLE_FISHEYE", 3), ("FISHEYE", 4),
+    ("EUCM", 6), ("EQUIRECTANGULAR", 2),
+)  # fmt: skip
+_READ = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")  # others have other lenses
+_NUM_PARAMS = dict(_MODELS)
+# Nine numbers, one space, and a name, which may hold spaces, at its ends too.
+_IMAGE = re.compile(r"\s*(?P<numbers>(?:\S+\s+){8}\S+)\s(?P<name>.+)")
 _SENSOR_CAMERA = 0  # other kinds of sensor take no pictures
 
 
@@ -49,10 +55,22 @@ class ModelImage:
 class Model:
     """A COLMAP model, but for its points."""
 
-    cameras: dict[int, ModelCamera]
+    cameras: dict[int, ModelCamera | InputError]
+    """What is wrong with it, where a camera cannot be used: perhaps nobody does."""
     images: list[ModelImage]
     instants: dict[int, int]
     """Image id => id of the frame of a rig, whose images were taken at one instant; empty where there are no rigs."""
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a folder holds a model."""
+    return any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt"))
+
+
+def count_images(folder: Path) -> int:
+    """The number of pictures of the model in a folder; raises `InputError` where its file is damaged."""
+    path = folder / "images.bin"
+    return _Bytes(path).count() if path.is_file() else sum(1 for _ in _text_images(folder / "images.txt"))
 
 
 def read_model(folder: Path) -> Model:
@@ -62,7 +80,8 @@ def read_model(folder: Path) -> Model:
     if not paths["images"].is_file():
         raise InputError(f"{folder}: expected images.bin or images.txt of a COLMAP model, found neither")
     binary = suffix == ".bin"
-    cameras = dict(_binary_cameras(paths["cameras"]) if binary else _text_cameras(paths["cameras"]))
+    raw = _binary_cameras(paths["cameras"]) if binary else _text_cameras(paths["cameras"])
+    cameras = {camera_id: _camera(paths["cameras"], *values) for camera_id, values in raw}
     images = list(_binary_images(paths["images"]) if binary else _text_images(paths["images"]))
     for image in images:
         if image.camera_id not in cameras:
@@ -75,11 +94,21 @@ def read_model(folder: Path) -> Model:
     return Model(cameras, images, instants)
 
 
-def _camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, ...]) -> ModelCamera:
-    """One camera by its model's name and parameters, in COLMAP's order."""
+RawCamera = tuple[str, tuple[int, int], tuple[float, ...]]  # model, (width, height), parameters in COLMAP's order
+
+
+def _camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, ...]) -> ModelCamera | InputError:
+    """One camera by its model's name and parameters, in COLMAP's order, or what is wrong with it."""
+    try:
+        return _usable_camera(path, model, size, params)
+    except InputError as error:
+        return error
+
+
+def _usable_camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, ...]) -> ModelCamera:
     where = f"{path}: camera model {model[:40]}"
-    if model not in _NUM_PARAMS or len(params) != _NUM_PARAMS[model]:
-        raise InputError(f"{where}: expected one of {', '.join(_NUM_PARAMS)} with its parameters")
+    if model not in _READ or len(params) != _NUM_PARAMS[model]:
+        raise InputError(f"{where}: expected one of {', '.join(_READ)} with its parameters")
     if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
         (f, cx, cy), lens = params[:3], params[3:]
         K = intrinsics(f, f, cx, cy)
@@ -144,14 +173,14 @@ class _Bytes:
         self.unpack(f"{size}x" if size < len(self._data) else f"{len(self._data)}x")
 
 
-def _binary_cameras(path: Path) -> Iterator[tuple[int, ModelCamera]]:
+def _binary_cameras(path: Path) -> Iterator[tuple[int, RawCamera]]:
     data = _Bytes(path)
     for _ in range(data.count()):
         camera_id, model, width, height = data.unpack("iiQQ")
-        if model not in _MODELS:
-            raise InputError(f"{path}: camera model {model}: expected one of {', '.join(_NUM_PARAMS)}")
+        if not 0 <= model < len(_MODELS):
+            raise InputError(f"{path}: camera model {model}: expected one of {', '.join(_READ)}")
         name, num_params = _MODELS[model]
-        yield camera_id, _camera(path, name, (width, height), data.unpack(f"{num_params}d"))
+        yield camera_id, (name, (width, height), data.unpack(f"{num_params}d"))
 
 
 def _binary_images(path: Path) -> Iterator[ModelImage]:
@@ -174,49 +203,59 @@ def _binary_frames(path: Path) -> Iterator[tuple[int, int]]:
                 yield image_id, frame_id
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
-    """Lines of a text file that are no comments, in words."""
-    for line in read_text(path, "a file of a COLMAP model").splitlines():
-        if not line.startswith("#"):
-            yield line.split()
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of a text file that are no comments, without what ends them."""
+    for line in read_text(path, "a file of a COLMAP model").split("\n"):  # `splitlines` would split names, too
+        if not line.lstrip().startswith("#"):
+            yield line.removesuffix("\r")
 
 
-def _fault(path: Path, words: list[str], error: Exception) -> InputError:
-    return InputError(f"{path}: {' '.join(words)[:80]!r}: expected a line of a COLMAP model: {reason(error)}")
+def _fault(path: Path, line: str, error: Exception) -> InputError:
+    return InputError(f"{path}: {line[:80]!r}: expected a line of a COLMAP model: {reason(error)}")
 
 
-def _text_cameras(path: Path) -> Iterator[tuple[int, ModelCamera]]:
-    for words in filter(None, _lines(path)):
+def _text_cameras(path: Path) -> Iterator[tuple[int, RawCamera]]:
+    for line in _lines(path):
+        words = line.split()
+        if not words:
+            continue
         try:
             camera_id, model, size = int(words[0]), words[1], (int(words[2]), int(words[3]))
             params = tuple(map(float, words[4:]))
         except (ValueError, IndexError) as error:
-            raise _fault(path, words, error) from error
-        yield camera_id, _camera(path, model, size, params)
+            raise _fault(path, line, error) from error
+        yield camera_id, (model, size, params)
 
 
 def _text_images(path: Path) -> Iterator[ModelImage]:
     lines = _lines(path)
-    for words in lines:
-        if not words:
+    for line in lines:
+        if not line.strip():
             continue
+        found = _IMAGE.fullmatch(line)
         try:
-            values = tuple(map(float, words[1:8]))
-            image_id, camera_id, name = int(words[0]), int(words[8]), " ".join(words[9:])
-            if not name:
-                raise ValueError("no name")
-        except (ValueError, IndexError) as error:
-            raise _fault(path, words, error) from error
-        next(lines, None)  # the points that it sees, an empty line where it sees none
-        yield _image(path, image_id, name, camera_id, values)
+            if found is None:
+                raise ValueError("no nine numbers and a name")
+            image_id, *numbers, camera_id = found["numbers"].split()
+            values = tuple(map(float, numbers))
+            ids = int(image_id), int(camera_id)
+        except ValueError as error:
+            raise _fault(path, line, error) from error
+        points = next(lines, "")  # what it sees, an empty line where that is nothing
+        if len(points.split()) % 3:
+            raise _fault(path, points, ValueError("no x, y and id of points"))
+        yield _image(path, ids[0], found["name"], ids[1], values)
 
 
 def _text_frames(path: Path) -> Iterator[tuple[int, int]]:
-    for words in filter(None, _lines(path)):
+    for line in _lines(path):
+        words = line.split()
+        if not words:
+            continue
         try:
             frame_id, num_images = int(words[0]), int(words[9])
             sensors = [words[10 + 3 * index : 13 + 3 * index] for index in range(min(num_images, len(words)))]
             found = [(int(image_id), frame_id) for kind, _, image_id in sensors if kind == "CAMERA"]
         except (ValueError, IndexError) as error:
-            raise _fault(path, words, error) from error
+            raise _fault(path, line, error) from error
         yield from found

@@ -7,46 +7,26 @@
                      caption.txt             optional
 
 `<folder>` may also be one such scene itself. `transform_matrix` is c2w (4, 4) with OpenGL axes, in Blender's units;
-`camera_angle_x` is the horizontal field of view in radians, the principal point the image centre, the lens ideal.
+`camera_angle_x` is the horizontal field of view in radians. The principal point is the image centre and the lens ideal,
+unless a file says more, in the keys of nerfstudio and instant-ngp (`fl_x`, `cx`, `k1`, ...), which are read as there.
 `time` is in [0, 1] over the scene, i / (n - 1) where a file gives none; there is no clock. The pictures of all three
 files become one camera that is elsewhere at every instant, in order of time; where some share a time, they become
 several. The files are the split; a picture that several of them name belongs to the last.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-
-from fourdistill.data.readers.listing import list_scene_folders, read_caption
-from fourdistill.data.readers.parsing import FORM, check_pose, inside, picture_size, read_json
-from fourdistill.data.readers.posed_pictures import SPLITS, Shot, films, focal_from_angle, has_suffix
-from fourdistill.data.scene import Camera, Scene
+from fourdistill.data.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.data.readers.posed_pictures import SPLITS, Shot, films
+from fourdistill.data.readers.transforms import Transforms, read_shots, read_transforms, remarks
+from fourdistill.data.scene import Scene
 from fourdistill.errors import InputError
-from fourdistill.geometry.camera import intrinsics
-from fourdistill.geometry.poses import opengl_to_opencv
-
-Row = Annotated[list[float], Field(min_length=4, max_length=4)]
-
-
-@dataclass(frozen=True, config=FORM)
-class _Frame:
-    file_path: str
-    transform_matrix: Annotated[list[Row], Field(min_length=4, max_length=4)]
-    time: float | None = None
-
-
-@dataclass(frozen=True, config=FORM)
-class _Transforms:
-    camera_angle_x: Annotated[float, Field(gt=0, lt=3.14159)]
-    frames: Annotated[list[_Frame], Field(min_length=1)]
 
 
 def read_dnerf(folder: Path) -> list[Scene]:
     """One scene per folder that holds `transforms_*.json`."""
-    return [_read_scene(scene) for scene in list_scene_folders(folder, is_scene=bool(_files(folder)))]
+    return read_scenes(folder, bool(_files(folder)), PICTURE_SUFFIXES, _read_scene)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -59,32 +39,27 @@ def _read_scene(folder: Path) -> Scene:
     if not files:
         raise InputError(f"{folder}: expected transforms_train.json, found none")
     shots: list[Shot] = []
+    lines: dict[str, None] = {}
     for split, path in reversed(files.items()):
         held_out = {shot.path for shot in shots}
-        shots += [shot for shot in _read_shots(folder, path, split) if shot.path not in held_out]
+        transforms = read_transforms(path, "a D-NeRF description")
+        shots += [shot for shot in _read_shots(path, transforms, split) if shot.path not in held_out]
+        lines |= dict.fromkeys(remarks(path, transforms))
     return Scene(
         folder.name,
         films(shots, next(iter(files.values())), by_folder=False),
         read_caption(folder / "caption.txt"),
         has_clock=False,
         pose_source="transforms",
+        warnings=tuple(lines),
     )
 
 
-def _read_shots(folder: Path, path: Path, split: str) -> list[Shot]:
-    """The pictures of one file."""
-    transforms = read_json(path, _Transforms, "a D-NeRF description")
-    pictures = [has_suffix(inside(folder, frame.file_path, path)) for frame in transforms.frames]
-    size = next(filter(None, map(picture_size, pictures)), None)
-    if size is None:
-        raise InputError(f"{pictures[0]}: expected a picture, as {path.name} names it")
-    shots = []
-    for number, (frame, picture) in enumerate(zip(transforms.frames, pictures, strict=True)):
-        focal = focal_from_angle(transforms.camera_angle_x, size[0])
-        c2w = check_pose(
-            opengl_to_opencv(np.array(frame.transform_matrix)), f"{path}: frames.{number}.transform_matrix"
-        )
-        time = number / max(1, len(transforms.frames) - 1) if frame.time is None else frame.time
-        camera = Camera(intrinsics(focal, focal, size[0] / 2, size[1] / 2), size, c2w)
-        shots.append(Shot(frame.file_path, picture, camera, time, split))
-    return shots
+def _read_shots(path: Path, transforms: Transforms, split: str) -> list[Shot]:
+    """The pictures of one file, each with a time."""
+    shots = read_shots(path, transforms)
+    last = max(1, len(shots) - 1)
+    return [
+        replace(shot, split=split, time=number / last if shot.time is None else shot.time)
+        for number, shot in enumerate(shots)
+    ]

@@ -1,10 +1,15 @@
 """What the readers share: which files are videos, which folders are scenes, captions and offsets beside them."""
 
 import csv
+import os
 import re
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path, PurePath
 
+from fourdistill.data.names import canonical
 from fourdistill.data.readers.parsing import read_text
+from fourdistill.data.scene import BadPiece, Scene
+from fourdistill.data.system_files import is_system_file
 from fourdistill.errors import InputError
 
 VIDEO_SUFFIXES = frozenset(
@@ -16,8 +21,14 @@ VIDEO_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 """How films' names end, in lower case: what FFmpeg reads and people film with."""
+PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _PROXIES = frozenset({".lrv"})
 SYNC = "sync.csv"
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies directly in a folder, sorted by name, but for what is hidden or left by a system."""
+    return sorted(path for path in folder.iterdir() if not is_system_file(path.name))
 
 
 def list_videos(folder: Path) -> list[Path]:
@@ -26,11 +37,7 @@ def list_videos(folder: Path) -> list[Path]:
     A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
     An action camera's small copies (.lrv) are films only where nothing else is.
     """
-    videos = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
-    )
+    videos = [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
     videos = [video for video in videos if video.suffix.lower() not in _PROXIES] or videos
     by_stem: dict[str, Path] = {}
     for video in videos:
@@ -41,15 +48,77 @@ def list_videos(folder: Path) -> list[Path]:
     return videos
 
 
-def list_scene_folders(folder: Path, is_scene: bool) -> list[Path]:
-    """The folder itself when it `is_scene`, else its visible subfolders, sorted; at least one."""
-    if is_scene:
-        return [folder]
-    scenes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not scenes:
-        raise InputError(f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither")
-    for scene in scenes:
-        check_name(scene)
+def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, bool]]:
+    """Every file below a folder, in no order, and whether a system left it; a system's folder counts as one file.
+
+    Linked folders are followed, each once. `skipped` files and folders are passed over.
+    """
+    seen: set[str] = set()
+    folders = [str(folder)]
+    while folders:
+        here = folders.pop()
+        if (real := os.path.realpath(here)) in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = os.scandir(here)
+        except PermissionError:
+            yield here, False  # whatever is in it
+            continue
+        with entries:
+            for entry in entries:
+                if entry.path in skipped:
+                    continue
+                of_system = is_system_file(entry.name)
+                # A link may lead in a circle, which is no folder.
+                if of_system or not (Path(entry.path) if entry.is_symlink() else entry).is_dir():
+                    yield entry.path, of_system
+                else:
+                    folders.append(entry.path)
+
+
+def read_scenes(folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene]) -> list[Scene]:
+    """The scenes of a source: the folder itself when it `is_scene`, else its visible subfolders, sorted.
+
+    Raises `InputError` where there is no scene, or where none can be read; else see `read_each`.
+    """
+    return [read(folder)] if is_scene else usable(*read_each(scene_folders(folder), read, kinds), folder)
+
+
+def scene_folders(folder: Path) -> list[Path]:
+    """The visible subfolders, sorted."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Scene], kinds: frozenset[str] = frozenset()
+) -> tuple[list[Scene], list[InputError]]:
+    """Scenes that are read from a file or folder each, and what was wrong with those that could not be.
+
+    Of these, a file is a scene with nothing but that error. So is a folder, which counts with its files with an ending
+    of `kinds`; where there are none, it is no scene.
+    """
+    scenes: list[Scene] = []
+    errors: list[InputError] = []
+    for path in paths:
+        check_name(path)
+        try:
+            scenes.append(read(path))
+        except InputError as error:
+            errors.append(error)
+            files = [PurePath(file) for file, _ in walk(path)] if path.is_dir() else [path]
+            if num_files := sum(file == path or file.suffix.lower() in kinds for file in files):
+                reason = str(error).removeprefix(str(path)).removeprefix(": ").removeprefix("/")
+                name = path.name if path.is_dir() else path.stem
+                scenes.append(Scene(name, (), bad=(BadPiece(path, reason, num_files),)))
+    return scenes, errors
+
+
+def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[Scene]:
+    """The scenes of a source, if one of them can be used; raises the first error, or that there are none."""
+    if not any(scene.videos for scene in scenes):
+        none = f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither"
+        raise errors[0] if errors else InputError(none)
     return scenes
 
 
@@ -81,16 +150,19 @@ def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     """
     path = folder / SYNC
     offsets: dict[str, float] = {}
+    by_name = {canonical(camera_id): camera_id for camera_id in camera_ids}
     if not path.is_file():
         return dict.fromkeys(camera_ids, 0.0)
-    table = csv.DictReader(read_text(path, "a table of offsets").splitlines())
+    table = csv.DictReader(read_text(path, "a table of offsets").splitlines(), skipinitialspace=True)
     if not {"camera", "offset_s"} <= set(table.fieldnames or ()):
-        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {table.fieldnames or 'none'}")
+        found = str(table.fieldnames or "none")[:200]
+        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {found}")
     for number, row in enumerate(table, start=2):
-        camera, offset = row.get("camera"), row.get("offset_s")
-        if camera not in camera_ids or camera in offsets:
+        named, offset = row.get("camera"), row.get("offset_s")
+        camera = by_name.get(canonical(named or ""))
+        if camera is None or camera in offsets:
             raise InputError(
-                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(camera)[:80]!r}"
+                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(named)[:80]!r}"
             )
         try:
             offsets[camera] = float(offset or "")

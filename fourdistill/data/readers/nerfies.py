@@ -11,8 +11,8 @@
 `<folder>` may also be one such scene itself. `orientation` is the rotation from world to camera with OpenCV axes,
 `position` the camera's centre in the world, in COLMAP's units; `scene.json`, which centres and scales these, changes
 no displacement and is not read. Intrinsics are in pixels at 1x, pixel centres at +0.5; radial (k1, k2, k3) and
-tangential distortion are undone. The time is `warp_id`, an instant's number that both cameras share; there is no
-clock. `val_ids` are the split val.
+tangential distortion are undone, skew is refused. The time is `warp_id`, an instant's number that both cameras share;
+there is no clock. `val_ids` are the split val. An id whose camera cannot be read is counted as bad.
 """
 
 from pathlib import Path
@@ -22,9 +22,11 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from fourdistill.data.readers.listing import list_scene_folders, read_caption
-from fourdistill.data.readers.parsing import FORM, check_lens, check_pose, check_size, inside, read_json
-from fourdistill.data.readers.posed_pictures import has_suffix
+from fourdistill.data.names import canonical
+from fourdistill.data.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.data.readers.parsing import FORM, check_lens, check_pose, check_size, inside, locate, read_json
+from fourdistill.data.readers.pieces import Pieces
+from fourdistill.data.readers.posed_pictures import ENDINGS
 from fourdistill.data.scene import Camera, Picture, Pictures, Scene
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -64,35 +66,53 @@ class _Camera:
 
 def read_nerfies(folder: Path) -> list[Scene]:
     """One scene per folder that holds `dataset.json`."""
-    return [_read_scene(scene) for scene in list_scene_folders(folder, is_scene=(folder / DATASET).is_file())]
+    return read_scenes(folder, (folder / DATASET).is_file(), PICTURE_SUFFIXES, _read_scene)
 
 
 def _read_scene(folder: Path) -> Scene:
     path = folder / DATASET
     dataset = read_json(path, _Dataset, "a Nerfies description")
     metadata = read_json(folder / "metadata.json", dict[str, _Metadata], "a Nerfies description of frames")
+    metadata = {canonical(name): frame for name, frame in metadata.items()}
+    splits = _splits(path, dataset)
     pictures_dir = _largest(folder / "rgb")
     first = min((frame.warp_id for frame in metadata.values()), default=0)
-    val_ids = set(dataset.val_ids or ())
     cameras: dict[int, dict[int, Picture]] = {}
+    pieces = Pieces()
     for name in dataset.ids:
-        if name not in metadata:
-            raise InputError(f"{folder / 'metadata.json'}: {name[:200]!r}: expected an entry, as dataset.json lists it")
-        frame = metadata[name]
-        camera = _read_camera(inside(folder / "camera", f"{name}.json", path))
-        picture = has_suffix(inside(pictures_dir, f"{name}.png", path))
-        index = frame.warp_id - first
-        film = cameras.setdefault(frame.camera_id, {})
-        if index in film:
-            raise InputError(
-                f"{folder / 'metadata.json'}: {name[:200]!r}: warp_id: expected one of its own within its camera"
-            )
-        film[index] = Picture(picture, index, float(index), camera, "val" if name in val_ids else "train")
+        picture = locate(pictures_dir, name, path, ENDINGS)
+        camera_path = inside(folder / "camera", f"{name}.json", path)
+        with pieces.reading(picture):
+            frame = _entry(folder / "metadata.json", metadata, name)
+            index, film = frame.warp_id - first, cameras.get(frame.camera_id, {})
+            if index in film:
+                where = f"{folder / 'metadata.json'}: {name[:200]!r}"
+                raise InputError(f"{where}: warp_id: expected one of its own within its camera")
+            split = splits[canonical(name)]
+            film[index] = Picture(picture, index, float(index), _read_camera(camera_path), split)
+            cameras[frame.camera_id] = film
+    bad = pieces.bad()
     films = tuple(
         Pictures(f"cam{number:02d}", path, tuple(film[index] for index in sorted(film)))
         for number, film in sorted(cameras.items())
     )
-    return Scene(folder.name, films, read_caption(folder / "caption.txt"), has_clock=False, pose_source="camera/*.json")
+    caption = read_caption(folder / "caption.txt")
+    return Scene(folder.name, films, caption, has_clock=False, pose_source="camera/*.json", bad=bad)
+
+
+def _entry(path: Path, metadata: dict[str, _Metadata], name: str) -> _Metadata:
+    if canonical(name) not in metadata:
+        raise InputError(f"{path}: {name[:200]!r}: expected an entry, as dataset.json lists it")
+    return metadata[canonical(name)]
+
+
+def _splits(path: Path, dataset: _Dataset) -> dict[str, str]:
+    """Id => train or val, which wins; raises `InputError` for one of `val_ids` that is not in `ids`: it might train."""
+    ids = set(map(canonical, dataset.ids))
+    for name in dataset.val_ids or ():
+        if canonical(name) not in ids:
+            raise InputError(f"{path}: val_ids: {name[:200]!r}: expected one of ids")
+    return dict.fromkeys(ids, "train") | dict.fromkeys(map(canonical, dataset.val_ids or ()), "val")
 
 
 def _largest(folder: Path) -> Path:

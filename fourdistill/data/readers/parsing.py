@@ -1,6 +1,11 @@
 """Reading files that came from outside: text and JSON of a declared form, and paths that must stay in their folder."""
 
+import codecs
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePath
 from tokenize import TokenError
@@ -8,12 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
-from PIL import Image
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fourdistill.data.scene import PICTURE_FORMATS
+from fourdistill.data.names import canonical, spellings
 from fourdistill.errors import InputError
 from fourdistill.geometry.poses import is_rigid
+from fourdistill.pictures import PictureError, read_header
 
 Form = TypeVar("Form")
 
@@ -22,6 +27,8 @@ FORM = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models stay below
 MAX_SIDE = 1 << 16  # pixels
 MAX_NAME = 255  # bytes of a file's name, which is what file systems allow
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # Windows' editors and spreadsheets write it
+_descriptions: ContextVar[set[Path] | None] = ContextVar("descriptions", default=None)
 
 
 def reason(error: Exception) -> str:
@@ -29,8 +36,21 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+@contextmanager
+def noting_descriptions() -> Iterator[set[Path]]:
+    """The files that are read as descriptions within the context, filled as it goes."""
+    noted: set[Path] = set()
+    token = _descriptions.set(noted)
+    try:
+        yield noted
+    finally:
+        _descriptions.reset(token)
+
+
 def read_bytes(path: Path, what: str) -> bytes:
     """All of a file; raises `InputError` where it cannot be read or is absurdly large."""
+    if (noted := _descriptions.get()) is not None:
+        noted.add(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: expected {what} of at most {MAX_BYTES >> 20} MiB")
@@ -40,9 +60,10 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """All of a text file; raises `InputError` where it is not UTF-8."""
+    """All of a text file, UTF-8 or UTF-16 with a byte order mark; raises `InputError` where it is neither."""
+    data = read_bytes(path, what)
     try:
-        return read_bytes(path, what).decode("utf-8-sig")
+        return data.decode(_MARKS.get(data[:2], "utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected {what} in UTF-8: {error.reason}") from error
 
@@ -50,7 +71,7 @@ def read_text(path: Path, what: str) -> str:
 def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
     """A JSON file of a declared form; raises `InputError` naming the field and what was expected."""
     try:
-        return TypeAdapter(form).validate_json(read_bytes(path, what))
+        return TypeAdapter(form).validate_json(read_text(path, what))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -78,9 +99,9 @@ def inside(folder: Path, name: str, source: Path) -> Path:
     Neither by `..`, which would also make a bad name for a camera, nor as a whole path, nor through a link.
     """
     try:
-        path = (folder / name).resolve()
+        path, top = (folder / name).resolve(), _resolved(folder)
         parts = PurePath(name).parts
-        if ".." not in parts and path.is_relative_to(folder.resolve()) and path != folder.resolve():
+        if ".." not in parts and path != top and top in path.parents:
             if any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
                 raise ValueError("a name too long")
             return folder / name
@@ -89,12 +110,30 @@ def inside(folder: Path, name: str, source: Path) -> Path:
     raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
 
 
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    """A folder without links; a description names thousands of files in one."""
+    return folder.resolve()
+
+
+def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)) -> Path:
+    """The file below `folder` that a description names, in whichever of its `spellings` and with which ending is there.
+
+    Where none is: the canonical one, with the last ending if it has none. Raises `InputError` as `inside` does.
+    """
+    for spelling in spellings(name):
+        for ending in endings:
+            if (path := inside(folder, spelling + ending, source)).is_file():
+                return path
+    missing = canonical(name)
+    return inside(folder, missing if missing.endswith(tuple(filter(None, endings))) else missing + endings[-1], source)
+
+
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) by an image file's header, or None where that cannot be read: its extraction will say why."""
+    """(width, height) as stored, or None where a picture's header cannot be read: its extraction will say why."""
     try:
-        with Image.open(path, formats=PICTURE_FORMATS) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return read_header(path).size
+    except PictureError:
         return None
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    <folder>/<scene>/calibration/Calib.qca.txt   one <camera serial="cam01"> per video, in any order
+    <folder>/<scene>/calibration/Calib.qca.txt   a <camera serial="cam01"> for each video, in any order
                      videos/cam01.mp4 ...        named after the serials
                      sync.csv                    optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt                 optional
@@ -10,9 +10,11 @@
 `<folder>` may also be one such scene itself, and the two subfolders may be left out. `transform` holds the rotation
 from world to camera (OpenGL axes) and the centre in millimetres: converted to OpenCV c2w in metres. `intrinsic` is in
 1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are plain
-(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to
--0.06 where the file says -0.047 (Pose2Sim divides these by 64 as well). Times are the containers' presentation times;
-there is no split.
+(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to -0.06
+where the file says -0.047 (Pose2Sim divides these by 64 as well). Skew and a third radial coefficient are refused.
+Cameras without a video (marker cameras, those that were off) are passed over and counted; a video without a calibrated
+camera is bad. `viewrotation`, by which the screen turns a camera's view, is not applied: films are as the sensor
+stands. Times are the containers' presentation times; there is no split.
 """
 
 from pathlib import Path
@@ -20,9 +22,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fourdistill.data.readers.listing import list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.names import canonical
+from fourdistill.data.readers.listing import (
+    VIDEO_SUFFIXES,
+    list_videos,
+    read_caption,
+    read_offsets,
+    read_scenes,
+    visible,
+)
 from fourdistill.data.readers.parsing import check_lens, check_pose, check_size, read_text, reason
-from fourdistill.data.scene import Camera, Scene, Video
+from fourdistill.data.readers.pieces import Pieces
+from fourdistill.data.scene import Camera, LeftOut, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import qualisys_to_opencv
@@ -37,33 +48,49 @@ _FIELD_OF_VIEW = ("left", "top", "right", "bottom")
 
 def read_qualisys(folder: Path) -> list[Scene]:
     """One scene per folder that holds a `*.qca.txt` and videos named after its cameras."""
-    is_scene = (folder / "calibration").is_dir() or any(folder.glob("*.qca.txt"))
-    return [_read_scene(scene) for scene in list_scene_folders(folder, is_scene)]
+    is_scene = (folder / "calibration").is_dir() or bool(_calibrations(folder))
+    return read_scenes(folder, is_scene, VIDEO_SUFFIXES, _read_scene)
 
 
 def _read_scene(folder: Path) -> Scene:
-    calibration = _only_calibration(folder)
-    cameras = _read_cameras(calibration)
-    videos_folder = folder / "videos" if (folder / "videos").is_dir() else folder
-    paths = list_videos(videos_folder)
-    if {path.stem for path in paths} != set(cameras):
-        raise InputError(
-            f"{calibration}: camera serial: expected one per video in {videos_folder} "
-            f"({', '.join(path.stem for path in paths) or 'none there'}), found {', '.join(sorted(cameras))}"
-        )
-    offsets = read_offsets(folder, [path.stem for path in paths])
-    videos = tuple(Video(path.stem, path, cameras[path.stem], offsets[path.stem]) for path in paths)
-    return Scene(folder.name, videos, read_caption(folder / "caption.txt"), pose_source=calibration.name)
-
-
-def _only_calibration(folder: Path) -> Path:
-    found = sorted([*folder.glob("*.qca.txt"), *folder.glob("calibration/*.qca.txt")])
+    found = [*_calibrations(folder), *_calibrations(folder / "calibration")]
     if len(found) != 1:
         raise InputError(f"{folder}: expected one calibration/*.qca.txt, found {len(found)}")
-    return found[0]
+    (calibration,) = found
+    elements = _read_elements(calibration)
+    videos_folder = folder / "videos" if (folder / "videos").is_dir() else folder
+    paths = list_videos(videos_folder)
+    offsets = read_offsets(folder, [path.stem for path in paths])
+    videos: list[Video] = []
+    pieces, turned = Pieces(), []
+    for path in paths:
+        with pieces.reading(path):
+            element = elements.pop(canonical(path.stem), None)
+            if element is None:
+                raise InputError(f"{calibration}: camera serial: expected {path.stem}, as {path.name} is named")
+            videos.append(Video(path.stem, path, _read_camera(calibration, path.stem, element), offsets[path.stem]))
+            turned += [path.stem] * (element.get("viewrotation", "0") != "0")
+    bad = pieces.bad()
+    if not videos:
+        serials = ", ".join(elements)[:200]
+        raise InputError(f"{calibration}: expected videos in {videos_folder}, named {serials}, found none")
+    return Scene(
+        folder.name,
+        tuple(videos),
+        read_caption(folder / "caption.txt"),
+        pose_source=calibration.name,
+        warnings=tuple(f"{name}: viewrotation is not applied: films are taken as the sensor stands" for name in turned),
+        bad=bad,
+        left_out=(LeftOut("calibrated camera without a film", len(elements), min(elements)),) if elements else (),
+    )
 
 
-def _read_cameras(path: Path) -> dict[str, Camera]:
+def _calibrations(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.name.endswith(".qca.txt")] if folder.is_dir() else []
+
+
+def _read_elements(path: Path) -> dict[str, ElementTree.Element]:
+    """Serial => what the file says of that camera."""
     text = read_text(path, "a Qualisys calibration")
     # A calibration needs no document type, and entities are how a small XML file grows without bound.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -72,18 +99,20 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InputError(f"{path}: expected a Qualisys calibration in XML: {reason(error)}") from error
-    cameras: dict[str, Camera] = {}
+    elements: dict[str, ElementTree.Element] = {}
     for element in root.iterfind("cameras/camera"):
-        serial = element.get("serial")
-        if not serial or serial in cameras:
-            raise InputError(f"{path}: camera serial: expected unique names, found {serial!r}")
-        cameras[serial] = _read_camera(path, serial, element)
-    if not cameras:
+        serial = canonical(element.get("serial") or "")
+        if serial == "." or serial in elements:
+            raise InputError(f"{path}: camera serial: expected unique names, found {element.get('serial')!r}")
+        elements[serial] = element
+    if not elements:
         raise InputError(f"{path}: expected <cameras><camera ...>, found no camera")
-    return cameras
+    return elements
 
 
 def _read_camera(path: Path, serial: str, element: ElementTree.Element) -> Camera:
+    if element.get("calibrated", "true").lower() in ("false", "0"):
+        raise InputError(f"{path}: camera {serial}: calibrated: expected true, found false")
     left, top, right, bottom = _numbers(path, serial, element, "fov_video", _FIELD_OF_VIEW)
     fx, fy, cx, cy, skew = _numbers(path, serial, element, "intrinsic", _INTRINSIC) / SUBPIXELS
     distortion = _numbers(path, serial, element, "intrinsic", _DISTORTION)

@@ -6,19 +6,30 @@
              <clip>.mp4         the film that it was taken from, or
              <clip>/<us>.jpg    its frames, named after their times in microseconds
 
-Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, 0, 0, and the
-12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from motion;
-the lens is ideal. Of a film, a pose belongs to the frame nearest to it in time; frames without one stay unposed.
+Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, k1, k2, and
+the 12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from
+motion. The lens is ideal: a clip whose k1 or k2 is not 0 is refused, since nothing says in which units they are. A clip
+that cannot be used, or whose film is gone, is counted as bad, and so is a frame that is not there. Of a film, a pose
+belongs to the frame nearest to it in time; frames without one stay unposed.
 """
 
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 
-from fourdistill.data.readers.listing import VIDEO_SUFFIXES, check_name, list_scene_folders, list_videos
-from fourdistill.data.readers.parsing import check_lens, check_pose, inside, picture_size, read_text, reason
-from fourdistill.data.readers.posed_pictures import ONLY_CAMERA
+from fourdistill.data.readers.listing import (
+    VIDEO_SUFFIXES,
+    check_name,
+    list_videos,
+    read_each,
+    scene_folders,
+    usable,
+    visible,
+)
+from fourdistill.data.readers.parsing import check_lens, check_pose, locate, picture_size, read_text, reason
+from fourdistill.data.readers.posed_pictures import ENDINGS, ONLY_CAMERA
 from fourdistill.data.scene import Camera, Film, Picture, Pictures, Scene, Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -33,23 +44,28 @@ Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, f
 def read_realestate10k(folder: Path) -> list[Scene]:
     """One scene per text file, named after it."""
     places = [folder / name for name in _SPLITS if (folder / name).is_dir()]
-    places = places or list_scene_folders(folder, is_scene=any(folder.glob("[!.]*.txt")))
-    scenes = [scene for place in places for scene in _read_place(place)]
+    if not places:
+        places = [folder] if _texts(folder) else scene_folders(folder)
+    scenes: list[Scene] = []
+    errors: list[InputError] = []
+    for place in places:
+        check_name(place)
+        videos = {video.stem: video for video in list_videos(place)}  # once: there may be tens of thousands
+        read = partial(_read_scene, videos=videos, split=place.name if place.name in _SPLITS else None)
+        found, wrong = read_each(_texts(place), read)
+        scenes += found
+        errors += wrong
     if not scenes:
         raise InputError(f"{folder}: expected <clip>.txt beside <clip>.mp4 or <clip>/, found none")
-    return scenes
+    return usable(scenes, errors, folder)
 
 
-def _read_place(folder: Path) -> list[Scene]:
-    """The clips directly inside a folder, which is listed once: it may hold tens of thousands."""
-    split = folder.name if folder.name in _SPLITS else None
-    videos = {video.stem: video for video in list_videos(folder)}
-    return [_read_scene(path, videos.get(path.stem), split) for path in sorted(folder.glob("[!.]*.txt"))]
+def _texts(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix == ".txt" and not path.is_dir()]
 
 
-def _read_scene(path: Path, video: Path | None, split: str | None) -> Scene:
-    check_name(path)
-    poses = _read_poses(path)
+def _read_scene(path: Path, videos: dict[str, Path], split: str | None) -> Scene:
+    poses, video = _read_poses(path), videos.get(path.stem)
     pictures_dir = path.with_suffix("")
     if pictures_dir.is_dir():
         film = _pictures(path, pictures_dir, poses)
@@ -78,6 +94,8 @@ def _read_poses(path: Path) -> Poses:
         rotation, translation = np.split(values[6:].reshape(3, 4), [3], axis=1)
         w2c = check_pose(compose(rotation, translation[:, 0]), where)
         check_lens(intrinsics(*values[:4]), where)
+        if values[4:6].any():
+            raise InputError(f"{where}: k1, k2: expected 0, found {values[4]:g} and {values[5]:g}")
         poses.append((time_us, values[:4], inverse(w2c)))
     if not poses:
         raise InputError(f"{path}: expected lines of poses after the address, found none")
@@ -85,15 +103,15 @@ def _read_poses(path: Path) -> Poses:
 
 
 def _pictures(path: Path, folder: Path, poses: Poses) -> Pictures:
+    """The frames of a clip; one that is gone has the size of the others, and its extraction will say so."""
+    files = [locate(folder, str(time_us), path, ENDINGS) for time_us, _, _ in poses]
+    sizes = [picture_size(file) for file in files]
+    usual = next(filter(None, sizes), None)
     pictures = []
-    for index, (time_us, lens, c2w) in enumerate(poses):
-        names = (f"{time_us}{suffix}" for suffix in (".jpg", ".png", ".jpeg"))
-        found = next((file for file in (inside(folder, name, path) for name in names) if file.is_file()), None)
-        if found is None:
-            raise InputError(f"{folder / str(time_us)}.jpg: expected a frame for each line of {path.name}")
-        size = picture_size(found)
+    for index, ((time_us, lens, c2w), file, size) in enumerate(zip(poses, files, sizes, strict=True)):
+        size = size or usual
         camera = None if size is None else _camera(lens, size, c2w)
-        pictures.append(Picture(found, index, time_us / _MICROSECONDS, camera))
+        pictures.append(Picture(file, index, time_us / _MICROSECONDS, camera))
     return Pictures(ONLY_CAMERA, path, tuple(pictures))
 
 

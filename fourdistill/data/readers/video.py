@@ -13,7 +13,16 @@ Times are the container's presentation times. There is no split.
 
 from pathlib import Path
 
-from fourdistill.data.readers.listing import SYNC, list_scene_folders, list_videos, read_caption, read_offsets
+from fourdistill.data.readers.listing import (
+    SYNC,
+    VIDEO_SUFFIXES,
+    list_videos,
+    read_caption,
+    read_each,
+    read_offsets,
+    scene_folders,
+    usable,
+)
 from fourdistill.data.scene import Scene, Video
 from fourdistill.errors import InputError
 
@@ -26,15 +35,15 @@ def read_videos(folder: Path) -> list[Scene]:
         raise InputError(
             f"{folder / SYNC}: expected it beside the films of one scene, in a folder of their own: {folder}/<scene>/"
         )
-    scenes = [
-        Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt")))
-        for path in list_videos(folder)
-    ]
-    if any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir()):
-        scenes += [_read_folder(scene) for scene in list_scene_folders(folder, is_scene=False)]
-    if not scenes:
+    alone, wrong = read_each(list_videos(folder), _read_film)
+    together, errors = read_each(scene_folders(folder), _read_folder, VIDEO_SUFFIXES)
+    if not alone and not together:
         raise InputError(f"{folder}: expected video files (.mp4, .mkv, .avi, ...) or folders of them, found none")
-    return scenes
+    return usable([*alone, *together], [*wrong, *errors], folder)
+
+
+def _read_film(path: Path) -> Scene:
+    return Scene(path.stem, (Video(CAMERA_ID, path),), read_caption(path.with_suffix(".txt")))
 
 
 def _read_folder(folder: Path) -> Scene:
