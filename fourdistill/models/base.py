@@ -247,5 +247,6 @@ class FrameEncoder:
 def _load(base: str) -> BaseModel:
     """The base on this process's device, without its IP-Adapter; the VAE laid out as its convolutions like it."""
     loaded = load_base(base, with_ip_adapter=False).to(default_device())
-    nn.Module.to(loaded.vae, memory_format=torch.channels_last)
+    vae: Any = loaded.vae
+    vae.to(memory_format=torch.channels_last)
     return loaded
