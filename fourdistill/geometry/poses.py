@@ -42,10 +42,11 @@ def is_rigid(transform: ArrayLike, tolerance: float = 1e-3) -> bool:
     rotation = transform[..., :3, :3]
     if np.abs(rotation).max(initial=0) > 2:
         return False  # before its square leaves the range of numbers
-    departure = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max(initial=0)
+    if np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max(initial=0) > tolerance:
+        return False  # before the determinant, which divides
     right_handed = (np.linalg.det(rotation) > 0).all()
     last_row = np.abs(transform[..., 3, :] - [0, 0, 0, 1]).max(initial=0)
-    return bool(departure <= tolerance and right_handed and last_row <= tolerance)
+    return bool(right_handed and last_row <= tolerance)
 
 
 def distinct_poses(c2w: ArrayLike) -> Array:

@@ -108,7 +108,7 @@ def read_each(
             errors.append(error)
             files = [PurePath(file) for file, _ in walk(path)] if path.is_dir() else [path]
             if num_files := sum(file == path or file.suffix.lower() in kinds for file in files):
-                reason = str(error).removeprefix(str(path)).removeprefix(": ").removeprefix("/")
+                reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
                 name = path.name if path.is_dir() else path.stem
                 scenes.append(Scene(name, (), bad=(BadPiece(path, reason, num_files),)))
     return scenes, errors
