@@ -3,6 +3,7 @@ import pytest
 from tiny_scenes import SIZE, gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
 
 from fourdistill.data.readers import READERS, SourceFolder, read_source, read_sources
+from fourdistill.data.readers.listing import list_videos
 from fourdistill.data.scene import Video
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
@@ -200,3 +201,11 @@ def test_offsets_beside_films_that_are_scenes_of_their_own_are_an_error(tmp_path
     (tmp_path / "sync.csv").write_text("camera,offset_s\nphone0,0.5\n")
     with pytest.raises(InputError, match=r"sync\.csv: expected it beside the films of one scene"):
         read_source(SourceFolder(tmp_path, "video"))
+
+
+def test_small_copies_are_films_only_where_nothing_else_is(tmp_path):
+    for name in ("GX010001.MP4", "GL010001.LRV", "preview.gif"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_videos(tmp_path)] == ["GX010001.MP4"]
+    (tmp_path / "GX010001.MP4").unlink()
+    assert [path.name for path in list_videos(tmp_path)] == ["GL010001.LRV", "preview.gif"]

@@ -22,7 +22,8 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """How films' names end, in lower case: what FFmpeg reads and people film with."""
 PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_PROXIES = frozenset({".lrv"})
+_PREVIEWS = frozenset({".apng", ".gif", ".lrv"})
+"""Of those, what cameras and people put beside their films, as small copies."""
 SYNC = "sync.csv"
 
 
@@ -35,10 +36,10 @@ def list_videos(folder: Path) -> list[Path]:
     """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem.
 
     A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
-    An action camera's small copies (.lrv) are films only where nothing else is.
+    Small copies (.lrv of action cameras, .gif) are films only where nothing else is.
     """
     videos = [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
-    videos = [video for video in videos if video.suffix.lower() not in _PROXIES] or videos
+    videos = [video for video in videos if video.suffix.lower() not in _PREVIEWS] or videos
     by_stem: dict[str, Path] = {}
     for video in videos:
         check_name(video)
