@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HFValidationError, HTTPError  # the latter of whichever client it uses
 
 from fourdistill.errors import InputError
 
@@ -29,7 +28,7 @@ def fetch_files(repo: str, patterns: list[str], expected: str, name: str, **opti
     """
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns, **options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, httpx.TransportError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name}: expected {expected}, or one on the Hub: {reason}") from error
 
@@ -41,5 +40,5 @@ def list_files(repo: str, folder: Path, **options: Any) -> set[str]:
         return known
     try:
         return set(HfApi().list_repo_files(repo, revision=options.get("revision"), token=options.get("token")))
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx.TransportError):
+    except (HTTPError, OSError):
         return known
