@@ -100,7 +100,11 @@ def collect() -> None:
         lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
         for label, name, given in experiments(listed, group):
             if name in finished and was_given(name, given):
-                found = read_measured(name)
+                try:
+                    found = read_measured(name)
+                except FileNotFoundError as error:  # of a release that kept its figures elsewhere
+                    typer.echo(f"{name}: left out: {error}", err=True)
+                    continue
                 figures = {figure: show(found, figure) for figure in listed["figures"].values()}
                 rows[name] = {"experiment": name, "given": given, **figures}
             if rows.get(name, {}).get("given") == given:

@@ -69,7 +69,7 @@ def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: i
         reports = (folder / "pairs.json", folder / "gaps.csv")
         build_pairs(table, pairs, *reports, num_pairs={"train": num_pairs}, kinds=kinds)
     elif stage == "encode_frames":
-        encode_frames(table, frames, folder / "features", encode, batch_size=32)
+        encode_frames(table, frames, folder / "features", encode, batch_size=8)
     else:
         write_shards(pairs, frames, folder / "features", folder / "shards", shard_size_mb=64)
     return processor_s() - started

@@ -36,7 +36,9 @@ def stage_progress() -> Iterator[None]:
     started = time.monotonic()
     yield
     LAST.parent.mkdir(parents=True, exist_ok=True)
-    LAST.write_text(json.dumps({**last, name: round(time.monotonic() - started, 1)}), encoding="utf-8")
+    partial = LAST.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps({**last, name: round(time.monotonic() - started, 1)}), encoding="utf-8")
+    partial.replace(LAST)
 
 
 def describe(name: str, stages: Sequence[str], shipped: Durations, last: Durations) -> str:

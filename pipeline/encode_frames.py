@@ -3,12 +3,15 @@
 from fourdistill.config import Params
 from fourdistill.data.features import encode_frames
 from fourdistill.models.base import FrameEncoder
+from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
 
 
 def main(params: Params) -> None:
     """Encode every frame of the frames table by the base's VAE and image encoder."""
     section, paths = params.encode_frames, params.paths
+    # Worker processes of one machine would all load the base on its first GPU.
+    on_gpu = section.engine == "loky" and default_device().type == "cuda"
     encode_frames(
         paths.frames_table,
         paths.frames,
@@ -16,7 +19,7 @@ def main(params: Params) -> None:
         FrameEncoder(paths.base, section.mixed_precision, params.train_prior.mirror),
         section.batch_size,
         engine=section.engine,
-        jobs=section.jobs,
+        jobs=1 if on_gpu and section.jobs == -1 else section.jobs,
         gpus=section.gpus,
         index_copy=paths.reports / "features.index.json",
     )

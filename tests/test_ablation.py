@@ -1,6 +1,7 @@
 """The rows of the ablation: DVC can set what they change, the stages accept it, and its figures are there."""
 
 import importlib.util
+import re
 import shutil
 
 import pytest
@@ -43,3 +44,9 @@ def test_rows_have_names_of_their_own():
     assert len(ROWS) == count and len(set(ROWS.values())) == count
     rows = {row for group in LISTED["groups"].values() for row in group}
     assert set(LISTED["seeds"]) <= rows
+
+
+def test_the_figures_of_the_logs_are_those_of_the_condition_gaps():
+    levels = "|".join(str(level) for level in load_params(ROOT / "params.yaml").train.gap_timesteps)
+    gaps = [name for name in LISTED["figures"].values() if name.startswith("gap.")]
+    assert gaps and all(re.fullmatch(rf"gap\.(image|time|view)\.t({levels})", name) for name in gaps)

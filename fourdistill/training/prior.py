@@ -78,7 +78,7 @@ def train_prior(
     pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
     embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
     prior = start_prior(next(iter(embeds.values()), None), settings, form, pretrained)
-    start = None if pretrained is None else {name: value.clone() for name, value in prior.state_dict().items()}
+    began = {name: value.clone() for name, value in prior.state_dict().items()}
     decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
     facts = {
         "settings": decisive,
@@ -103,8 +103,8 @@ def train_prior(
 
     prior.train()
     train_steps(run, checkpoints, optimizer, lr_scheduler, first)
-    if start is not None:
-        average_with_start(prior, start, settings.start_share)
+    if pretrained is not None and settings.max_steps:
+        average_with_start(prior, began, settings.start_share)
     run.validate(settings.max_steps)
     prior.save(prior_folder, {"steps": settings.max_steps, **asdict(settings), "validation": run.validation})
     accelerator.end_training()
@@ -152,8 +152,10 @@ def average_with_start(prior: DisplacementPrior, start: Mapping[str, torch.Tenso
     What was learnt of the scenes at hand mostly stays, and so does what was known of others: Wortsman et al., "Robust
     fine-tuning of zero-shot models", arXiv 2109.01903.
     """
-    ended = prior.state_dict()  # floating point throughout
-    prior.load_state_dict({name: torch.lerp(ended[name], value, share) for name, value in start.items()})
+    ended = prior.state_dict()  # floating point throughout; on a device by now
+    prior.load_state_dict(
+        {name: ended[name].lerp(value.to(ended[name].device), share) for name, value in start.items()}
+    )
 
 
 def start_prior(

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from imports import ROOT
 from PIL import Image
+from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
@@ -21,6 +23,7 @@ from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.generate import Painter, command_arguments
+from fourdistill.evaluation.headline import HEADLINE
 from fourdistill.evaluation.image_metrics import MAX_PSNR
 from fourdistill.evaluation.scoring import Scorer, score_quality
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
@@ -288,3 +291,11 @@ def test_a_frame_that_the_table_lacks_is_named(grid_scenes):
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     with pytest.raises(InputError, match=r"frames\.parquet: expected frame 77 of walk/cam00"):
         read(FrameKey("walk", "cam00", 77))
+
+
+def test_the_figures_that_the_ablation_and_the_headline_show_are_measured(evaluated):
+    """Which scenes are known or new depends on the data; what is measured of them does not."""
+    listed = YAML(typ="safe").load((ROOT / "benchmarks" / "ablation.yaml").read_text())["figures"].values()
+    for name in {*listed, *HEADLINE.values()}:
+        if not name.startswith(("gap.", "editability.")):
+            assert name.removeprefix("known_scene.").removeprefix("new_scene.") in evaluated[1], name
