@@ -1,6 +1,5 @@
 """The command line: one module of `commands` for each command, gathered here."""
 
-import errno
 import functools
 import os
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from fourdistill.commands import (
     inspect,
     push_shards,
 )
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, refusals_as_input_errors
 
 COMMANDS = {
     "generate": generate,
@@ -30,8 +29,6 @@ COMMANDS = {
     "import": import_adapter,
     "push-shards": push_shards,
 }
-# Of the machine, and no fault of the program: no permission, a read-only or full disk, a name too long for it.
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no word about torchvision, which nothing here needs
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
@@ -50,14 +47,10 @@ def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with refusals_as_input_errors():
+                command(*args, **kwargs)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-            typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
             raise typer.Exit(2) from error
 
     return run

@@ -42,7 +42,7 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
             checkpoint[f"ip_adapter.{number}.to_k_ip.weight"] = adapter.image_prompt.to_k_ip[layer].weight
             checkpoint[f"ip_adapter.{number}.to_v_ip.weight"] = adapter.image_prompt.to_v_ip[layer].weight
     with new_file(path) as partial:
-        save_weights(checkpoint, partial)
+        save_weights(checkpoint, partial, path)
 
 
 def left_out(adapter: Adapter) -> list[str]:
@@ -60,7 +60,7 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
     """Write an IP-Adapter Plus as .safetensors; says what it is. Raises `InputError` where it is of another kind."""
     weights = read_ip_adapter(checkpoint)
     with new_file(path) as partial:
-        save_weights(weights, partial)
+        save_weights(weights, partial, path)
     return describe(shapes_of(weights))
 
 

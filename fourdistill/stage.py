@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from fourdistill.config import Params, dump_params, load_params
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, refusals_as_input_errors
 from fourdistill.progress import stage_progress
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` on the parameters named on the command line; an `InputError` becomes one line and exit status 2."""
+    """Run `main` on the parameters named on the command line.
+
+    An `InputError`, or what the machine refuses, becomes one line and exit status 2.
+    """
 
     def command(
         params: Annotated[Path, typer.Option(help="The parameters file.")] = Path("params.yaml"),
@@ -20,12 +23,13 @@ def run_stage(main: Callable[[Params], None]) -> None:
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved parameters and stop.")] = False,
     ) -> None:
         try:
-            resolved = load_params(params, over)
-            if dry_run:
-                typer.echo(dump_params(resolved))
-            else:
-                with stage_progress():
-                    main(resolved)
+            with refusals_as_input_errors():
+                resolved = load_params(params, over)
+                if dry_run:
+                    typer.echo(dump_params(resolved))
+                else:
+                    with stage_progress():
+                        main(resolved)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error

@@ -1,5 +1,6 @@
 """Wrong parameters end every stage with one line and exit status 2."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 
 from fourdistill.config import load_params
 from fourdistill.errors import InputError
+from fourdistill.stage import run_stage
 
-STAGES = sorted(path.stem for path in (ROOT / "pipeline").glob("*.py"))
+STAGES = sorted(path.stem for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py")
 PARAMS = (ROOT / "params.yaml").read_text()
 
 
@@ -139,3 +141,20 @@ def test_every_script_is_a_command(stage, monkeypatch):
     assert helped.exit_code == 0 and "--params" in helped.output
     dry = runner.invoke(outputs[0], ["--dry-run", "--params", str(ROOT / "params.yaml")])
     assert dry.exit_code == 0 and '"lambda"' in dry.output
+
+
+def test_what_the_machine_refuses_a_stage_is_one_line_and_a_fault_of_the_program_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["stage", "--params", str(ROOT / "params.yaml")])
+
+    def full(params):
+        raise OSError(errno.ENOSPC, "No space left on device", "frames.parquet")
+
+    def faulty(params):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "ours")
+
+    with pytest.raises(SystemExit) as caught:
+        run_stage(full)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: frames.parquet: No space left on device\n"
+    with pytest.raises(FileNotFoundError):
+        run_stage(faulty)

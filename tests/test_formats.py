@@ -1,6 +1,8 @@
 """IP-Adapter checkpoints: stock diffusers takes what is exported, and what it takes can be imported."""
 
 import pickle
+import resource
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 
 from fourdistill import FourDistillPipeline
 from fourdistill.cli import app
+from fourdistill.errors import InputError
+from fourdistill.models.folder import save_model
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,28 @@ def test_bad_checkpoints_are_one_line_and_status_2(tiny_base, tmp_path):
             lines = result.stderr.strip().splitlines()
             assert result.exit_code == 2 and len(lines) == 1 and name in lines[0], (name, result.output)
             assert not out.exists()
+
+
+@contextmanager
+def files_up_to(num_bytes):
+    """Every write beyond is refused by the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_cannot_be_written_has_the_name_that_was_given(tiny_base, adapter_folder, tmp_path):
+    own, out = tiny_base / "ip_adapter" / "ip-adapter-plus_tiny.safetensors", tmp_path / "out.safetensors"
+    export = ("export", "--format", "ip-adapter", "--base", tiny_base, "--adapter", adapter_folder)
+    for words in (("import", own), export):
+        with files_up_to(4096):
+            result = run(*words, "--out", out)
+        assert result.exit_code == 2 and result.stderr.startswith(f"error: {out}: expected a place"), result.output
+    with files_up_to(4096), pytest.raises(InputError, match=f"^{tmp_path}/model.safetensors: expected a place"):
+        save_model(tmp_path, torch.nn.Linear(64, 64), "model.safetensors", {})
 
 
 def test_a_checkpoint_for_another_base_says_which_number_differs(tiny_base, tmp_path):

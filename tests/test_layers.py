@@ -21,6 +21,7 @@ ARROWS = {
         "data",
         "geometry",
         "animation",
+        "pictures",
     },  # models: a base's parts span feature spaces
     "config": {"sections"},
     "sections": {"value_types"},

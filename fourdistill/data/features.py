@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,22 +96,12 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
 
 def read_frame(frames: Store, name: str) -> Image.Image:
     """A frame as RGB; raises `InputError` naming one that cannot be read."""
-    return decode_image(io.BytesIO(frames.read(name, FRAME)), frames.path(name))
-
-
-def open_image(path: Path) -> Image.Image:
-    """A picture from a file as RGB; raises `InputError` naming a file that cannot be read."""
-    return decode_image(path, str(path))
-
-
-def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
-    """A picture as RGB; raises `InputError` with that name where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(frames.read(name, FRAME)), formats=["JPEG"]) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
         reason = " ".join(str(error).split())
-        raise InputError(f"{name}: expected a readable picture: {reason}") from error
+        raise InputError(f"{frames.path(name)}: expected a readable picture: {reason}") from error
 
 
 def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fourdistill.errors import InputError
+from fourdistill.errors import REFUSALS, InputError
 
 _WRITER = re.compile(r"\.(\d+)-\d+\.partial")  # process and thread
 
@@ -38,17 +38,31 @@ def check_writable_folder(path: Path, name: str) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.
 
-    Several may write at a time: the last one to end gives the file.
+    Several may write at a time: the last one to end gives the file. What the machine refuses is an `OSError` that
+    names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in abandoned(path.parent, path.name):
         left.unlink(missing_ok=True)
     partial = partial_of(path)
     try:
-        yield partial
-        partial.replace(path)
+        with _named(path, partial):
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path, partial: Path) -> Iterator[None]:
+    """What the machine refuses of `partial`, or of what it does not name, is said of `path`, which the user knows."""
+    try:
+        yield
+    except OSError as error:
+        name = str(partial) if error.filename is None else str(error.filename)
+        if error.errno not in REFUSALS or not Path(name).is_relative_to(partial):
+            raise
+        raise OSError(error.errno, error.strerror, str(path / Path(name).relative_to(partial))) from error
 
 
 def partial_of(path: Path) -> Path:
@@ -88,14 +102,16 @@ def new_folder(path: Path, suffixes: set[str]) -> Iterator[Path]:
     # One name, not a random one: what a killed run left is found and cleared by the next.
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old.partial"))
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    with _named(path, partial):
+        partial.mkdir()
     try:
-        yield partial
-        if path.exists():
-            # Out of the way in one step: killed while deleting, half of the old result would stay under its name.
-            shutil.rmtree(old, ignore_errors=True)
-            path.replace(old)
-        partial.replace(path)
+        with _named(path, partial):
+            yield partial
+            if path.exists():
+                # Out of the way in one step: killed while deleting, half of the old result would stay under its name.
+                shutil.rmtree(old, ignore_errors=True)
+                path.replace(old)
+            partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

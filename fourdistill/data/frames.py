@@ -15,6 +15,7 @@ from fourdistill.data.films import BadFile, ExtractedFilm, ProbedFilm, extract_f
 from fourdistill.data.frames_table import frames_table
 from fourdistill.data.jpegs import FramePlan, find_ffmpeg
 from fourdistill.data.kept_frames import keep_frames
+from fourdistill.data.names import printable
 from fourdistill.data.scene import Film, LeftOut, Pictures, Scene
 from fourdistill.data.splits import SplitRule
 from fourdistill.data.store import new_set
@@ -79,7 +80,7 @@ def extract_frames(
 def _bad_rows(scenes: Sequence[Scene], bad: Sequence[BadFile]) -> list[dict[str, Any]]:
     """What is skipped, a row each: what the readers could not use, then files that could not be read."""
     return [
-        {"scene": scene.name, "camera": None, "path": str(piece.path), "reason": piece.reason}
+        {"scene": scene.name, "camera": None, "path": printable(str(piece.path)), "reason": piece.reason}
         for scene in scenes
         for piece in scene.bad
     ] + [

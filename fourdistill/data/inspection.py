@@ -8,6 +8,7 @@ import numpy as np
 
 from fourdistill.data.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
 from fourdistill.data.kept_frames import keep_frames
+from fourdistill.data.names import printable
 from fourdistill.data.pictures import camera_upright
 from fourdistill.data.readers import SourceFolder, read_folder
 from fourdistill.data.scene import Camera, Film, LeftOut, Pictures, Scene, Video
@@ -212,7 +213,7 @@ def _shared_instants(films: list[ProbedFilm]) -> int | None:
 
 
 def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) -> list[str]:
-    lines = [f"{piece.path.name}: skipped: {piece.reason}" for piece in scene.bad]
+    lines = [f"{printable(piece.path.name)}: skipped: {piece.reason}" for piece in scene.bad]
     lines += [f"{camera.name}: skipped: {camera.error}" for camera in cameras if camera.error]
     lines += [line for film in good for line in _picture_warnings(film.film)]
     lines += [

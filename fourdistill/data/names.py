@@ -19,3 +19,8 @@ def spellings(name: str) -> list[str]:
     words = [slashed, unquote(slashed), slashed.strip()]
     # As it is first: a backslash, a space or a %20 may be part of it.
     return list(dict.fromkeys([name, *(normalize(form, word) for word in words for form in ("NFC", "NFD"))]))
+
+
+def printable(name: str) -> str:
+    """A name or path as text: what of it is no UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -11,29 +11,40 @@ from fourdistill.errors import InputError
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def check_address(host: str, port: int) -> None:
-    """Raise `InputError` unless this machine has such an address, with that port free."""
+def check_address(host: str, port: int) -> str:
+    """The host to listen at: `host`, or its first address that there is where others are missing.
+
+    Such a host is `localhost` where IPv6 is off. Raises `InputError` unless this machine has one of its addresses, with
+    that port free.
+    """
+    wrong = f"--host: expected a name or address of this machine, found {host!r}"
     try:
         if not host:
             raise OSError("empty")
         found = socket.getaddrinfo(bare(host), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--host: expected a name or address of this machine, found {host!r}") from error
+        raise InputError(wrong) from error
+    bound: list[str] = []
+    missing: OSError | None = None
     for family, kind, protocol, _, address in found:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-            try:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
                 probe.bind(address)
-            except OSError as error:
-                raise InputError(_describe(error, host, port)) from error
+                bound.append(str(address[0]))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise InputError(_port_error(error, host, port)) from error
+            missing = error
+    if not bound:
+        raise InputError(wrong) from missing
+    return host if missing is None else bound[0]  # given a name, the server wants all of its addresses
 
 
-def _describe(error: OSError, host: str, port: int) -> str:
+def _port_error(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"--port: expected a free port, found {port} of {host} taken"
-    if error.errno == errno.EACCES:
-        return f"--port: expected one that you may listen at, found {port}"
-    return f"--host: expected a name or address of this machine, found {host!r}"
+    return f"--port: expected one that you may listen at, found {port}"
 
 
 def bare(host: str) -> str:

@@ -33,7 +33,7 @@ def serve(
     `examples` is a folder of pictures, `num_inference_steps` what the page begins with. Raises `InputError` where
     there is no such address here, its port is taken, or Gradio is not installed.
     """
-    check_address(host, port)
+    host = check_address(host, port)
     with tempfile.TemporaryDirectory(prefix="fourdistill-demo-") as folder:
         # Gradio reads these when it is imported, hence the imports here.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}

@@ -1,7 +1,7 @@
 """A folder of generated pictures with the commands behind them, by this system or any other: written, read, scored.
 
     <folder>/commands.csv   one row a picture
-    <folder>/0000.png ...   the pictures, PNG or JPEG, of any size
+    <folder>/0000.png ...   the pictures, of any size and of any format that `fourdistill.pictures` reads
 
 `commands.csv` has the columns `file`, `scene`, `source_camera`, `source_frame` (the condition), `target_camera`,
 `target_frame` (what a perfect system would have returned) and `sweep`: rows with the same sweep belong together, in
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.data.features import open_image
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import Command, FrameKey, Instant, normalized_gap
@@ -26,6 +25,7 @@ from fourdistill.evaluation.retrieval import read_grids
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems import COPY, MODEL, VAE
 from fourdistill.geometry.displacement import spherical_delta
+from fourdistill.pictures import PictureError, read_picture
 
 COMMANDS = "commands.csv"
 COLUMNS = ("file", "scene", "source_camera", "source_frame", "target_camera", "target_frame", "sweep")
@@ -58,11 +58,19 @@ def score_folder(folder: Path, frames_table: Path, score: Scorer, max_gap_s: flo
     if not task.sweeps:
         raise InputError(f"{folder / COMMANDS}: sweep: expected a name in some rows, found none")
     pictures = {
-        MODEL: [score.read.fit(open_image(folder / file)) for file in files],
+        MODEL: [score.read.fit(read_answer(folder / file)) for file in files],
         COPY: [score.read(command.source) for command in task.commands],
         VAE: score.spaces.reconstruct([score.read(command.target) for command in task.commands]),
     }
     return score(task, pictures)
+
+
+def read_answer(path: Path) -> Image.Image:
+    """A generated picture as RGB, read as all pictures of users are; raises `InputError` naming one that cannot be."""
+    try:
+        return read_picture(path)
+    except PictureError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def read_folder(folder: Path, frames_table: Path, max_gap_s: float | None = None) -> tuple[Task, list[str]]:

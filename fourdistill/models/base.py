@@ -86,14 +86,15 @@ def load_base(
     `owner/repo/folder/file`; without it the one file in `<base>/ip_adapter/` is taken. `with_ip_adapter: False` skips
     it: a trained adapter brings its own image prompt. `image_encoder` is a CLIP vision tower, a folder or
     `owner/repo/folder`, for a base that has none. `variant` (such as fp16) names which weights to take where there are
-    several; a part that has it alone needs no name. `loading` goes to the Hub (`models.hub.OPTIONS`) and to diffusers.
-    Raises `InputError` before anything is loaded where this is no base of the kind, or something of it is missing.
+    several; a part that has it alone needs no name. `loading` goes to the Hub (`models.hub.OPTIONS`; the `revision`
+    is the base's) and to diffusers. Raises `InputError` before anything is loaded where this is no base of the kind, or
+    something of it is missing.
     """
     hub = {name: loading.pop(name) for name in OPTIONS if name in loading}
     folder, variants = find_base(base, variant, **hub)
-    checkpoint = find_checkpoint(base, ip_adapter) if with_ip_adapter else None
+    checkpoint = find_checkpoint(base, ip_adapter, **hub) if with_ip_adapter else None
     weights = None if checkpoint is None else read_ip_adapter(checkpoint)
-    encoder = find_image_encoder(variants, base, image_encoder, ip_adapter or checkpoint, variant)
+    encoder = find_image_encoder(variants, base, image_encoder, ip_adapter or checkpoint, variant, **hub)
     try:
         with quiet():
             pipe = load_parts(folder, variants, encoder, loading)

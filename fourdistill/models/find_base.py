@@ -62,7 +62,12 @@ def describe_checkpoint(path: Path) -> str:
 
 
 def find_image_encoder(
-    variants: dict[str, str | None], base: str, named: str | None, checkpoint: str | Path | None, variant: str | None
+    variants: dict[str, str | None],
+    base: str,
+    named: str | None,
+    checkpoint: str | Path | None,
+    variant: str | None,
+    **hub: Any,
 ) -> Found | None:
     """The image encoder that is `named`, or None where the base has one, or `image_encoder/` beside its IP-Adapter."""
     if named is None and "image_encoder" in variants:
@@ -79,11 +84,18 @@ def find_image_encoder(
     if not folder.is_dir():
         repo, inside = split_name(named, f"{_ENCODER}, or owner/repo/folder on the Hub")
         prefix = f"{inside}/" if inside else ""
-        whole = fetch_files(repo, [f"{prefix}config.json"], _ENCODER, named)
-        names = {name.removeprefix(prefix) for name in list_files(repo, whole) if name.startswith(prefix)}
+        options = _options(repo, base, hub)
+        whole = fetch_files(repo, [f"{prefix}config.json"], _ENCODER, named, **options)
+        names = {name.removeprefix(prefix) for name in list_files(repo, whole, **options) if name.startswith(prefix)}
         _, files = _choose(names, named, variant)
-        folder = fetch_files(repo, [f"{prefix}{name}" for name in ("config.json", *files)], _ENCODER, named) / inside
+        wanted = [f"{prefix}{name}" for name in ("config.json", *files)]
+        folder = fetch_files(repo, wanted, _ENCODER, named, **options) / inside
     return _check_encoder(folder, named, variant)
+
+
+def _options(repo: str, base: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """The Hub's options for a repository: the `revision` is the base's, and another repository does not have it."""
+    return {name: value for name, value in hub.items() if name != "revision" or repo == base}
 
 
 def _check_encoder(folder: Path, name: str, variant: str | None) -> Found:
@@ -106,7 +118,7 @@ def _choose(names: set[str], name: str, variant: str | None) -> tuple[str | None
         raise InputError(f"{name}: expected {_ENCODER}: {error}") from error
 
 
-def find_checkpoint(base: str, ip_adapter: str | None) -> Path:
+def find_checkpoint(base: str, ip_adapter: str | None, **hub: Any) -> Path:
     """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one that the base ships."""
     if ip_adapter is None:
         folder = Path(base) / "ip_adapter"
@@ -122,7 +134,7 @@ def find_checkpoint(base: str, ip_adapter: str | None) -> Path:
     repo, inside = split_name(ip_adapter, expected)
     if not inside:
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file")
-    found = fetch_files(repo, [inside], expected, ip_adapter) / inside
+    found = fetch_files(repo, [inside], expected, ip_adapter, **_options(repo, base, hub)) / inside
     if not found.is_file():
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file in {repo}")
     return found

@@ -23,7 +23,7 @@ def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
     temporary = folder / f".{weights_name}.tmp"
-    save_weights(module.state_dict(), temporary)
+    save_weights(module.state_dict(), temporary, folder / weights_name)
     temporary.replace(folder / weights_name)
     temporary = folder / f".{CONFIG_NAME}.tmp"
     temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -73,13 +73,16 @@ def _describe_names(names: Collection[str], stem: str) -> str:
     return f"{others[0]}{', a download that was broken off' if others[0].endswith(_UNFINISHED) else ''}"
 
 
-def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors as safetensors, each its own copy; raises `InputError` where the machine refuses to."""
+def save_weights(weights: Mapping[str, torch.Tensor], path: Path, name: Path | None = None) -> None:
+    """Write tensors as safetensors, each its own copy; raises `InputError` where the machine refuses to.
+
+    `name` is what the file is called there, by default its path: that which it will have where it is renamed next.
+    """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # none may share
     try:
         save_file(copies, path)
     except SafetensorError as error:
-        raise InputError(f"{path}: expected a place to write to: {' '.join(str(error).split())}") from error
+        raise InputError(f"{name or path}: expected a place to write to: {' '.join(str(error).split())}") from error
 
 
 def check_safetensors(path: Path, name: str | None = None, expected: str = "weights as safetensors") -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.commands.inspect import FORMATS
+from fourdistill.data.files import partial_of
 from fourdistill.data.readers import READERS
 
 ROOT = Path(__file__).parents[2]
@@ -114,13 +115,17 @@ def test_what_the_machine_refuses_is_one_line(place, monkeypatch):
     assert_one_line(place, [*DRAW, *MODELS, "--out", "out.png"], "out.png: expected a folder that can be written to")
     whole = ["export", *MODELS, "--format", "pipeline", "--out", "new/whole"]
     assert_one_line(place, whole, "--out: expected a folder that can be written to")
-    monkeypatch.undo()
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device", "out.png")
 
-    monkeypatch.setattr("fourdistill.media.write_pictures", full)
-    assert_one_line(place, [*DRAW, *MODELS, "--out", "out.png"], "out.png: No space left on device")
+@pytest.mark.parametrize("out", ["out.png", "out.gif", "out.mp4"])
+def test_a_full_disk_is_one_line(place, out, monkeypatch):
+    def on_a_full_disk(path):
+        partial = partial_of(path)
+        partial.symlink_to("/dev/full")
+        return partial
+
+    monkeypatch.setattr("fourdistill.data.files.partial_of", on_a_full_disk)
+    assert_one_line(place, [*DRAW, *MODELS, "--out", out], f"{out}: No space left on device")
 
 
 def test_a_fault_of_the_program_stays_a_traceback(place, monkeypatch):

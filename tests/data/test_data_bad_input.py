@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_dynerf, write_film
 
+from fourdistill.data.features import read_frame
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.pictures import read_picture
 from fourdistill.data.probe import VideoError, probe_video
 from fourdistill.data.readers import SourceFolder, read_source, read_sources
+from fourdistill.data.store import open_set
 from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
 
@@ -358,6 +360,12 @@ def test_arrays_that_claim_absurd_sizes(tmp_path):
         path.write_bytes(whole.replace(b"(2, 17), }".ljust(len(header)), header))
         assert path.read_bytes() != whole
         refuse(tmp_path, "dynerf", "poses_bounds.npy: expected an .npy array of numbers")
+
+
+def test_frames_are_jpegs(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "0.png")
+    with pytest.raises(InputError, match=r"0\.png: expected a readable picture"):
+        read_frame(open_set(tmp_path, "extract_frames"), "0.png")
 
 
 # --- names and text

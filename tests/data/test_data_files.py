@@ -9,7 +9,7 @@ import threading
 import fsspec
 import pytest
 
-from fourdistill.data.files import new_file, sha256
+from fourdistill.data.files import new_file, new_folder, sha256
 
 
 def write_half(path, started):
@@ -72,6 +72,29 @@ def test_threads_write_files_of_their_own(tmp_path):
         thread.join()
     assert seen == [True, True] and path.read_text() in ("one", "two")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "table.txt"
+    with pytest.raises(OSError, match="No space left on device") as caught, new_file(path) as partial:
+        partial.symlink_to("/dev/full")
+        partial.write_text("whole")
+    assert caught.value.filename == str(path) and not list(tmp_path.iterdir())
+    with (
+        pytest.raises(OSError, match="No space left on device") as caught,
+        new_folder(tmp_path / "set", set()) as folder,
+        new_file(folder / "a" / "b.txt") as partial,
+    ):
+        partial.symlink_to("/dev/full")
+        partial.write_text("whole")
+    assert caught.value.filename == str(tmp_path / "set" / "a" / "b.txt") and not list(tmp_path.iterdir())
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path):
+    other = tmp_path / "other.txt"
+    with pytest.raises(FileNotFoundError) as caught, new_file(tmp_path / "table.txt"):
+        other.read_text()
+    assert caught.value.filename == str(other)
 
 
 def test_checksums_of_files_open_ones_and_those_of_other_file_systems(tmp_path):

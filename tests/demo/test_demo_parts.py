@@ -1,6 +1,7 @@
 """The page's parts without a browser."""
 
 import base64
+import errno
 import os
 import re
 import signal
@@ -162,6 +163,34 @@ def free_port(family=socket.AF_INET):
         return probe.getsockname()[1]
 
 
+@pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_of_a_name_with_several_addresses_one_is_enough(missing, monkeypatch):
+    """`localhost` is ::1 and 127.0.0.1 where IPv6 is off: as no kind of socket, or as no address."""
+    port = free_port()
+    addresses = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)),
+    ]
+
+    class WithoutIPv6(socket.socket):
+        def __init__(self, family=socket.AF_INET, *args):
+            if family == socket.AF_INET6 and missing == errno.EAFNOSUPPORT:
+                raise OSError(missing, os.strerror(missing))
+            super().__init__(socket.AF_INET, *args)
+
+        def bind(self, address):
+            if address[0] == "::1":
+                raise OSError(missing, os.strerror(missing))
+            super().bind(address)
+
+    monkeypatch.setattr("fourdistill.demo.address.socket.socket", WithoutIPv6)
+    monkeypatch.setattr("fourdistill.demo.address.socket.getaddrinfo", lambda *_, **__: addresses)
+    assert check_address("localhost", port) == "127.0.0.1"
+    del addresses[1]
+    with pytest.raises(InputError, match=r"^--host: expected a name or address of this machine, found 'localhost'"):
+        check_address("localhost", port)
+
+
 BROKEN = {
     "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "example.org", "SSL_CERT_FILE": "/no/such/file",
@@ -174,7 +203,7 @@ def test_the_page_is_served_whatever_proxies_there_are(host, pipe, tmp_path, mon
     for name, value in BROKEN.items():
         monkeypatch.setenv(name, value)
     port = free_port(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    check_address(host, port)
+    assert check_address(host, port) == host
     page = build_page(Handlers(Artist(pipe), []), num_inference_steps=2)
     try:
         with without_proxies():

@@ -3,12 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.data.tables import FRAMES, read_table
-from fourdistill.evaluation.folder import COLUMNS, read_folder
+from fourdistill.evaluation.folder import COLUMNS, read_answer, read_folder
 
 
 @pytest.fixture
@@ -117,7 +119,18 @@ def test_leading_zeros_and_a_byte_order_mark_change_nothing(folder, grid_scenes,
 def test_a_damaged_picture_is_named(folder, grid_scenes, tiny_base):
     (folder / "3.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     result = evaluate(folder, grid_scenes, tiny_base)
-    assert result.exit_code == 2 and f"{folder / '3.jpg'}: expected a readable picture" in result.stderr
+    assert result.exit_code == 2 and f"{folder / '3.jpg'}: expected a whole picture" in result.stderr
+
+
+def test_pictures_are_read_as_everywhere_else(tmp_path):
+    Image.fromarray(np.full((2, 3), 0x8000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (3, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: lying on its side
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "turned.jpg", exif=turned)
+    assert read_answer(tmp_path / "deep.png").getcolors() == [(6, (128, 128, 128))]
+    assert read_answer(tmp_path / "clear.png").getcolors() == [(6, (255, 255, 255))]
+    assert read_answer(tmp_path / "turned.jpg").size == (2, 3)
 
 
 def test_out_must_be_a_file(folder, grid_scenes, tiny_base, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -250,3 +251,20 @@ def test_a_base_on_the_hub_is_refused_before_its_weights_are_fetched(base, tmp_p
     with pytest.raises(InputError, match=r"^someone/base: expected Stable Diffusion 1\.x or 2\.x, found StableDiff"):
         load_base("someone/base", with_ip_adapter=False, revision="v2")
     assert not [name for name in hub.fetched if name.endswith(".safetensors")]
+
+
+@pytest.mark.parametrize(("owner", "revision"), [("someone/base", {"revision": "v2"}), ("someone/other", {})])
+def test_an_ip_adapter_and_its_encoder_are_fetched_as_the_base_is(base, tmp_path, monkeypatch, owner, revision):
+    asked = []
+
+    def download(repo, allow_patterns, **options):
+        asked.append((repo, options))
+        return str(base)
+
+    monkeypatch.setattr("fourdistill.models.hub.snapshot_download", download)
+    local: dict[str, Any] = {"token": "secret", "cache_dir": tmp_path, "local_files_only": True}
+    file = next((base / "ip_adapter").glob("*.safetensors")).relative_to(base)
+    names: dict[str, Any] = {"ip_adapter": f"{owner}/{file}", "image_encoder": f"{owner}/image_encoder"}
+    load_base("someone/base", **names, revision="v2", **local)
+    of_base = ("someone/base", {"revision": "v2", **local})
+    assert asked == [of_base] * 2 + [(owner, revision | local)] * 3

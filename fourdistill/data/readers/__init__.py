@@ -1,7 +1,6 @@
 """The table of formats: each reader turns one source folder into scenes and touches no pixels."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from fourdistill.data.readers.colmap import read_colmap
 from fourdistill.data.readers.dnerf import read_dnerf
 from fourdistill.data.readers.dynerf import read_dynerf
 from fourdistill.data.readers.left_out import left_out
+from fourdistill.data.readers.listing import readable
 from fourdistill.data.readers.nerfies import read_nerfies
 from fourdistill.data.readers.nerfstudio import read_nerfstudio
 from fourdistill.data.readers.parsing import noting_descriptions
@@ -73,13 +73,13 @@ def scenes_of(folders: Iterable[ReadFolder]) -> list[Scene]:
 
 def read_source(source: SourceFolder) -> list[Scene]:
     """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
-    with _readable(source):
+    with readable(source.folder):
         return _read(source)
 
 
 def read_folder(source: SourceFolder) -> ReadFolder:
     """The same, and what is left out; raises likewise."""
-    with _readable(source), noting_descriptions() as descriptions:
+    with readable(source.folder), noting_descriptions() as descriptions:
         scenes = _read(source)
         return ReadFolder(source, scenes, left_out(_named(source.folder), source.format, scenes, descriptions))
 
@@ -93,15 +93,6 @@ def _read(source: SourceFolder) -> list[Scene]:
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
     return [_finish(scene, source) for scene in READERS[format_name](folder)]
-
-
-@contextmanager
-def _readable(source: SourceFolder) -> Iterator[None]:
-    """Turns what the system says of folders into `InputError`: no permission, a loop of links, a name too long."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{error.filename or source.folder}: expected to be readable: {error.strerror}") from error
 
 
 def _by_name(scenes: Iterable[Scene]) -> list[Scene]:

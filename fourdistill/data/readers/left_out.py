@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from fourdistill.data.names import printable
 from fourdistill.data.readers.listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, walk
 from fourdistill.data.scene import LeftOut, Pictures, Scene
 
@@ -13,7 +14,7 @@ def left_out(folder: Path, format_name: str, scenes: Iterable[Scene], descriptio
     scenes = list(scenes)
     used = {str(path) for paths in (*map(_paths, scenes), descriptions) for path in paths}
     files = [
-        LeftOut(_reason(path, of_system, format_name), 1, _printable(path[len(str(folder)) :]))
+        LeftOut(_reason(path, of_system, format_name), 1, printable(path[len(str(folder)) :].strip(os.sep)))
         for path, of_system in walk(folder, used)
     ]
     return summed([*files, *(beyond for scene in scenes for beyond in scene.left_out)])
@@ -34,10 +35,6 @@ def _paths(scene: Scene) -> Iterable[Path]:
     for film in scene.videos:
         yield from (picture.path for picture in film.pictures) if isinstance(film, Pictures) else (film.path,)
     yield from (piece.path for piece in scene.bad)
-
-
-def _printable(path: str) -> str:
-    return path.strip(os.sep).encode("utf-8", "backslashreplace").decode()
 
 
 def _reason(path: str, of_system: bool, format_name: str) -> str:

@@ -4,9 +4,10 @@ import csv
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
-from fourdistill.data.names import canonical
+from fourdistill.data.names import canonical, printable
 from fourdistill.data.readers.parsing import read_text
 from fourdistill.data.scene import BadPiece, Scene
 from fourdistill.data.system_files import is_system_file
@@ -63,7 +64,7 @@ def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, boo
         seen.add(real)
         try:
             entries = os.scandir(here)
-        except PermissionError:
+        except OSError:  # no permission, a disk that fails
             yield here, False  # whatever is in it
             continue
         with entries:
@@ -102,17 +103,27 @@ def read_each(
     scenes: list[Scene] = []
     errors: list[InputError] = []
     for path in paths:
-        check_name(path)
         try:
-            scenes.append(read(path))
+            with readable(path):
+                check_name(path)
+                scenes.append(read(path))
         except InputError as error:
             errors.append(error)
             files = [PurePath(file) for file, _ in walk(path)] if path.is_dir() else [path]
             if num_files := sum(file == path or file.suffix.lower() in kinds for file in files):
-                reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
+                reason = str(error).removeprefix(f"{printable(str(path))}: ").removeprefix(f"{path}/")
                 name = path.name if path.is_dir() else path.stem
-                scenes.append(Scene(name, (), bad=(BadPiece(path, reason, num_files),)))
+                scenes.append(Scene(printable(name), (), bad=(BadPiece(path, reason, num_files),)))
     return scenes, errors
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what the system says of files into `InputError`: no permission, a loop of links, a name too long."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: expected to be readable: {error.strerror}") from error
 
 
 def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[Scene]:
@@ -128,7 +139,7 @@ def check_name(path: Path) -> None:
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{str(path)!a}: expected a file name in UTF-8") from error
+        raise InputError(f"{printable(str(path))}: expected a file name in UTF-8") from error
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

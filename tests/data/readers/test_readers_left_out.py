@@ -1,5 +1,6 @@
 """What systems leave is no data; whatever else takes no part is counted; a bad piece does not refuse the others."""
 
+import errno
 import json
 import os
 import zipfile
@@ -172,6 +173,48 @@ def extract(folder, format_name, **options):
     scenes = read_source(SourceFolder(folder / "raw", format_name))
     extract_frames(scenes, out / "f", out / "t", out / "r.json", **options)
     return read_table(out / "t", FRAMES).to_pylist(), json.loads((out / "r.json").read_text())
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders of this name cannot be listed, not even by an administrator."""
+
+    def refusing(function):
+        def listing(path="."):
+            if str(path).endswith("locked"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return function(path)
+
+        return listing
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+
+def test_folders_that_cannot_be_listed_or_named_among_good_scenes(tmp_path, locked):
+    raw, latin = tmp_path / "raw", os.fsdecode(b"k\xefck")
+    for name in (latin, "good"):
+        write_dynerf(raw / name, CENTRAL)
+    for name in (os.fsdecode(b"n\xf6tes"), "locked"):
+        (raw / name).mkdir()
+    (raw / os.fsdecode(b"n\xf6tes") / "notes.md").write_text("no scene")
+    bad = {scene.name: scene.bad[0] for scene in read_source(SourceFolder(raw, "dynerf")) if not scene.videos}
+    num_films = len(list((raw / latin).glob("*.mp4")))
+    assert {name: (piece.reason, piece.num_files) for name, piece in bad.items()} == {
+        "k\\udcefck": ("expected a file name in UTF-8", num_films),
+        "locked": ("expected to be readable: Permission denied", 1),
+    }
+    rows, report = extract(tmp_path, "dynerf", max_bad_fraction=0.9)
+    assert {row["scene"] for row in rows} == {"good"}
+    assert [row["path"] for row in report["bad"]] == [f"{raw}/k\\udcefck", f"{raw}/locked"]
+    with pytest.raises(InputError, match="files are bad") as caught:
+        extract(tmp_path, "dynerf", max_bad_fraction=0)
+    str(caught.value).encode()
+    facts, _ = inspect_folder(SourceFolder(raw, "dynerf"))
+    assert [scene.warnings for scene in facts.scenes if scene.name != "good"] == [
+        ["k\\udcefck: skipped: expected a file name in UTF-8"],
+        ["locked: skipped: expected to be readable: Permission denied"],
+    ]
 
 
 @pytest.mark.parametrize("form", FORMATS[:-1], ids=IDS[:-1])
