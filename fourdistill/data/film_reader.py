@@ -28,11 +28,21 @@ def open_film(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.V
     """The container and its first video stream that is no cover picture; raises `VideoError`, within the block too."""
     try:
         # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
-        with av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}) as container:
-            yield container, _film(container)
+        # Tags need not be UTF-8 for the pictures to be readable.
+        options = {"protocol_whitelist": "file"}
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
-        raise VideoError(f"not a readable video: {' '.join(reason.split())}") from error
+        raise _unreadable(error) from error
+    with container:
+        try:
+            yield container, _film(container)
+        except av.FFmpegError as error:  # no other: a ValueError of the block's own is no word about the film
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> VideoError:
+    reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
+    return VideoError(f"not a readable video: {' '.join(reason.split())}")
 
 
 def _film(container: "av.container.InputContainer") -> "av.VideoStream":

@@ -473,6 +473,21 @@ def test_small_copies_count_only_where_there_is_nothing_else(tmp_path):
         list_videos(tmp_path)
 
 
+def test_an_error_of_our_own_is_no_word_about_the_film(tmp_path, monkeypatch):
+    write_film(tmp_path / "a.mp4", gray_film([50, 60]))
+    monkeypatch.setattr("fourdistill.data.probe.list_frames", lambda *_: int("a mistake"))
+    with pytest.raises(ValueError, match="a mistake"):
+        probe_video(tmp_path / "a.mp4")
+
+
+def test_tags_in_other_encodings_are_no_damage(tmp_path):
+    write_film(tmp_path / "a.mkv", gray_film([50, 60]))
+    ffmpeg("-i", tmp_path / "a.mkv", "-c", "copy", "-metadata", "title=caf__", tmp_path / "b.mkv")
+    data = (tmp_path / "b.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(data.replace(b"caf__", b"caf\xe9_"))
+    assert len(probe_video(tmp_path / "b.mkv").timestamps_s) == 2
+
+
 def test_a_program_in_typescript_is_a_bad_film(tmp_path):
     write_film(tmp_path / "raw" / "a.mp4", gray_film([50, 60]))
     (tmp_path / "raw" / "index.ts").write_text("export const answer: number = 42;\n" * 400)
