@@ -125,14 +125,18 @@ def _decode_carefully(
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """All frames, by a decoder of one thread, which reports a fault with its packet; raises `VideoError` for rot.
 
-    What fails before the first frame is none: it needs pictures that were cut away.
+    What fails before the first frame is none: it needs pictures that were cut away. Before a fault is raised, the
+    frames that the decoder held back are given.
     """
-    first: int | None = None
+    first, last = None, -1
     faults: dict[int, str] = {}
+    lost: set[int] = set()
     for number, packet in numbered_packets(container, stream):
-        _raise_first(faults, first)
+        if _find_fault(faults, first, last):
+            break
         if number in skipped:
             continue
+        last = number
         try:
             found = decode_packet(decoder, number, packet)
         except av.FFmpegError as error:
@@ -140,16 +144,29 @@ def _decode_carefully(
             faults[number] = f"rotten: packet {number}{time} does not decode: {error.strerror}"
             continue
         first = found[0][0] if found and first is None else first
-        yield from found
-    if container.format.name not in ENDS_ANYWHERE:
-        _raise_first(faults, first)
-    yield from (found for found in decode_packet(decoder, -1, None) if found[0] not in faults)
+        yield from _sound(found, faults, first)
+    else:
+        lost = {last} if container.format.name in ENDS_ANYWHERE else set()
+    counted = {number: fault for number, fault in faults.items() if number not in lost}
+    rest = decode_packet(decoder, -1, None)
+    yield from _sound([found for found in rest if found[0] not in faults], counted, first)
+    if fault := _find_fault(counted, first, last):
+        raise VideoError(fault)
 
 
-def _raise_first(faults: dict[int, str], first: int | None) -> None:
-    for number, fault in faults.items():
-        if first is not None and number > first:
+def _sound(
+    found: list[tuple[int, "av.VideoFrame"]], faults: dict[int, str], first: int | None
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """Frames up to the first one whose packet is not before every fault, which raises `VideoError`."""
+    for number, frame in found:
+        if fault := _find_fault(faults, first, number):
             raise VideoError(fault)
+        yield number, frame
+
+
+def _find_fault(faults: dict[int, str], first: int | None, last: int) -> str | None:
+    """What is said of the first fault after the `first` frame's packet, up to the `last` packet."""
+    return next((fault for number, fault in faults.items() if first is not None and first < number <= last), None)
 
 
 def refreshes(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:

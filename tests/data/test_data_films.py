@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.data.film_clock import PacketTime, continue_clock, list_decoded, list_frames
+from fourdistill.data.film_reader import decode_film
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.probe import VideoError, probe_video
 from fourdistill.data.readers import SourceFolder, read_source
@@ -63,6 +64,16 @@ def copy_packets(source, target, first):
             if packet.size and number >= first:
                 packet.stream = copied
                 cut.mux(packet)
+
+
+def rot_packet(source, target, rotten):
+    """A copy one of whose packets is zeros."""
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][rotten]
+        data = bytes(packet)
+    film = source.read_bytes()
+    assert film.count(data) == 1
+    target.write_bytes(film.replace(data, bytes(len(data))))
 
 
 # --- one clock
@@ -261,6 +272,17 @@ def test_the_last_frames_of_a_matroska_may_be_anywhere_in_its_duration(tmp_path)
     copies = ("-map", "0:v", "-map", "1:s", "-c:v", "copy")
     ffmpeg("-i", tmp_path / "a.mp4", "-i", tmp_path / "a.srt", *copies, tmp_path / "b.mkv")
     assert len(probe_video(tmp_path / "b.mkv").timestamps_s) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rot_just_past_the_last_frame_that_is_kept_is_no_matter(tmp_path, groups, threads):
+    """However many threads decode: of a film with B-frames, each holds some frames back."""
+    rot_packet(groups / "h264.mkv", tmp_path / "a.mkv", 16)  # the third key frame
+    info = probe_video(tmp_path / "a.mkv")
+    kept = info.packets[:16].tolist()
+    assert [number for number, _ in decode_film(tmp_path / "a.mkv", (), kept, threads, strict=True)] == kept
+    with pytest.raises(VideoError, match="rotten: packet 16 at"):
+        list(decode_film(tmp_path / "a.mkv", (), info.packets[:17].tolist(), threads, strict=True))
 
 
 def test_edit_lists_and_fragments_are_no_damage(tmp_path, groups):
