@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import av.logging
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.data.film_clock import PacketTime, continue_clock, list_decoded, list_frames
+from fourdistill.data.film_filters import SCALER, Cut, _Graph
 from fourdistill.data.film_reader import decode_film
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.probe import VideoError, probe_video
@@ -384,6 +386,28 @@ def test_wide_colours_of_sdr_films():
     image = np.array([[[65535, 0, 0], [30000, 30000, 30000]]], np.uint16)
     red, grey = to_sdr(image, "SDR", wide_gamut=True)[0]
     assert red.tolist() == [255, 0, 0] and grey.tolist() == [117, 117, 117]
+
+
+@pytest.mark.parametrize("arguments", [
+    ("-c:v", "qtrle", "-pix_fmt", "argb"),  # transparent
+    ("-c:v", "png", "-pix_fmt", "pal8"),
+    ("-c:v", "rawvideo", "-pix_fmt", "uyvy422", "-vf", "setsar=4/3", "-field_order", "tt"),
+])  # fmt: skip
+def test_every_scaler_is_one_that_works_alike_on_every_processor(tmp_path, arguments):
+    """None is inserted by FFmpeg, whose own have other flags."""
+    ffmpeg(*arguments, tmp_path / "a.mov", frames=np.full((2, SIZE, SIZE, 3), 90, np.uint8))
+    info = probe_video(tmp_path / "a.mov")
+    cut = Cut((0, 0, SIZE, SIZE), (16, 16))
+    with av.open(str(tmp_path / "a.mov")) as container:
+        frame = next(container.decode(video=0))
+    av.logging.set_level(av.logging.DEBUG)
+    try:
+        with av.logging.Capture() as logs:
+            graph = _Graph(frame, info.picture, cut, "white", info.picture.interlaced)
+    finally:
+        av.logging.set_level(None)
+    assert not [line for _, _, line in logs if "auto-inserting" in line]
+    assert all(SCALER in options for name, options in graph._filters() if name == "scale")
 
 
 def woven(first_field):
