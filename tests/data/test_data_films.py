@@ -445,6 +445,23 @@ def test_an_interlaced_film_shows_no_combs(tmp_path, name, first_field, argument
     assert report["notes"][0]["notes"] == ["interlaced: fields become one picture per frame"]
 
 
+def test_a_film_that_becomes_interlaced_is_said_and_shows_the_same_whichever_frames_are_kept(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for number, (frames, coding) in enumerate([(gray_film(LEVELS[:12], (64, 48)), "tff=0"), (woven(0), "tff=1")]):
+        quality = ("-crf", 1, "-pix_fmt", "yuv420p", "-x264-params", coding if number else "bframes=0")
+        ffmpeg("-c:v", "libx264", *quality, tmp_path / f"{number}.ts", frames=frames)
+    joined = b"".join((tmp_path / f"{number}.ts").read_bytes() for number in range(2))
+    (tmp_path / "raw" / "a.ts").write_bytes(joined)
+    assert not probe_video(tmp_path / "raw" / "a.ts").picture.interlaced
+    every, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "video"), size=48)
+    some, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=12.5), size=48)
+    assert report["notes"][0]["notes"] == ["interlaced in part: fields become one picture per frame"]
+    images = {row["timestamp_s"]: row["image"] for row in every}
+    assert len(every) == 20 and 9 < len(some) < 12
+    for row in some[:-1]:  # without its successor, the last one is the film's last for the filter
+        np.testing.assert_array_equal(row["image"], images[row["timestamp_s"]])
+
+
 @pytest.mark.parametrize(
     ("matrix", "corner", "words"),
     [
