@@ -98,7 +98,7 @@ def decode_film(
     given: set[int] = set()
     # Several threads report a fault with another packet than the one it is in, or not at all at the end of the film.
     # So they are trusted where nothing is missing; else one thread says what is rotten, and what merely has no picture.
-    for decode in (_decode, _decode_carefully) if wanted is not None and threads != 1 else (_decode_carefully,):
+    for decode in (_decode, decode_carefully) if wanted is not None and threads != 1 else (decode_carefully,):
         with open_film(path) as (container, stream):
             decoder = open_decoder(stream, threads if decode is _decode else 1, strict)
             for number, frame in decode(decoder, container, stream, skipped):
@@ -120,7 +120,7 @@ def _decode(
         yield from decode_packet(decoder, -1, None)
 
 
-def _decode_carefully(
+def decode_carefully(
     decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """All frames, by a decoder of one thread, which reports a fault with its packet; raises `VideoError` for rot.
