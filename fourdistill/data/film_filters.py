@@ -93,15 +93,19 @@ class _Graph:
     def _filters(self) -> Iterator[tuple[str, str]]:
         """(name, arguments) of each filter."""
         picture, cut = self._picture, self._cut
+        # Where a filter cannot take a pixel format, FFmpeg inserts a scaler of its own, whose results depend on the
+        # processor. One of ours before it makes that needless, and passes frames on where there is nothing to convert.
+        yield "scale", f"flags={SCALER}"
         if picture.field_order:
             yield "setfield", picture.field_order
         if self.fields:
             yield "bwdif", "mode=send_frame:deint=interlaced"  # frames that are not flagged pass
         yield from picture.turns
         if picture.pixel_aspect != 1:
-            yield "scale", f"{picture.width}:{picture.height}"
+            yield "scale", f"{picture.width}:{picture.height}:flags={SCALER}"
         if self._alpha:
             # Resizing mixes colours by how much they show; what lies under a transparent pixel does not show at all.
+            yield "scale", f"flags={SCALER}"
             yield "format", "gbrap16le" if self._deep else "gbrap"
             yield "premultiply", "inplace=1"
         left, top, width, height = cut.box

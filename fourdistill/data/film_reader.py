@@ -28,11 +28,21 @@ def open_film(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.V
     """The container and its first video stream that is no cover picture; raises `VideoError`, within the block too."""
     try:
         # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
-        with av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}) as container:
-            yield container, _film(container)
+        # Tags need not be UTF-8 for the pictures to be readable.
+        options = {"protocol_whitelist": "file"}
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
-        raise VideoError(f"not a readable video: {' '.join(reason.split())}") from error
+        raise _unreadable(error) from error
+    with container:
+        try:
+            yield container, _film(container)
+        except av.FFmpegError as error:  # no other: a ValueError of the block's own is no word about the film
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> VideoError:
+    reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
+    return VideoError(f"not a readable video: {' '.join(reason.split())}")
 
 
 def _film(container: "av.container.InputContainer") -> "av.VideoStream":
@@ -88,7 +98,7 @@ def decode_film(
     given: set[int] = set()
     # Several threads report a fault with another packet than the one it is in, or not at all at the end of the film.
     # So they are trusted where nothing is missing; else one thread says what is rotten, and what merely has no picture.
-    for decode in (_decode, _decode_carefully) if wanted is not None and threads != 1 else (_decode_carefully,):
+    for decode in (_decode, decode_carefully) if wanted is not None and threads != 1 else (decode_carefully,):
         with open_film(path) as (container, stream):
             decoder = open_decoder(stream, threads if decode is _decode else 1, strict)
             for number, frame in decode(decoder, container, stream, skipped):
@@ -110,19 +120,23 @@ def _decode(
         yield from decode_packet(decoder, -1, None)
 
 
-def _decode_carefully(
+def decode_carefully(
     decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """All frames, by a decoder of one thread, which reports a fault with its packet; raises `VideoError` for rot.
 
-    What fails before the first frame is none: it needs pictures that were cut away.
+    What fails before the first frame is none: it needs pictures that were cut away. Before a fault is raised, the
+    frames that the decoder held back are given.
     """
-    first: int | None = None
+    first, last = None, -1
     faults: dict[int, str] = {}
+    lost: set[int] = set()
     for number, packet in numbered_packets(container, stream):
-        _raise_first(faults, first)
+        if _find_fault(faults, first, last):
+            break
         if number in skipped:
             continue
+        last = number
         try:
             found = decode_packet(decoder, number, packet)
         except av.FFmpegError as error:
@@ -130,16 +144,29 @@ def _decode_carefully(
             faults[number] = f"rotten: packet {number}{time} does not decode: {error.strerror}"
             continue
         first = found[0][0] if found and first is None else first
-        yield from found
-    if container.format.name not in ENDS_ANYWHERE:
-        _raise_first(faults, first)
-    yield from (found for found in decode_packet(decoder, -1, None) if found[0] not in faults)
+        yield from _sound(found, faults, first)
+    else:
+        lost = {last} if container.format.name in ENDS_ANYWHERE else set()
+    counted = {number: fault for number, fault in faults.items() if number not in lost}
+    rest = decode_packet(decoder, -1, None)
+    yield from _sound([found for found in rest if found[0] not in faults], counted, first)
+    if fault := _find_fault(counted, first, last):
+        raise VideoError(fault)
 
 
-def _raise_first(faults: dict[int, str], first: int | None) -> None:
-    for number, fault in faults.items():
-        if first is not None and number > first:
+def _sound(
+    found: list[tuple[int, "av.VideoFrame"]], faults: dict[int, str], first: int | None
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """Frames up to the first one whose packet is not before every fault, which raises `VideoError`."""
+    for number, frame in found:
+        if fault := _find_fault(faults, first, number):
             raise VideoError(fault)
+        yield number, frame
+
+
+def _find_fault(faults: dict[int, str], first: int | None, last: int) -> str | None:
+    """What is said of the first fault after the `first` frame's packet, up to the `last` packet."""
+    return next((fault for number, fault in faults.items() if first is not None and first < number <= last), None)
 
 
 def refreshes(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:

@@ -97,13 +97,13 @@ def _extract_video(probed: ProbedFilm, film: Video, kept: Kept, folder: Path, pl
     info = probed.info
     assert info is not None
     cameras = cameras_of_frames(film, info.timestamps_s)
-    frames = decode_frames(film, info, folder, plan, kept.frames)
+    frames, late_notes = decode_frames(film, info, folder, plan, kept.frames)
     K, c2w = np.full((len(frames), 3, 3), np.nan), np.full((len(frames), 4, 4), np.nan)
     for row, frame in enumerate(frames):
         if (camera := cameras[frame]) is not None:
             K[row] = square_intrinsics(camera, (info.width, info.height), plan.size)
             c2w[row] = camera.c2w
-    notes = info.notes(film.background)
+    notes = [*info.notes(film.background), *late_notes]
     if len(frames) < len(kept.frames):
         notes.append(f"{len(kept.frames) - len(frames)} of the frames that the container lists have no picture")
     return ExtractedFilm(

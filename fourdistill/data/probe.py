@@ -22,6 +22,7 @@ from fourdistill.data.film_clock import (
 )
 from fourdistill.data.film_reader import (
     VideoError,
+    decode_carefully,
     decode_film,
     decode_packet,
     has_layers,
@@ -33,7 +34,7 @@ from fourdistill.data.film_reader import (
 from fourdistill.data.picture_format import PictureFormat, picture_format
 from fourdistill.data.whole_files import check_whole
 
-__all__ = ["VideoError", "VideoInfo", "probe_video"]
+__all__ = ["VideoError", "VideoInfo", "probe_video", "shown_size"]
 
 DEFAULT_FPS = 25.0  # FFmpeg's own, of streams that say nothing
 _WITHOUT_ZERO = frozenset({"mpegts", "mpeg"})  # containers whose clocks run on from one film to the next
@@ -114,6 +115,16 @@ def probe_video(path: Path) -> VideoInfo:
         len(listed.times_s) - len(times),
         listed.assumed_fps,
     )
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a film as it is meant to be seen, by its first frame; raises `VideoError` without one."""
+    with open_film(path) as (container, stream):
+        decoder = open_decoder(stream, 1, strict=False)
+        for _, frame in decode_carefully(decoder, container, stream, ()):
+            picture = picture_format(stream, [frame])
+            return picture.width, picture.height
+    raise VideoError("expected frames, found none")
 
 
 def _read_packets(container: Any, stream: Any, sample: "_Sample") -> Iterator[PacketTime]:

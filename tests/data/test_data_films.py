@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import av.logging
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.data.film_clock import PacketTime, continue_clock, list_decoded, list_frames
+from fourdistill.data.film_filters import SCALER, Cut, _Graph
+from fourdistill.data.film_reader import decode_film
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.probe import VideoError, probe_video
 from fourdistill.data.readers import SourceFolder, read_source
@@ -63,6 +66,16 @@ def copy_packets(source, target, first):
             if packet.size and number >= first:
                 packet.stream = copied
                 cut.mux(packet)
+
+
+def rot_packet(source, target, rotten):
+    """A copy one of whose packets is zeros."""
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][rotten]
+        data = bytes(packet)
+    film = source.read_bytes()
+    assert film.count(data) == 1
+    target.write_bytes(film.replace(data, bytes(len(data))))
 
 
 # --- one clock
@@ -263,6 +276,17 @@ def test_the_last_frames_of_a_matroska_may_be_anywhere_in_its_duration(tmp_path)
     assert len(probe_video(tmp_path / "b.mkv").timestamps_s) == 2
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rot_just_past_the_last_frame_that_is_kept_is_no_matter(tmp_path, groups, threads):
+    """However many threads decode: of a film with B-frames, each holds some frames back."""
+    rot_packet(groups / "h264.mkv", tmp_path / "a.mkv", 16)  # the third key frame
+    info = probe_video(tmp_path / "a.mkv")
+    kept = info.packets[:16].tolist()
+    assert [number for number, _ in decode_film(tmp_path / "a.mkv", (), kept, threads, strict=True)] == kept
+    with pytest.raises(VideoError, match="rotten: packet 16 at"):
+        list(decode_film(tmp_path / "a.mkv", (), info.packets[:17].tolist(), threads, strict=True))
+
+
 def test_edit_lists_and_fragments_are_no_damage(tmp_path, groups):
     cut = ("-ss", "0.4", "-t", "0.36", "-i", groups / "h264.mkv", "-c", "copy")
     ffmpeg(*cut, tmp_path / "cut.mp4")
@@ -364,6 +388,28 @@ def test_wide_colours_of_sdr_films():
     assert red.tolist() == [255, 0, 0] and grey.tolist() == [117, 117, 117]
 
 
+@pytest.mark.parametrize("arguments", [
+    ("-c:v", "qtrle", "-pix_fmt", "argb"),  # transparent
+    ("-c:v", "png", "-pix_fmt", "pal8"),
+    ("-c:v", "rawvideo", "-pix_fmt", "uyvy422", "-vf", "setsar=4/3", "-field_order", "tt"),
+])  # fmt: skip
+def test_every_scaler_is_one_that_works_alike_on_every_processor(tmp_path, arguments):
+    """None is inserted by FFmpeg, whose own have other flags."""
+    ffmpeg(*arguments, tmp_path / "a.mov", frames=np.full((2, SIZE, SIZE, 3), 90, np.uint8))
+    info = probe_video(tmp_path / "a.mov")
+    cut = Cut((0, 0, SIZE, SIZE), (16, 16))
+    with av.open(str(tmp_path / "a.mov")) as container:
+        frame = next(container.decode(video=0))
+    av.logging.set_level(av.logging.DEBUG)
+    try:
+        with av.logging.Capture() as logs:
+            graph = _Graph(frame, info.picture, cut, "white", info.picture.interlaced)
+    finally:
+        av.logging.set_level(None)
+    assert not [line for _, _, line in logs if "auto-inserting" in line]
+    assert all(SCALER in options for name, options in graph._filters() if name == "scale")
+
+
 def woven(first_field):
     """A bar that moves 2 px a field, woven into frames: top field first for 0, bottom for 1."""
     fields = np.full((16, 48, 64, 3), 30, np.uint8)
@@ -397,6 +443,23 @@ def test_an_interlaced_film_shows_no_combs(tmp_path, name, first_field, argument
         number = round((row["timestamp_s"] - rows[0]["timestamp_s"]) * 25)
         assert (bright * np.arange(48)).sum() / bright.sum() == pytest.approx(0.5 + 4 * number, abs=0.7) or number < 2
     assert report["notes"][0]["notes"] == ["interlaced: fields become one picture per frame"]
+
+
+def test_a_film_that_becomes_interlaced_is_said_and_shows_the_same_whichever_frames_are_kept(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for number, (frames, coding) in enumerate([(gray_film(LEVELS[:12], (64, 48)), "tff=0"), (woven(0), "tff=1")]):
+        quality = ("-crf", 1, "-pix_fmt", "yuv420p", "-x264-params", coding if number else "bframes=0")
+        ffmpeg("-c:v", "libx264", *quality, tmp_path / f"{number}.ts", frames=frames)
+    joined = b"".join((tmp_path / f"{number}.ts").read_bytes() for number in range(2))
+    (tmp_path / "raw" / "a.ts").write_bytes(joined)
+    assert not probe_video(tmp_path / "raw" / "a.ts").picture.interlaced
+    every, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "video"), size=48)
+    some, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=12.5), size=48)
+    assert report["notes"][0]["notes"] == ["interlaced in part: fields become one picture per frame"]
+    images = {row["timestamp_s"]: row["image"] for row in every}
+    assert len(every) == 20 and 9 < len(some) < 12
+    for row in some[:-1]:  # without its successor, the last one is the film's last for the filter
+        np.testing.assert_array_equal(row["image"], images[row["timestamp_s"]])
 
 
 @pytest.mark.parametrize(
@@ -471,6 +534,21 @@ def test_small_copies_count_only_where_there_is_nothing_else(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=r"a\.mts: expected a stem of its own"):
         list_videos(tmp_path)
+
+
+def test_an_error_of_our_own_is_no_word_about_the_film(tmp_path, monkeypatch):
+    write_film(tmp_path / "a.mp4", gray_film([50, 60]))
+    monkeypatch.setattr("fourdistill.data.probe.list_frames", lambda *_: int("a mistake"))
+    with pytest.raises(ValueError, match="a mistake"):
+        probe_video(tmp_path / "a.mp4")
+
+
+def test_tags_in_other_encodings_are_no_damage(tmp_path):
+    write_film(tmp_path / "a.mkv", gray_film([50, 60]))
+    ffmpeg("-i", tmp_path / "a.mkv", "-c", "copy", "-metadata", "title=caf__", tmp_path / "b.mkv")
+    data = (tmp_path / "b.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(data.replace(b"caf__", b"caf\xe9_"))
+    assert len(probe_video(tmp_path / "b.mkv").timestamps_s) == 2
 
 
 def test_a_program_in_typescript_is_a_bad_film(tmp_path):

@@ -16,9 +16,9 @@ belongs to the frame nearest to it in time; frames without one stay unposed.
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 
+from fourdistill.data.probe import VideoError, shown_size
 from fourdistill.data.readers.listing import (
     VIDEO_SUFFIXES,
     check_name,
@@ -117,10 +117,8 @@ def _pictures(path: Path, folder: Path, poses: Poses) -> Pictures:
 
 def _video(path: Path, poses: Poses) -> Film:
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            size = (stream.width, stream.height)
-    except (av.FFmpegError, ValueError, IndexError):
+        size = shown_size(path)
+    except VideoError:
         return Video(ONLY_CAMERA, path)  # the extraction will say what is wrong with it
     track = tuple((time_us / _MICROSECONDS, _camera(lens, size, c2w)) for time_us, lens, c2w in poses)
     return Video(ONLY_CAMERA, path, track=track)

@@ -1,8 +1,11 @@
 """What each format of picture files says beside its geometry: times, cameras, splits, backgrounds, sizes."""
 
 import json
+import shutil
+import subprocess
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from format_writers import (
@@ -23,8 +26,9 @@ from PIL import Image
 
 from fourdistill.data.frames import extract_frames
 from fourdistill.data.pairs import build_pairs
+from fourdistill.data.probe import probe_video
 from fourdistill.data.readers import SourceFolder, read_source
-from fourdistill.data.scene import Camera, Pictures
+from fourdistill.data.scene import Camera, Pictures, Video
 from fourdistill.data.tables import FRAMES, PAIRS, read_table
 
 
@@ -255,6 +259,28 @@ def test_realestate10k_poses_of_some_frames_alone(tmp_path):
     rows, _, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "realestate10k"))
     assert [row["c2w"] is not None for row in rows] == [False, True, False, True]
     np.testing.assert_allclose(np.reshape(rows[3]["c2w"], (4, 4)), GENERAL.c2w[3], atol=1e-9)
+
+
+@pytest.mark.parametrize("arguments", [("-display_rotation:v:0", "90"), ("-aspect", "8:3")])
+def test_realestate10k_lenses_are_of_the_film_as_it_is_seen(tmp_path, arguments):
+    """Turned upright, or with pixels that are made square."""
+    write_realestate10k(tmp_path / "stored" / "scene", GENERAL)
+    (tmp_path / "raw").mkdir()
+    shutil.copy(tmp_path / "stored" / "scene.txt", tmp_path / "raw")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+    copy = ["-i", tmp_path / "stored" / "scene.mp4", "-c", "copy", tmp_path / "raw" / "scene.mp4"]
+    before = "rotation" in arguments[0]
+    subprocess.run([*command, *arguments, *copy] if before else [*command, *copy[:4], *arguments, copy[4]], check=True)
+    info = probe_video(tmp_path / "raw" / "scene.mp4")
+    size = np.array([info.width, info.height])
+    assert tuple(size) != GENERAL.size
+    film = the_scene(tmp_path / "raw", "realestate10k").videos[0]
+    assert isinstance(film, Video)
+    camera = film.track[0][1]
+    assert camera.size == tuple(size)
+    np.testing.assert_allclose(camera.K[:2, 2] / size, GENERAL.K[:2, 2] / GENERAL.size)
+    rows, _, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "realestate10k"))
+    assert len(rows) == 4 and all(row["c2w"] is not None for row in rows)
 
 
 # --- UCF-101
