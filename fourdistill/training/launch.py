@@ -15,9 +15,10 @@ from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from fourdistill.errors import InputError
-from fourdistill.training.preemption import Preempted
+from fourdistill.training.preemption import PREEMPTED, Preempted
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+_TOLD_TO_GO = (PREEMPTED, -signal.SIGTERM)
 
 
 def is_launched() -> bool:
@@ -74,7 +75,17 @@ def run_accelerate() -> None:
         commands.main()
     except ChildFailedError as failed:
         print(failed, file=sys.stderr)
-        raise SystemExit(max(failed.get_first_failure()[1].exitcode, 1)) from failed
+        raise SystemExit(status_of(failed)) from failed
+
+
+def status_of(failed: ChildFailedError) -> int:
+    """The status of the process that failed first, and not of those that were told to go because of it.
+
+    torch tells them apart by whole seconds.
+    """
+    first = failed.get_first_failure()[1].exitcode
+    own = [failure.exitcode for failure in failed.failures.values() if failure.exitcode not in _TOLD_TO_GO]
+    return max(own[0] if own and first in _TOLD_TO_GO else first, 1)
 
 
 def _become_program(args: Namespace) -> None:

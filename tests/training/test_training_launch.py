@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from fourdistill.errors import InputError
 from fourdistill.training import launch
+from fourdistill.training.launch import status_of
 from fourdistill.training.parts import Parts
+from fourdistill.training.preemption import PREEMPTED
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 ONE, TWO = f"--config_file {CONFIGS}/one_gpu.yaml --cpu", str(CONFIGS / "two_cpu_processes.yaml")
@@ -125,3 +128,17 @@ def test_every_part_of_a_batch_is_somebodys():
     assert len(seeds) == 24
     with pytest.raises(InputError, match="micro_batches: expected a multiple of the 2 processes, got 3"):
         Parts.divide(24, 3, 2, 0)
+
+
+def test_the_status_is_that_of_the_process_that_failed_by_itself():
+    def failed(*codes):
+        failures = {rank: ProcessFailure(rank, 100 + rank, code, "") for rank, code in enumerate(codes)}
+        for failure in failures.values():
+            failure.timestamp = 7  # torch counts whole seconds
+        return ChildFailedError("train", failures)
+
+    assert (
+        status_of(failed(PREEMPTED, 2)) == status_of(failed(-signal.SIGTERM, 2)) == status_of(failed(2, PREEMPTED)) == 2
+    )
+    assert status_of(failed(PREEMPTED, PREEMPTED)) == PREEMPTED
+    assert status_of(failed(-signal.SIGKILL)) == 1
