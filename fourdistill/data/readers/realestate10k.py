@@ -20,7 +20,6 @@ import numpy as np
 
 from fourdistill.data.probe import VideoError, shown_size
 from fourdistill.data.readers.listing import (
-    VIDEO_SUFFIXES,
     check_name,
     list_videos,
     read_each,
@@ -72,8 +71,7 @@ def _read_scene(path: Path, videos: dict[str, Path], split: str | None) -> Scene
     elif video is not None:
         film = _video(video, poses)
     else:
-        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise InputError(f"{path}: expected its film ({kinds}) or a folder of its frames beside it, found neither")
+        raise InputError(f"{path}: expected its film (.mp4 ...) or a folder of its frames beside it, found neither")
     return Scene(path.stem, (film,), split=split, pose_source=path.name)
 
 
