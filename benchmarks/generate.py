@@ -22,12 +22,12 @@ import torch
 import typer
 from diffusers import StableDiffusionPipeline
 from diffusers.models import UNet2DConditionModel
+from fourdistill.inference.control_table import tabulate
 from PIL import Image
 from sd15_sized import build_sd15_base
 
 from fourdistill import FourDistillPipeline
 from fourdistill.formats import write_ip_adapter
-from fourdistill.inference.control_table import tabulate
 from fourdistill.inference.inputs import broadcast, make_conditions
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings

@@ -47,13 +47,7 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
 
 def left_out(adapter: Adapter) -> list[str]:
     """What of an adapter has no place in an IP-Adapter checkpoint."""
-    settings = adapter.config.settings
-    return [
-        "mappers",
-        *["displacement prior"] * (adapter.prior is not None),
-        *["displacement tokens"] * bool(settings.displacement_tokens),
-        *["low-rank updates"] * bool(settings.lora_rank),
-    ]
+    return ["mapper", *["displacement prior"] * (adapter.prior is not None)]
 
 
 def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
@@ -77,6 +71,5 @@ def import_ip_adapter(
     adapter = Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)
     if others is not None:
         prompt = {name: value for name, value in adapter.state_dict().items() if name.startswith("image_prompt.")}
-        own = {name for name in prompt if "_tokens." in name}  # the displacement tokens are no part of a checkpoint
-        adapter.load_state_dict(others.state_dict() | {name: prompt[name] for name in prompt.keys() - own})
+        adapter.load_state_dict(others.state_dict() | prompt)
     return adapter

@@ -215,34 +215,26 @@ class Train:
     launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     preset: str
     ip_adapter: str | None
-    bypass_norm: Literal["unit", "base"]
-    clip_base: bool
-    rescale_base: bool
-    key_value_split: bool
+    mapper_input: Literal["displacement_and_source", "displacement"]
+    num_words: PositiveInt | None  # of every layer; null: as many as the image prompt has tokens
     view_encoding: Literal["spherical", "matrix"]
-    prior: bool
-    displacement_tokens: Count
-    lora_rank: Count
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat
     sigma_view: NonNegativeFloat
     sigma_timesteps: NonNegativeFloat
     sigma_layer: NonNegativeFloat
-    trainable: Annotated[list[Literal["mappers", "image_prompt", "displacement_tokens", "lora"]], Field(min_length=1)]
+    loss: Literal["distill", "ddpm"]
     batch_size: PositiveInt  # of a step, over all processes
     micro_batches: PositiveInt | None  # parts that it is computed in; null: one per process
     max_steps: PositiveInt
     learning_rate: PositiveFloat
-    image_prompt_learning_rate: PositiveFloat
-    lora_learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
     warmup_steps: Count
     weight_decay: NonNegativeFloat
     max_grad_norm: PositiveFloat
     timestep_bias: NonNegativeFloat
     dropout: Dropout
-    nested_dropout: Fraction
     log_every: PositiveInt
     validate_every: PositiveInt
     sample_every: PositiveInt
@@ -270,7 +262,7 @@ class Evaluate:
     time_guidance: NonNegativeFloat
     view_guidance: NonNegativeFloat
     guidance_rescale: Fraction
-    truncation: PositiveInt | None  # hidden units of the mappers that are kept
+    carrier: Literal["words", "image_prompt"]
     baselines: bool  # paint those that need the model, too
     batch_size: PositiveInt
     large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...

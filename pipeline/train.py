@@ -35,7 +35,7 @@ def main(params: Params) -> None:
     pairs = params.build_pairs
     span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
-    prior = DisplacementPrior.load(paths.prior) if values["prior"] else None
+    prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
     reading = ReadOptions(**pick(ReadOptions, section["loader"]))
     train(

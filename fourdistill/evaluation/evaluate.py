@@ -41,7 +41,7 @@ class EvaluationSettings:
     time_guidance: float
     view_guidance: float
     guidance_rescale: float
-    truncation: int | None
+    carrier: str
     baselines: bool
     """Whether to paint the baselines that need the model, too."""
     batch_size: int
@@ -70,7 +70,7 @@ class EvaluationSettings:
     def sampling(self) -> dict[str, float | None]:
         """The pipeline's arguments that are the same for all pictures."""
         guidance = ("guidance_scale", "guidance_rescale", *(f"{name}_guidance" for name in CONDITIONS))
-        return {name: getattr(self, name) for name in ("num_inference_steps", "truncation", *guidance)}
+        return {name: getattr(self, name) for name in ("num_inference_steps", "carrier", *guidance)}
 
     def scoring(self) -> ScoreSettings:
         """The part that concerns the scores alone."""

@@ -8,16 +8,13 @@ where c is the text, the image, the displacement in time, that of the camera, or
 this is the formula of Ho & Salimans 2022 (arXiv 2207.12598, eq. 6); a weight of 1 costs no branch.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from fourdistill.errors import InputError
-from fourdistill.inference.control_table import ControlTable
-from fourdistill.models.attention import Conditioning
 from fourdistill.models.conditions import Conditions
 
 FULL = "full"
@@ -57,47 +54,9 @@ class Guidance:
         return rescale_noise_cfg(guided, full, guidance_rescale=rescale) if rescale else guided
 
 
-@dataclass(frozen=True)
-class BranchedConditioning:
-    """What the U-Net is conditioned on at every step, for all branches in one batch."""
-
-    fixed: Conditioning
-    """Text and image of the branches, one branch after the other; no timestep changes them."""
-    control: ControlTable | None
-    """The words of the samples at all timesteps; a branch only masks them."""
-    branches: Sequence[str]
-
-    @cached_property
-    def mask(self) -> torch.Tensor | None:
-        """(branches * B, n) bool, which words each branch of a sample sees; None when all see all."""
-        if self.control is None:
-            return None
-        seen = self.control.seen  # (B, n)
-        left = [[branch not in ("all", kind) for kind in self.control.words] for branch in self.branches]
-        every = torch.cat([seen & torch.tensor(kinds, device=seen.device) for kinds in left])  # (branches * B, n)
-        return None if every.all() else every
-
-    def at(self, step: int) -> Conditioning:
-        """What the U-Net is conditioned on at one timestep."""
-        if self.control is None:
-            return self.fixed
-        values, keys = self.control.at(step)  # (B, num_layers, n, D)
-        copies = len(self.branches)
-        return replace(
-            self.fixed,
-            control=torch.cat([values] * copies),
-            control_keys=None if keys is None else torch.cat([keys] * copies),
-            control_mask=self.mask,
-        )
-
-
 def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Conditions:
     """The conditions that a branch leaves; `null_image` (1, S, D) stands for no image. Text is no part of them."""
-    if branch == "all":
-        return conditions.dropped(null_image)
-    if branch == "image":
-        return replace(conditions, image_embeds=null_image.expand_as(conditions.image_embeds), others=())
-    if branch in ("time", "view"):
-        every = torch.ones_like(conditions.has_time)
-        return conditions.masked(time=every & (branch != "time"), view=every & (branch != "view"))
-    return conditions
+    every = torch.ones_like(conditions.has_time)
+    if branch in ("time", "view", "all"):
+        conditions = conditions.masked(time=every & (branch == "view"), view=every & (branch == "time"))
+    return conditions.without_image(every, null_image) if branch in ("image", "all") else conditions

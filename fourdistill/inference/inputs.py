@@ -12,7 +12,7 @@ from PIL import Image
 from fourdistill.errors import InputError
 from fourdistill.inference.displacement import check_time, seconds_to_time, view_displacement
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.mapper import encode_view
+from fourdistill.models.view_encoding import encode_view
 
 Number = float | None
 
@@ -55,10 +55,11 @@ def lay_out_grid(times: Sequence[Number] | None, **views: Any) -> tuple[dict[str
     return cells | {"time": columns * num_rows}, len(columns)
 
 
-def make_conditions(inputs: dict[str, list], num_others: int, view_encoding: str) -> Conditions:
-    """Rows of `broadcast` => the conditions of a batch; what is None is masked out."""
+def make_conditions(inputs: dict[str, list], num_others: int, view_encoding: str, shown: bool = True) -> Conditions:
+    """Rows of `broadcast` => the conditions of a batch; what is None is masked out, and not `shown` every image."""
     further = tuple(_one_image(inputs, f"others[{k}].", view_encoding) for k in range(num_others))
-    return replace(_one_image(inputs, "", view_encoding), others=further)
+    first = _one_image(inputs, "", view_encoding)
+    return replace(first, has_image=first.has_image & shown, others=further)
 
 
 def _one_image(inputs: dict[str, list], prefix: str, view_encoding: str) -> Conditions:
@@ -73,6 +74,7 @@ def _one_image(inputs: dict[str, list], prefix: str, view_encoding: str) -> Cond
     pose = torch.tensor([[0.0] * 12 if view is None else view[1].tolist() for view in views], **kwargs)
     return Conditions(
         image_embeds=image_embeds,
+        has_image=torch.ones(len(image_embeds), dtype=torch.bool, device=image_embeds.device),
         delta_time=torch.tensor([0.0 if time is None else time for time in times], **kwargs),
         has_time=torch.tensor([time is not None for time in times], device=image_embeds.device),
         view=encode_view(delta, pose, view_encoding),

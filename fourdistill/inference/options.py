@@ -8,6 +8,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from fourdistill.errors import InputError
 from fourdistill.inference.guidance import Guidance
+from fourdistill.models.adapter import CARRIERS
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ["latents", "noise_pred", "prompt_embeds"]  # a callback may replace the first and the last
@@ -39,7 +40,7 @@ class SamplingOptions:
     guidance_rescale: float
     image_scale: float
     lambda_: float | None
-    truncation: int | None
+    carrier: str
     num_inference_steps: int
     num_images_per_prompt: int
     batch_size: int | None
@@ -47,12 +48,14 @@ class SamplingOptions:
     step_end: StepEnd | None
 
     def __post_init__(self):
-        for name in ("num_inference_steps", "num_images_per_prompt", "batch_size", "truncation"):
+        for name in ("num_inference_steps", "num_images_per_prompt", "batch_size"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise InputError(f"{name}: expected a whole number from 1, got {value!r}")
         if self.output_type not in OUTPUT_TYPES:
             raise InputError(f"output_type: expected one of {', '.join(OUTPUT_TYPES)}, got {self.output_type!r}")
+        if self.carrier not in CARRIERS:
+            raise InputError(f"carrier: expected one of {', '.join(CARRIERS)}, got {self.carrier!r}")
         if not 0 <= self.guidance_rescale <= 1:
             raise InputError(f"guidance_rescale: expected 0 to 1, got {self.guidance_rescale}")
         for name in ("image_scale", "lambda_"):

@@ -156,7 +156,7 @@ class FourDistillPipeline(DiffusionPipeline):
         guidance_rescale: float = 0.0,
         image_scale: float = 1.0,
         negative_prompt: str | Sequence[str | None] | None = None,
-        truncation: int | None = None,
+        carrier: str = "words",
         num_inference_steps: int = 30,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
@@ -184,13 +184,13 @@ class FourDistillPipeline(DiffusionPipeline):
                 `seconds`, which have a span of their own.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
             others: further images of what is to be drawn, each with its own displacement; needs a prior.
-            lambda_: of equation (1); None takes the adapter's.
+            lambda_: of equation (1): less than the adapter's own leaves more to the prompt; None takes its own.
             guidance_scale: away from the prediction without any condition; 1 is none.
             text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
             image_scale: s of the decoupled attention.
             negative_prompt: what `guidance_scale` and `text_guidance` lead away from, instead of no prompt.
-            truncation: keep this many of the mappers' hidden units, for adapters trained with nested dropout.
+            carrier: of what is expected to be seen to the U-Net: words, or for comparison image_prompt.
             num_images_per_prompt: this many images for each entry, next to each other.
             generator: one per image, or one whose noise is drawn for the whole batch in a row, as in diffusers.
             seed: instead of generators; each image has its own, which makes it independent of its batch. One seed
@@ -209,7 +209,7 @@ class FourDistillPipeline(DiffusionPipeline):
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(
-            guidance, guidance_rescale, image_scale, lambda_, truncation, num_inference_steps, num_images_per_prompt,
+            guidance, guidance_rescale, image_scale, lambda_, carrier, num_inference_steps, num_images_per_prompt,
             batch_size, output_type, step_end,
         )  # fmt: skip
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
@@ -223,7 +223,7 @@ class FourDistillPipeline(DiffusionPipeline):
         # 2. What no noise changes, once for all images
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
         shown = image is not None or image_embeds is not None
-        prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
+        prepared = prepare(self, rows, num_others=len(others), shown=shown)
         # 3. Noise => images, some at a time
         noise = prepare_noise(self.unet, len(rows["prompt"]), generator, latents, self._execution_device)
         images = sample(self, prepared, noise, generator, options)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fourdistill.inference.control_table import ControlTable, tabulate
-from fourdistill.inference.guidance import BranchedConditioning, without
+from fourdistill.inference.guidance import without
 from fourdistill.inference.inputs import make_conditions
 from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
@@ -30,11 +29,8 @@ class Prepared:
     negative_embeds: torch.Tensor
     """(B, L, D), of the negative prompts: what guidance goes away from."""
     conditions: Conditions
-    shown: bool
-    """Whether there is an image at all, which a prior may displace."""
     null_image: torch.Tensor
     """(1, S, D), what stands for no image."""
-    control: ControlTable | None
 
     def __getitem__(self, rows: slice) -> "Prepared":
         """The same for some of the images."""
@@ -43,7 +39,6 @@ class Prepared:
             prompt_embeds=self.prompt_embeds[rows],
             negative_embeds=self.negative_embeds[rows],
             conditions=self.conditions[rows],
-            control=self.control and self.control[rows],
         )
 
 
@@ -66,19 +61,17 @@ def prepare(
     *,
     num_others: int,
     shown: bool,
-    options: SamplingOptions,
 ) -> Prepared:
-    """Rows of `broadcast` => what B images are made from; each distinct prompt and displacement is encoded once."""
+    """Rows of `broadcast` => what B images are made from; each distinct prompt is encoded once.
+
+    `shown`: whether there is a condition image at all.
+    """
     encode = PromptEncoder(pipe.tokenizer, pipe.text_encoder)
-    timesteps, lambda_, truncation = pipe.scheduler.timesteps, options.lambda_, options.truncation
-    conditions = make_conditions(rows, num_others, pipe.adapter.config.settings.view_encoding)
     return Prepared(
         prompt_embeds=encode([prompt or "" for prompt in rows["prompt"]]),
         negative_embeds=encode([prompt or "" for prompt in rows["negative_prompt"]]),
-        conditions=conditions,
-        shown=shown,
+        conditions=make_conditions(rows, num_others, pipe.adapter.config.settings.view_encoding, shown),
         null_image=encode_null_image(pipe.image_encoder),
-        control=tabulate(pipe.adapter, pipe.text_encoder, conditions, timesteps, lambda_, truncation),
     )
 
 
@@ -93,57 +86,58 @@ def sample(pipe: Any, prepared: Prepared, noise: torch.Tensor, generator: Genera
         for chunk in chunks:
             pipe.scheduler.set_timesteps(options.num_inference_steps, device=noise.device)  # schedulers have a memory
             latents = noise[chunk] * pipe.scheduler.init_noise_sigma
-            conditioning = condition(pipe, prepared[chunk], options)
-            latents = denoise(pipe, latents, conditioning, select(generator, chunk), options, progress)
+            latents = denoise(pipe, latents, prepared[chunk], select(generator, chunk), options, progress)
             parts.append(decode(pipe, latents, options.output_type))
     if options.output_type == "pil":
         return [image for part in parts for image in part]
     return np.concatenate(parts) if options.output_type == "np" else torch.cat(parts)
 
 
-def condition(pipe: Any, prepared: Prepared, options: SamplingOptions) -> BranchedConditioning:
-    """What the U-Net is conditioned on: the part that no timestep changes, and the words of all of them.
-
-    The branches of guidance lie one after the other; their images are displaced, if there are any.
-    """
-    branches, texts, parts = options.guidance.branches(), [], []
-    for branch in branches:
-        texts.append(prepared.negative_embeds if branch in ("all", "text") else prepared.prompt_embeds)
-        part = without(prepared.conditions, branch, prepared.null_image)
-        seen = prepared.shown and branch not in ("all", "image")
-        parts.append(pipe.adapter.displace(part) if seen else part)
-    keys, values = pipe.adapter.image_keys_values(Conditions.cat(parts))
-    fixed = Conditioning(torch.cat(texts), image_keys=keys, image_values=values, image_scale=options.image_scale)
-    return BranchedConditioning(fixed, prepared.control, branches)
+def condition(pipe: Any, prepared: Prepared, options: SamplingOptions, timestep: torch.Tensor) -> Conditioning:
+    """What the U-Net is conditioned on at a timestep (): the branches of guidance, one after the other."""
+    branches = options.guidance.branches()
+    texts = [prepared.negative_embeds if name in ("all", "text") else prepared.prompt_embeds for name in branches]
+    conditions = Conditions.cat(without(prepared.conditions, name, prepared.null_image) for name in branches)
+    return pipe.adapter(
+        pipe.text_encoder,
+        torch.cat(texts),
+        conditions,
+        timestep.expand(len(conditions.has_image)),
+        options.lambda_,
+        carrier=options.carrier,
+        image_scale=options.image_scale,
+    )
 
 
 def denoise(
     pipe: Any,
     latents: torch.Tensor,
-    conditioning: BranchedConditioning,
+    prepared: Prepared,
     generator: Generators,
     options: SamplingOptions,
     progress: Progress,
 ) -> torch.Tensor:
     """Noise (B, C, h, w) => latents (B, C, h, w), all branches of guidance in one call of the U-Net a step."""
-    scheduler, branches, step_end = pipe.scheduler, conditioning.branches, options.step_end
+    scheduler, branches, step_end = pipe.scheduler, options.guidance.branches(), options.step_end
     # Only some schedulers' `step` takes a generator.
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    conditioning = condition(pipe, prepared, options, scheduler.timesteps[0])
     for i, t in enumerate(scheduler.timesteps):
         if pipe.interrupt:
             break
+        if i and pipe.adapter.varies_with_timesteps:
+            conditioning = replace(condition(pipe, prepared, options, t), text=conditioning.text)
         model_input = scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
-        noise_pred = pipe.unet(model_input, t, encoder_hidden_states=conditioning.at(i), return_dict=False)[0]
+        noise_pred = pipe.unet(model_input, t, encoder_hidden_states=conditioning, return_dict=False)[0]
         predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
         noise_pred = options.guidance.combine(predictions, options.guidance_rescale)  # (B, C, h, w)
         latents = scheduler.step(noise_pred, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
         if step_end is not None:
-            tensors = {"latents": latents, "noise_pred": noise_pred, "prompt_embeds": conditioning.fixed.text}
+            tensors = {"latents": latents, "noise_pred": noise_pred, "prompt_embeds": conditioning.text}
             asked = {name: tensors[name] for name in step_end.tensor_inputs}
             replaced = step_end.function(pipe, progress.step, t, asked)
             latents = replaced.get("latents", latents)
-            text = replaced.get("prompt_embeds", conditioning.fixed.text)
-            conditioning = replace(conditioning, fixed=replace(conditioning.fixed, text=text))
+            conditioning = replace(conditioning, text=replaced.get("prompt_embeds", conditioning.text))
         progress.update()
     return latents
 

@@ -11,7 +11,6 @@ from fourdistill.models.adapter import WEIGHTS_NAME, Adapter
 from fourdistill.models.find_base import describe_checkpoint
 from fourdistill.models.folder import CONFIG_NAME
 from fourdistill.models.hub import OPTIONS, fetch_files, split_name
-from fourdistill.models.lora import plain_layers
 
 ADAPTER, INDEX = "adapter", "model_index.json"
 
@@ -50,9 +49,7 @@ def save_parts(pipe: DiffusionPipeline, folder: Path, push_to_hub: bool = False,
     parts: dict[str, Any] = dict(pipe.components)
     adapter: Adapter = parts.pop(ADAPTER)
     adapter.save(folder / ADAPTER, adapter.config.training)
-    with plain_layers(parts["unet"]):
-        for name, part in parts.items():
-            known = inspect.signature(part.save_pretrained).parameters
-            options = {"save_peft_format": False} | saving
-            part.save_pretrained(folder / name, **{key: value for key, value in options.items() if key in known})
+    for name, part in parts.items():
+        known = inspect.signature(part.save_pretrained).parameters
+        part.save_pretrained(folder / name, **{key: value for key, value in saving.items() if key in known})
     pipe.save_config(folder)

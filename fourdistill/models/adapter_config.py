@@ -11,26 +11,24 @@ from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base import BaseModel
 from fourdistill.models.base_folder import describe_folder, read_json
-from fourdistill.models.mapper import VIEW_ENCODINGS
 from fourdistill.models.prior import PriorConfig
-from fourdistill.models.text import BYPASS_NORMS
+from fourdistill.models.view_encoding import VIEW_ENCODINGS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+
+MAPPER_INPUTS = ("displacement_and_source", "displacement")
 
 
 @dataclass(frozen=True)
 class AdapterSettings:
     """The choices about an adapter's form; the rest of its configuration is read from the base."""
 
-    lambda_: float = 0.2  # of equation (1)
-    bypass_norm: str = "unit"  # unit | base
-    clip_base: bool = True  # whether v_base goes through the text encoder, as equation (1) says
-    rescale_base: bool = False  # give v_base the norm of the text encoder's token embeddings
-    key_value_split: bool = False  # v* for the values of cross-attention, its first term alone for the keys
+    lambda_: float = 3.0  # of equation (1)
+    mapper_input: str = "displacement_and_source"  # or displacement: the original's, without a prior
+    num_words: int | None = None  # of every layer; None: as many as the image prompt has tokens
     view_encoding: str = "spherical"  # spherical | matrix
-    displacement_tokens: int = 0  # tokens per displacement fed to the image projector; 0: none
-    lora_rank: int = 0  # of updates of the U-Net's attention; 0: none
-    num_frequencies: int = 64
+    num_frequencies: int = 64  # this and the rest but the last: of a mapper that reads the displacement alone
     hidden_width: int = 128
     sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
     sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that tell cameras 45 degrees apart
@@ -39,9 +37,14 @@ class AdapterSettings:
     max_gap_s: float | None = None  # seconds that a displacement in time of 1 stands for; None: the whole scene
 
     def __post_init__(self):
-        for name, allowed in (("bypass_norm", BYPASS_NORMS), ("view_encoding", tuple(VIEW_ENCODINGS))):
+        for name, allowed in (("mapper_input", MAPPER_INPUTS), ("view_encoding", tuple(VIEW_ENCODINGS))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"adapter: {name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+    @property
+    def sees_source(self) -> bool:
+        """Whether the words come of what frame j will look like, not of the displacement alone."""
+        return self.mapper_input == "displacement_and_source"
 
 
 @dataclass(frozen=True)

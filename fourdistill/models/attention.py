@@ -1,6 +1,6 @@
 """Decoupled cross-attention with its own context for every layer, bound to the layers by name.
 
-The adapter prepares everything that depends on its weights (control tokens, image keys and values); the processors
+The adapter prepares everything that depends on its weights (words, image keys and values); the processors
 hold a layer index and nothing else. So the frozen U-Net stays as it is, gradient checkpointing recomputes the same
 thing, and a sampler prepares the image branch once for all steps.
 """
@@ -12,42 +12,41 @@ import torch
 from diffusers.models import UNet2DConditionModel
 from torch.nn import functional as F
 
+from fourdistill.models.words import Words
+
 
 @dataclass(frozen=True)
 class Conditioning:
     """What a U-Net call is conditioned on; goes in as its `encoder_hidden_states`.
 
     text: (B, L, D) prompt tokens, the same for all layers.
-    control: (B, num_layers, n, D) displacement tokens v*, or None.
-    control_mask: (B, n) bool, False where a condition is absent; None when all are present.
-    control_keys: `control` for the keys, where they differ from the values; None: it is both.
+    words: v* of n words for every layer, behind the prompt, or None.
+    words_seen: (B,) bool, False for samples that have no words; None when all have some.
     image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
     image_scale: s of the decoupled attention, a number or (B,).
     """
 
     text: torch.Tensor
-    control: torch.Tensor | None = None
-    control_mask: torch.Tensor | None = None
-    control_keys: torch.Tensor | None = None
+    words: Words | None = None
+    words_seen: torch.Tensor | None = None
     image_keys: tuple[torch.Tensor, ...] = ()
     image_values: tuple[torch.Tensor, ...] = ()
     image_scale: float | torch.Tensor = 1.0
 
     def contexts(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The text contexts of one layer for keys and values: [prompt ; v*_time ; v*_view], (B, L + n, D) each."""
-        if self.control is None:
+        """The text contexts of one layer for keys and values: [prompt ; words], (B, L + n, D) each."""
+        if self.words is None:
             return self.text, self.text
-        values = torch.cat([self.text, self.control[:, layer]], dim=1)
-        if self.control_keys is None:
-            return values, values
-        return torch.cat([self.text, self.control_keys[:, layer]], dim=1), values
+        keys, values = self.words.keys[:, layer], self.words.values[:, layer]  # (B, n, D) each
+        return torch.cat([self.text, keys], dim=1), torch.cat([self.text, values], dim=1)
 
     def mask(self) -> torch.Tensor | None:
         """(B, 1, 1, L + n) bool for scaled_dot_product_attention, True where a token is seen."""
-        if self.control is None or self.control_mask is None:
+        if self.words is None or self.words_seen is None:
             return None
-        seen = torch.ones(self.text.shape[:2], dtype=torch.bool, device=self.text.device)  # (B, L)
-        return torch.cat([seen, self.control_mask], dim=1)[:, None, None]
+        prompt = torch.ones(self.text.shape[:2], dtype=torch.bool, device=self.text.device)  # (B, L)
+        words = self.words_seen[:, None].expand(-1, self.words.keys.shape[2])  # (B, n)
+        return torch.cat([prompt, words], dim=1)[:, None, None]
 
 
 class LayerAttnProcessor:
@@ -63,7 +62,7 @@ class LayerAttnProcessor:
         encoder_hidden_states: Conditioning | torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """hidden_states (B, N, C) => (B, N, C); a plain tensor as context is a prompt without image or control."""
+        """hidden_states (B, N, C) => (B, N, C); a plain tensor as context is a prompt without words or image."""
         if isinstance(encoder_hidden_states, torch.Tensor):
             encoder_hidden_states = Conditioning(text=encoder_hidden_states)
         conditioning, residual = encoder_hidden_states, hidden_states

@@ -10,12 +10,13 @@ import torch
 class Conditions:
     """The conditions of a batch; what is absent has a False in its `has_*` and is masked out.
 
-    image_embeds (B, S, D), those of an all-zero image where it is dropped; delta_time (B,) in [-1, 1]; view (B, I),
-    the output of `encode_view`; has_time, has_view (B,) bool. others: further images of the same B samples, each with
-    its own displacement to the same target; they have no others of their own.
+    image_embeds (B, S, D), those of an all-zero image where there is none; delta_time (B,) in [-1, 1]; view (B, I),
+    the output of `encode_view`; has_image, has_time, has_view (B,) bool. others: further images of the same B samples,
+    each with its own displacement to the same target; they have no others of their own.
     """
 
     image_embeds: torch.Tensor
+    has_image: torch.Tensor
     delta_time: torch.Tensor
     has_time: torch.Tensor
     view: torch.Tensor
@@ -45,11 +46,11 @@ class Conditions:
         """Several batches, of equally many images a sample, as one."""
         return _merge(list(parts), torch.cat)
 
-    def dropped(self, null_image: torch.Tensor) -> "Conditions":
-        """The same batch without any condition, for guidance; `null_image` (1, S, D) stands for no image."""
-        absent = torch.zeros_like(self.has_time)
-        null_image = null_image.expand_as(self.image_embeds)
-        return replace(self, image_embeds=null_image, has_time=absent, has_view=absent, others=())
+    def without_image(self, dropped: torch.Tensor, null_image: torch.Tensor) -> "Conditions":
+        """The same without any image of the samples where `dropped` (B,) is True; `null_image` (1, S, D) is there."""
+        embeds = torch.where(dropped[:, None, None], null_image, self.image_embeds)
+        others = tuple(other.without_image(dropped, null_image) for other in self.others)
+        return replace(self, image_embeds=embeds, has_image=self.has_image & ~dropped, others=others)
 
 
 def _merge(parts: Sequence[Conditions], merge: Callable[[list[torch.Tensor]], torch.Tensor]) -> Conditions:

@@ -1,110 +1,84 @@
-"""The Time and View Mappers: (displacement, timestep, layer) => (v_base, v_bypass)."""
+"""The mapper: what frame i will look like, as image tokens => what n words say of it in every layer.
 
-from collections.abc import Sequence
+A displacement is relative: who is told it alone cannot know from where it leads. So the prior is told frame j too, and
+says what frame i looks like (`models.prior`), the image prompt's projector makes image tokens of that, and the mapper
+puts the tokens into words.
+"""
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from fourdistill.models.fourier import FourierFeatures
-
-VIEW_ENCODINGS = {"spherical": 4, "matrix": 12}  # name -> number of inputs of the View Mapper
-
-
-def encode_view(delta_spherical: torch.Tensor, relative_pose: torch.Tensor, encoding: str) -> torch.Tensor:
-    """A camera displacement => the View Mapper's input (B, 4) or (B, 12).
-
-    `delta_spherical` (B, 3) is (azimuth, elevation) in radians and radius over the scene's scale; `relative_pose`
-    (B, 12) holds the rows of the 3x4 `source_from_target`. `spherical` is safe where the azimuth wraps around.
-    """
-    if encoding == "matrix":
-        return relative_pose
-    azimuth, elevation, radius = delta_spherical.unbind(-1)
-    return torch.stack([azimuth.sin(), azimuth.cos(), elevation, radius], dim=-1)  # (B, 4)
+from fourdistill.models.base import IPAdapter
+from fourdistill.models.words import Spoken
 
 
 class Mapper(nn.Module):
-    """Fourier features of (displacement, timestep, layer) => MLP => v_base and v_bypass, for every layer at once.
-
-    The hidden units are ordered where they are trained with nested dropout (NeTI: Alaluf et al., arXiv 2305.15391,
-    section 4.3): `keep` zeroes all but the first of them, and fewer of them say less, and less of the training scenes.
+    """Image tokens (B, T, C) => n words: one v_base for all layers, and the bypasses of each layer.
 
     Args:
-        displacement_sigmas: bandwidth of each displacement input.
-        sigma_timesteps, sigma_layer: bandwidths of the timestep and the layer id, both scaled to [-1, 1].
-        num_layers: cross-attention layers of the base. num_train_timesteps: of the base's scheduler.
+        num_layers: cross-attention layers of the base. num_tokens, token_width: T, C of the image tokens.
+        num_words: n; fewer than T words start as averages of neighbouring tokens.
         width: of the text encoder's tokens. token_std: their standard deviation, the unit of `v_base`.
-        rescale_base: give `v_base` the norm of a token embedding (ViewNeTI: Burgess et al., arXiv 2309.07986).
     """
 
     def __init__(
         self,
-        displacement_sigmas: Sequence[float],
-        *,
-        sigma_timesteps: float,
-        sigma_layer: float,
         num_layers: int,
-        num_train_timesteps: int,
-        num_frequencies: int,
-        hidden_width: int,
+        num_tokens: int,
+        token_width: int,
+        *,
+        num_words: int,
         width: int,
         token_std: float,
-        rescale_base: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.num_layers, self.num_train_timesteps, self.token_std = num_layers, num_train_timesteps, token_std
-        self.hidden_width, self.rescale_base = hidden_width, rescale_base
-        sigmas = [*displacement_sigmas, sigma_timesteps, sigma_layer]
-        self.features = FourierFeatures(sigmas, num_frequencies, generator)
-        self.mlp = nn.Sequential(
-            nn.Linear(self.features.width, hidden_width),
-            nn.LayerNorm(hidden_width),
-            nn.LeakyReLU(),
-            nn.Linear(hidden_width, hidden_width),
-            nn.LayerNorm(hidden_width),
-            nn.LeakyReLU(),
-            nn.Linear(hidden_width, 2 * width),
+        self.token_std = token_std
+        self.pool = nn.Linear(num_tokens, num_words, bias=False) if num_words != num_tokens else None
+        self.word = nn.Parameter(torch.randn(num_words, width, generator=generator))  # what tells the words apart
+        self.to_base = nn.Linear(token_width, width)
+        self.to_key = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
+        self.to_value = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
+
+    def forward(self, tokens: torch.Tensor) -> Spoken:
+        """Image tokens (B, T, C) => what the words say; the same at every timestep."""
+        if self.pool is not None:
+            tokens = self.pool(tokens.transpose(1, 2)).transpose(1, 2)  # (B, n, C)
+        v_base = (self.to_base(tokens) + self.word) * self.token_std  # (B, n, D)
+        return Spoken(
+            v_base[:, None],
+            torch.stack([to_key(tokens) for to_key in self.to_key], dim=1),
+            torch.stack([to_value(tokens) for to_value in self.to_value], dim=1),
         )
 
-    def forward(
-        self, displacement: torch.Tensor, timesteps: torch.Tensor, keep: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """displacement (B, I), timesteps (B,) in [0, T) => v_base and v_bypass, (B, num_layers, D) each.
+    @torch.no_grad()
+    def start_from(self, ip_adapter: IPAdapter, to_k: list[nn.Linear], to_v: list[nn.Linear], length: float) -> None:
+        """Begin with words that the frozen text branch draws nearly as the image prompt draws the tokens.
 
-        `keep` (B,) is how many hidden units of each sample are kept; None keeps all.
+        The keys of a word are then those of its token, W_k_ip x, through the pseudo-inverse of the text branch's own
+        W_k, and its values likewise. `length` is |lambda CLIP(v_base)|, to which bypasses are brought: what is shorter
+        gets the rest from a direction that W_k, or W_v, does not see.
         """
-        dtype = self.features.frequencies.dtype
-        t = 2 * timesteps.to(dtype) / self.num_train_timesteps - 1  # (B,)
-        layer = torch.linspace(-1, 1, self.num_layers, device=t.device, dtype=dtype)  # (num_layers,)
-        grid = (len(t), self.num_layers)
-        inputs = torch.cat(
-            [
-                displacement.to(dtype)[:, None].expand(*grid, -1),
-                t[:, None, None].expand(*grid, 1),
-                layer[None, :, None].expand(*grid, 1),
-            ],
-            dim=-1,
-        )  # (B, num_layers, I + 2)
-        hidden = self.mlp[:-1](self.features(inputs))  # (B, num_layers, hidden_width)
-        if keep is not None:
-            kept = torch.arange(self.hidden_width, device=keep.device) < keep[:, None]  # (B, hidden_width)
-            hidden = hidden * kept[:, None]
-        v_base, v_bypass = self.mlp[-1](hidden).chunk(2, dim=-1)  # (B, num_layers, D) each
-        if self.rescale_base:
-            v_base = F.normalize(v_base, dim=-1) * v_base.shape[-1] ** 0.5
-        return v_base * self.token_std, v_bypass
+        if self.pool is not None:
+            num_words, num_tokens = self.pool.weight.shape
+            nearest = torch.arange(num_tokens) * num_words // num_tokens  # the word of each token
+            share = nn.functional.one_hot(nearest, num_words).T.float()  # (n, T)
+            self.pool.weight.copy_(share / share.sum(dim=1, keepdim=True))
+        norm = ip_adapter.projector.norm_out  # the last of the projector: it says how large tokens are
+        for maps, images, texts in (
+            (self.to_key, ip_adapter.to_k_ip, to_k),
+            (self.to_value, ip_adapter.to_v_ip, to_v),
+        ):
+            for own, image, text in zip(maps, images, texts, strict=True):
+                assert isinstance(own, nn.Linear)
+                own.weight.copy_(torch.linalg.pinv(text.weight) @ image.weight)  # (D, C)
+                squared = (own.weight * norm.weight).square().sum() + (own.weight @ norm.bias).square().sum()
+                own.bias.copy_(unseen(text.weight) * (length**2 - squared).clamp(min=0).sqrt())
 
 
-class TimeMapper(Mapper):
-    """Mapper of a displacement in time: `delta_time` (B, 1) in [-1, 1], positive leads to an earlier instant."""
-
-    def __init__(self, sigma_time: float, **kwargs):
-        super().__init__([sigma_time], **kwargs)
-
-
-class ViewMapper(Mapper):
-    """Mapper of a camera displacement: the output of `encode_view`."""
-
-    def __init__(self, sigma_view: float, view_encoding: str, **kwargs):
-        super().__init__([sigma_view] * VIEW_ENCODINGS[view_encoding], **kwargs)
+def unseen(weight: torch.Tensor) -> torch.Tensor:
+    """A linear map (inner, D) => a unit vector (D,) that it makes nothing of, or zeros where there is none."""
+    inner, width = weight.shape
+    if inner >= width:
+        return weight.new_zeros(width)
+    return torch.linalg.svd(weight).Vh[-1]

@@ -6,7 +6,7 @@ import torch
 
 from fourdistill.data.loader import Batch
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.mapper import encode_view
+from fourdistill.models.view_encoding import encode_view
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
@@ -20,6 +20,7 @@ def make_conditions(batch: Batch, view_encoding: str) -> Conditions:
     """What a batch conditions on, with the camera displacement in the encoding of the View Mapper."""
     return Conditions(
         image_embeds=batch.source_embeds,
+        has_image=torch.ones_like(batch.has_time),
         delta_time=batch.delta_time,
         has_time=batch.has_time,
         view=encode_view(batch.delta_spherical, batch.relative_pose, view_encoding),

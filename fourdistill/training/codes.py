@@ -9,7 +9,7 @@ import torch
 from fourdistill.data.frame_pairs import FramePairs, read_frame_features
 from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.mapper import encode_view
+from fourdistill.models.view_encoding import encode_view
 
 ENCODE_SIZE = 512  # frames at once
 EMBEDS = {False: "image_embeds", True: "mirrored_embeds"}  # of frames as they are, and of their mirror images
@@ -54,6 +54,7 @@ class PairCodes:
     def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
         return Conditions(
             image_embeds=torch.empty(len(index), 0),  # codes stand for them
+            has_image=torch.ones(len(index), dtype=torch.bool),
             delta_time=self.delta_time[index],
             has_time=self.has_time[index],
             view=self.view[variant, index],

@@ -29,14 +29,12 @@ def measure_gaps(
             conditions = make_conditions(batch, adapter.config.settings.view_encoding)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
-            given = adapter.displace(conditions)
-            right = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
+            right = denoiser.losses(latents, noise, t, conditions, batch.caption)  # (B,)
             add(totals, f"val.loss.t{timestep}", right.sum(), len(right))
             for name in GAP_CONDITIONS:
                 shuffled, has = shuffle_condition(conditions, name, generator)
                 if has.any():
-                    given = adapter.displace(shuffled)
-                    wrong = denoiser.losses(latents, noise, t, given, batch.caption)  # (B,)
+                    wrong = denoiser.losses(latents, noise, t, shuffled, batch.caption)  # (B,)
                     add(totals, f"gap.{name}.t{timestep}", wrong[has].sum(), right[has].sum())
     metrics = {name: first / second - (name.startswith("gap.")) for name, (first, second) in totals.items()}
     metrics["val.loss"] = sum(metrics[f"val.loss.t{t}"] for t in timesteps) / len(timesteps)

@@ -61,7 +61,7 @@ def train(
     start_logs(accelerator, live_folder, resume=resumed)
 
     place(base, adapter, accelerator, settings)
-    denoiser = Denoiser(base, adapter)
+    denoiser = Denoiser(base, adapter, settings.loss)
     optimizer = make_optimizer(adapter, settings)
     lr_scheduler = get_scheduler(
         settings.lr_scheduler,
@@ -157,7 +157,7 @@ def place(base: BaseModel, adapter: Adapter, accelerator: Accelerator, settings:
     if sharding is not None and settings.compile is not None:
         raise InputError("train: compile: expected null beside accelerate's distributed_type FSDP")
     if sharding is not None and accelerator.num_processes > 1:
-        shard_unet(base.unet, sharding, accelerator.device, adapter.lora.parameters())
+        shard_unet(base.unet, sharding, accelerator.device)
     base.to(accelerator.device)
     if settings.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
@@ -168,27 +168,9 @@ def place(base: BaseModel, adapter: Adapter, accelerator: Accelerator, settings:
 
 
 def make_optimizer(adapter: Adapter, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW on the groups that are trained; the others are frozen."""
-    rates = {"mappers": settings.learning_rate, "lora": settings.lora_learning_rate}
-    groups = []
-    for name, parameters in adapter.parameter_groups().items():
-        for parameter in parameters:
-            parameter.requires_grad_(name in settings.trainable)
-        check_group(name, bool(parameters), name in settings.trainable)
-        if name in settings.trainable and parameters:
-            lr = rates.get(name, settings.image_prompt_learning_rate)
-            groups.append({"params": parameters, "lr": lr})
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-
-
-def check_group(name: str, exists: bool, trained: bool) -> None:
-    """Raise `InputError` where a group of parameters is to be trained and does not exist, or the other way round."""
-    key = {"lora": "lora_rank", "displacement_tokens": "displacement_tokens"}.get(name)
-    if key is None or exists == trained:
-        return
-    if trained:
-        raise InputError(f"train: trainable: {name}: expected a {key} above 0")
-    raise InputError(f"train: {key}: expected 0, or {name} in trainable: as they are drawn they only disturb")
+    """AdamW on what of the adapter is trained; the rest of it is frozen."""
+    trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def fingerprint(

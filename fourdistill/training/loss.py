@@ -1,4 +1,4 @@
-"""The standard DDPM loss on whatever the base predicts (Ho et al., arXiv 2006.11239; v: arXiv 2202.00512)."""
+"""What a U-Net is trained to predict (Ho et al., arXiv 2006.11239; v: arXiv 2202.00512), and at which timesteps."""
 
 import torch
 from diffusers import DDPMScheduler
@@ -21,7 +21,7 @@ def prediction_target(
     raise InputError(f"base: prediction_type: expected epsilon, v_prediction or sample, got {prediction_type!r}")
 
 
-def ddpm_loss(noise_pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def squared_error(noise_pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(B, C, h, w) each => the mean squared error per sample, (B,)."""
     return F.mse_loss(noise_pred.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 

@@ -7,7 +7,7 @@ from torch import nn
 from fourdistill.data.loader import Batch
 from fourdistill.models.base import encode_null_image
 from fourdistill.training.batches import make_conditions, move
-from fourdistill.training.drops import draw_drops, draw_keep, drop_captions, drop_displacements, drop_images
+from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
 from fourdistill.training.loss import sample_timesteps
 from fourdistill.training.parts import Parts
 from fourdistill.training.settings import TrainingSettings
@@ -29,14 +29,11 @@ class Objective:
         settings, denoiser, device = self.settings, self.denoiser, self.accelerator.device
         batch = move(batch, device)
         generator = torch.Generator().manual_seed(self.parts.draw_seed(settings.seed, step, part))
-        adapter = denoiser.adapter
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch, adapter.config.settings.view_encoding)
-        conditions = adapter.displace(drop_displacements(conditions, drops))
-        conditions, captions = drop_images(conditions, self.null_image, drops), drop_captions(batch.caption, drops)
+        conditions = make_conditions(batch, denoiser.adapter.config.settings.view_encoding)
+        conditions = drop_images(drop_displacements(conditions, drops), self.null_image, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         bias = settings.timestep_bias
         timesteps = sample_timesteps(len(noise), denoiser.num_train_timesteps, bias, generator).to(device)
-        keep = draw_keep(len(noise), adapter.config.settings.hidden_width, settings.nested_dropout, generator)
-        keep = None if keep is None else keep.to(device)
-        return self.model(batch.target_latents, noise, timesteps, conditions, captions, keep).mean()
+        captions = drop_captions(batch.caption, drops)
+        return self.model(batch.target_latents, noise, timesteps, conditions, captions).mean()

@@ -7,14 +7,13 @@ options. Every process must then call the U-Net equally often.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin, get_module_children_bottom_up, parse_flag_from_env
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from diffusers.models import UNet2DConditionModel
-from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
@@ -54,13 +53,8 @@ def copying() -> Iterator[None]:
         os.environ[_FLAG] = "false" if before is None else before
 
 
-def shard_unet(
-    unet: UNet2DConditionModel,
-    sharding: FullyShardedDataParallelPlugin,
-    device: torch.device,
-    trained: Iterable[nn.Parameter],
-) -> None:
-    """Move a U-Net to the `device`s of all processes, a part to each; `trained` parameters in it stay whole.
+def shard_unet(unet: UNet2DConditionModel, sharding: FullyShardedDataParallelPlugin, device: torch.device) -> None:
+    """Move a U-Net to the `device`s of all processes, a part to each.
 
     Its blocks are gathered one at a time, when they compute. The process group must have been started. Raises
     `InputError` where the config names a class of blocks that the U-Net has not.
@@ -70,10 +64,10 @@ def shard_unet(
         is_unit = fsdp2_prepare_auto_wrap_policy(sharding, unet) or (lambda module: False)
     except ValueError as error:
         raise InputError(f"accelerate: fsdp_transformer_layer_cls_to_wrap: {error}") from error
-    whole, reshard = set(trained), bool(sharding.reshard_after_forward)
+    reshard = bool(sharding.reshard_after_forward)
     for module in get_module_children_bottom_up(unet):  # the U-Net itself comes last
         if module is unet or is_unit(module):
-            fully_shard(module, mesh=mesh, reshard_after_forward=reshard, ignored_params=whole)
+            fully_shard(module, mesh=mesh, reshard_after_forward=reshard)
 
 
 def is_sharded(unet: UNet2DConditionModel) -> bool:

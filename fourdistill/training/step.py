@@ -10,20 +10,19 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.text import PromptEncoder
-from fourdistill.training.loss import ddpm_loss, prediction_target
+from fourdistill.training.loss import prediction_target, squared_error
 
 
 class Denoiser(nn.Module):
     """The frozen base with the adapter in front of it, as a loss per sample.
 
-    The base is no submodule: the adapter alone is distributed, saved and loaded. Gradients of updates inside of the
-    U-Net (LoRA) belong to the forward pass of the whole, which is therefore what is wrapped for many devices.
+    The base is no submodule: the adapter alone is distributed, saved and loaded.
     """
 
-    def __init__(self, base: BaseModel, adapter: Adapter):
-        """On the base's own noise schedule, whichever sampler it ships with."""
+    def __init__(self, base: BaseModel, adapter: Adapter, loss: str = "distill"):
+        """On the base's own noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`."""
         super().__init__()
-        self.base, self.adapter = base, adapter
+        self.base, self.adapter, self.loss = base, adapter, loss
         self.schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
         self.encode_prompts = PromptEncoder(base.tokenizer, base.text_encoder)
 
@@ -43,17 +42,23 @@ class Denoiser(nn.Module):
         timesteps: torch.Tensor,
         conditions: Conditions,
         captions: list[str],
-        keep: torch.Tensor | None = None,
+        lambda_: float | torch.Tensor | None = None,
     ) -> torch.Tensor:
         """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
 
-        `keep` (B,): of the mappers' nested dropout.
+        `lambda_`: of equation (1), one a sample (B,), or one for all; None: the adapter's own.
         """
         # Noise the target frame's latents.
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
-        # Condition on the prompt, v* per layer, and frame j's image tokens.
+        # Condition on the prompt and on words of what frame i is expected to look like.
         prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
-        conditioning = self.adapter(self.base.text_encoder, prompt_embeds, conditions, timesteps, keep=keep)
-        # Predict, and compare with what the base was trained to predict.
+        given = (self.base.text_encoder, prompt_embeds, conditions, timesteps)
+        conditioning = self.adapter(*given, lambda_)
+        # Predict, and compare with what the U-Net says when it is shown that frame, or with the truth.
         noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
-        return ddpm_loss(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
+        if self.loss == "ddpm":
+            return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
+        with torch.no_grad():
+            shown = self.adapter(*given, carrier="image_prompt")
+            target = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=shown).sample
+        return squared_error(noise_pred, target)

@@ -1,10 +1,10 @@
 import pytest
 import torch
+from fourdistill.inference.control_table import ControlTable, DisplacementWords
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fourdistill.errors import InputError
-from fourdistill.inference.control_table import ControlTable, DisplacementWords
 from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.conditions import Conditions

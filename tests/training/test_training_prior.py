@@ -16,8 +16,8 @@ from fourdistill.data.tables import PAIRS, write_table
 from fourdistill.errors import InputError
 from fourdistill.geometry.poses import inverse, relative_pose
 from fourdistill.models.codec import fit_codec
-from fourdistill.models.mapper import encode_view
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.view_encoding import encode_view
 from fourdistill.training import prior as module
 from fourdistill.training.codes import PairCodes, mirror_pose
 from fourdistill.training.prior import PriorSettings, train_prior

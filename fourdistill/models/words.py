@@ -1,0 +1,73 @@
+"""Equation (1): what n words beside the prompt say, as keys and values for every cross-attention layer.
+
+    v* = CLIP(v_base) + lambda |CLIP(v_base)| v_bypass / |v_bypass|
+
+Each word has one v_base and two bypasses: its v* for the keys of cross-attention says where in the picture the word is
+heard, its v* for the values says what is drawn there (XTI: Voynov et al., arXiv 2303.09522, section 4). CLIP's last
+layer norm gives all that it says one length, and lambda is how many times as far v* leads away from there. As in the
+original code the bypass is measured by |CLIP(v_base)|: beside vectors of length 14 to 28 one of length lambda is
+nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a mapper says of B samples; a dimension of 1 stands for all layers."""
+
+    v_base: torch.Tensor
+    """(B, 1 or num_layers, n, D), in front of the text encoder."""
+    key_bypass: torch.Tensor
+    """(B, num_layers, n, D)."""
+    value_bypass: torch.Tensor
+    """(B, num_layers, n, D)."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """v* of n words in every layer."""
+
+    keys: torch.Tensor
+    """(B, num_layers, n, D)."""
+    values: torch.Tensor
+    """(B, num_layers, n, D)."""
+
+
+def say(text_encoder: nn.Module, spoken: Spoken, lambda_: float | torch.Tensor) -> Words:
+    """All words of all layers in one pass of the text encoder; `lambda_` is a number, or one a sample (B,)."""
+    clip_base = encode_single_tokens(text_encoder, spoken.v_base)
+    if isinstance(lambda_, torch.Tensor):
+        lambda_ = lambda_.to(clip_base)[:, None, None, None]
+    return Words(
+        combine(clip_base, spoken.key_bypass, lambda_),
+        combine(clip_base, spoken.value_bypass, lambda_),
+    )
+
+
+def combine(clip_base: torch.Tensor, v_bypass: torch.Tensor, lambda_: float | torch.Tensor) -> torch.Tensor:
+    """Equation (1): CLIP(v_base) and v_bypass (..., D) => v* (..., D)."""
+    return clip_base + lambda_ * clip_base.norm(dim=-1, keepdim=True) * F.normalize(v_bypass, dim=-1)
+
+
+def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch.Tensor:
+    """CLIP(v_base): every vector of (..., D) as a sequence of one token, all of them in one pass => (..., D).
+
+    As in the original there is no start, end or position embedding, and no prompt around the token. A token alone
+    attends to itself with weight 1, so that attention is its value: queries and keys need not be computed.
+    """
+    hook = getattr(text_encoder, "_hf_hook", None)
+    if hook is not None:  # offloading hooks wait for the encoder's own forward, which is passed by here
+        hook.pre_forward(text_encoder)
+    model: Any = getattr(text_encoder, "text_model", text_encoder)  # CLIPTextModelWithProjection nests the encoder
+    hidden_states = v_base.flatten(0, -2)  # (N, D)
+    for layer in model.encoder.layers:
+        attention = layer.self_attn
+        hidden_states = hidden_states + attention.out_proj(attention.v_proj(layer.layer_norm1(hidden_states)))
+        hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
+    return model.final_layer_norm(hidden_states).reshape(v_base.shape)
