@@ -151,6 +151,7 @@ class Dropout:
     time: Fraction
     view: Fraction
     all: Fraction
+    bypass: Fraction
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -215,6 +216,7 @@ class Train:
     launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     preset: str
     ip_adapter: str | None
+    start: Literal["pretrained", "scratch"]
     mapper_input: Literal["displacement_and_source", "displacement"]
     num_words: PositiveInt | None  # of every layer; null: as many as the image prompt has tokens
     view_encoding: Literal["spherical", "matrix"]

@@ -37,6 +37,8 @@ def main(params: Params) -> None:
     form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
+    if values["start"] == "pretrained":
+        adapter.start_mapper(paths.pretrained)
     reading = ReadOptions(**pick(ReadOptions, section["loader"]))
     train(
         find_shards(params),

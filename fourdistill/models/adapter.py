@@ -115,6 +115,18 @@ class Adapter(nn.Module):
             adapter.mapper.start_from(base.ip_adapter, to_k, to_v, settings.lambda_ * clip_length(base.text_encoder))
         return adapter
 
+    def start_mapper(self, folder: Path) -> None:
+        """Take over the mapper of a trained adapter in `folder`; raises `InputError` where it is of another form."""
+        theirs = read_config(folder / CONFIG_NAME)
+        for name in ("mapper_input", "num_words"):
+            wanted, found = getattr(self.config.settings, name), getattr(theirs.settings, name)
+            if wanted != found:
+                raise InputError(
+                    f"{folder / CONFIG_NAME}: {name}: expected {wanted} to start from, found {found}; train.start: "
+                    "scratch needs none"
+                )
+        load_weights(self.mapper, folder / WEIGHTS_NAME, prefix="mapper.")
+
     @property
     def device(self) -> torch.device:
         """Where the weights are; diffusers pipelines ask every part."""

@@ -25,6 +25,13 @@ def draw_drops(batch_size: int, rates: DropoutRates, generator: torch.Generator)
     return Drops(*((draws[i] < getattr(rates, field.name)) | everything for i, field in enumerate(fields(Drops))))
 
 
+def draw_lambdas(batch_size: int, lambda_: float, rate: float, generator: torch.Generator) -> torch.Tensor:
+    """A lambda for each sample (B,): the adapter's own, but with probability `rate` 0 or, as often, one between."""
+    draws = torch.rand(3, batch_size, generator=generator)
+    lower = torch.where(draws[1] < 0.5, 0.0, draws[2] * lambda_)
+    return torch.where(draws[0] < rate, lower, lambda_)
+
+
 def drop_displacements(conditions: Conditions, drops: Drops) -> Conditions:
     """The conditions with the dropped displacements masked, like absent ones."""
     device = conditions.has_time.device

@@ -7,7 +7,7 @@ from torch import nn
 from fourdistill.data.loader import Batch
 from fourdistill.models.base import encode_null_image
 from fourdistill.training.batches import make_conditions, move
-from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
+from fourdistill.training.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
 from fourdistill.training.loss import sample_timesteps
 from fourdistill.training.parts import Parts
 from fourdistill.training.settings import TrainingSettings
@@ -36,4 +36,6 @@ class Objective:
         bias = settings.timestep_bias
         timesteps = sample_timesteps(len(noise), denoiser.num_train_timesteps, bias, generator).to(device)
         captions = drop_captions(batch.caption, drops)
-        return self.model(batch.target_latents, noise, timesteps, conditions, captions).mean()
+        own, rate = denoiser.adapter.config.settings.lambda_, settings.dropout.bypass
+        lambda_ = draw_lambdas(len(noise), own, rate, generator).to(device)
+        return self.model(batch.target_latents, noise, timesteps, conditions, captions, lambda_).mean()

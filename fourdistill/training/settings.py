@@ -10,13 +10,18 @@ LOSSES = ("distill", "ddpm")  # against what the U-Net says when it is shown wha
 
 @dataclass(frozen=True)
 class DropoutRates:
-    """How often each condition is dropped, independently of the others, and how often all of them are."""
+    """How often each condition is dropped, independently of the others, and how often all of them are.
+
+    And how often the words of a sample keep nearer to CLIP's space than at the adapter's own lambda: half of these keep
+    within it, at lambda 0, the others at some lambda between. They learn to say what can be said there.
+    """
 
     text: float = 0.1
     image: float = 0.05
     time: float = 0.1
     view: float = 0.1
     all: float = 0.05
+    bypass: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class TrainingSettings:
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {
+        "start": "scratch",
         "mapper_input": "displacement",
         "num_words": 1,
         "loss": "ddpm",
@@ -67,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sigma_timesteps": 0.03,
         "sigma_layer": 2.0,
         "learning_rate": 9e-3,
-        "dropout": DropoutRates(0, 0, 0, 0, 0),
+        "dropout": DropoutRates(0, 0, 0, 0, 0, 0),
         "timestep_bias": 0.0,
         "lr_scheduler": "constant",
         "warmup_steps": 0,
