@@ -83,7 +83,7 @@ def score_edits(
     scores = []
     for lambda_, scale in combinations:
         name = f"edits, lambda {lambda_:g}, image scale {scale:g}"
-        images = paint(edits, name, lambda_=lambda_, image_scale=scale)
+        images = paint(edits, name, lambda_=lambda_)
         found = spaces(images, len(images), f"features, {name}")["clip"]  # (N, P)
         scores.append(EditScores(lambda_, scale, (found * prompts).sum(1), (found * truth).sum(1)))
     return scores

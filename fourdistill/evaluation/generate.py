@@ -42,13 +42,13 @@ class Painter:
         description: str,
         *,
         lambda_: float | None = None,
-        image_scale: float = 1.0,
+        prompt_strength: float = 0.0,
     ) -> list[Image.Image]:
         """One picture per command, with a progress bar over those that are new."""
 
         def key(command: Command) -> tuple:
             displacement = (command.time, command.spherical, command.relative_pose)
-            return (command.source, displacement, command.caption, lambda_, image_scale)
+            return (command.source, displacement, command.caption, lambda_, prompt_strength)
 
         todo = list({key(command): command for command in commands if key(command) not in self._painted}.values())
         with tqdm(total=len(todo), desc=description, unit="image") as bar:
@@ -59,9 +59,7 @@ class Painter:
                     prompt=[command.caption or "" for command in batch],
                     **command_arguments(batch, self.pipe.adapter.config.settings.view_encoding),
                     generator=[torch.Generator().manual_seed(self.noise_seed(command.source)) for command in batch],
-                    lambda_=lambda_,
-                    image_scale=image_scale,
-                    **self._sampling,
+                    **self._sampling | {"lambda_": lambda_, "prompt_strength": prompt_strength},
                 ).images
                 self._painted |= {key(command): image for command, image in zip(batch, images, strict=True)}
                 bar.update(len(batch))

@@ -26,6 +26,7 @@ from fourdistill.inference.inputs import (
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
+from fourdistill.inference.prompting import text_guidance_of
 from fourdistill.inference.sampling import prepare, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
@@ -147,9 +148,10 @@ class FourDistillPipeline(DiffusionPipeline):
         duration_s: Number | Sequence[Number] = None,
         image_embeds: torch.Tensor | None = None,
         others: Sequence[ConditionImage] = (),
+        prompt_strength: float = 1.0,
         lambda_: float | None = None,
         guidance_scale: float = 1.0,
-        text_guidance: float = 1.0,
+        text_guidance: float | None = None,
         image_guidance: float = 1.0,
         time_guidance: float = 1.0,
         view_guidance: float = 1.0,
@@ -172,7 +174,7 @@ class FourDistillPipeline(DiffusionPipeline):
 
         Args:
             image: the condition image(s); None generates without (or from `image_embeds`).
-            prompt: text beside the displacement; None is no prompt.
+            prompt: text beside the image; None is no prompt.
             time: displacement d as a share of the scene, in [-1, 1]: positive leads back to an earlier instant.
             azimuth, elevation: camera displacement in degrees, target minus source; azimuth counter-clockwise from
                 above.
@@ -184,7 +186,9 @@ class FourDistillPipeline(DiffusionPipeline):
                 `seconds`, which have a span of their own.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
             others: further images of what is to be drawn, each with its own displacement; needs a prior.
-            lambda_: of equation (1): less than the adapter's own leaves more to the prompt; None takes its own.
+            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; decides the next and
+                `text_guidance` where these are None.
+            lambda_: of equation (1): less than the adapter's own leaves more to the prompt.
             guidance_scale: away from the prediction without any condition; 1 is none.
             text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
@@ -206,10 +210,13 @@ class FourDistillPipeline(DiffusionPipeline):
         Raises `InputError` naming the argument and what was expected.
         """
         # 1. Arguments => one row per image
+        if text_guidance is None:
+            prompts = [prompt] if prompt is None or isinstance(prompt, str) else prompt
+            text_guidance = text_guidance_of(prompts, prompt_strength)
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(
-            guidance, guidance_rescale, image_scale, lambda_, carrier, num_inference_steps, num_images_per_prompt,
+            guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps, num_images_per_prompt,
             batch_size, output_type, step_end,
         )  # fmt: skip
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
@@ -223,7 +230,7 @@ class FourDistillPipeline(DiffusionPipeline):
         # 2. What no noise changes, once for all images
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
         shown = image is not None or image_embeds is not None
-        prepared = prepare(self, rows, num_others=len(others), shown=shown)
+        prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
         # 3. Noise => images, some at a time
         noise = prepare_noise(self.unet, len(rows["prompt"]), generator, latents, self._execution_device)
         images = sample(self, prepared, noise, generator, options)

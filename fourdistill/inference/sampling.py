@@ -14,6 +14,7 @@ from fourdistill.inference.guidance import without
 from fourdistill.inference.inputs import make_conditions
 from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
+from fourdistill.inference.prompting import lambdas_of
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import encode_null_image
 from fourdistill.models.conditions import Conditions
@@ -29,6 +30,8 @@ class Prepared:
     negative_embeds: torch.Tensor
     """(B, L, D), of the negative prompts: what guidance goes away from."""
     conditions: Conditions
+    lambda_: torch.Tensor
+    """(B,), of equation (1)."""
     null_image: torch.Tensor
     """(1, S, D), what stands for no image."""
 
@@ -39,6 +42,7 @@ class Prepared:
             prompt_embeds=self.prompt_embeds[rows],
             negative_embeds=self.negative_embeds[rows],
             conditions=self.conditions[rows],
+            lambda_=self.lambda_[rows],
         )
 
 
@@ -61,16 +65,20 @@ def prepare(
     *,
     num_others: int,
     shown: bool,
+    options: SamplingOptions,
 ) -> Prepared:
     """Rows of `broadcast` => what B images are made from; each distinct prompt is encoded once.
 
     `shown`: whether there is a condition image at all.
     """
     encode = PromptEncoder(pipe.tokenizer, pipe.text_encoder)
+    settings = pipe.adapter.config.settings
+    lambda_ = lambdas_of(rows["prompt"], options.prompt_strength, settings.lambda_)
     return Prepared(
         prompt_embeds=encode([prompt or "" for prompt in rows["prompt"]]),
         negative_embeds=encode([prompt or "" for prompt in rows["negative_prompt"]]),
-        conditions=make_conditions(rows, num_others, pipe.adapter.config.settings.view_encoding, shown),
+        conditions=make_conditions(rows, num_others, settings.view_encoding, shown),
+        lambda_=lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_),
         null_image=encode_null_image(pipe.image_encoder),
     )
 
@@ -103,7 +111,7 @@ def condition(pipe: Any, prepared: Prepared, options: SamplingOptions, timestep:
         torch.cat(texts),
         conditions,
         timestep.expand(len(conditions.has_image)),
-        options.lambda_,
+        torch.cat([prepared.lambda_] * len(branches)),
         carrier=options.carrier,
         image_scale=options.image_scale,
     )

@@ -1,0 +1,24 @@
+"""How much a prompt says beside a picture: one number for the two weights that decide it.
+
+From "as in the picture" (0) to "as in the prompt" (1). A prompt is heard better under guidance towards it, and where the
+words keep nearer to CLIP's space (a smaller lambda of equation (1)); they still say where and when. The two ends were
+chosen by measuring: `docs/words.md`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+TEXT_GUIDANCE = 6.0  # at strength 1; without a picture, too, where there is nothing else to go by
+LAMBDA_SHARE = 2 / 3  # of the adapter's own lambda, at strength 1
+
+
+def text_guidance_of(prompts: Sequence[str | None], strength: float) -> float:
+    """The weight of guidance towards the prompts; 1, which costs nothing, where there is none."""
+    return 1 + (TEXT_GUIDANCE - 1) * strength if any(prompts) else 1.0
+
+
+def lambdas_of(prompts: Sequence[str | None], strength: float, own: float) -> torch.Tensor:
+    """Lambda of B images (B,): the adapter's own, or nearer to CLIP's space where there is a prompt."""
+    with_prompt = own * (1 - (1 - LAMBDA_SHARE) * strength)
+    return torch.tensor([with_prompt if prompt else own for prompt in prompts])
