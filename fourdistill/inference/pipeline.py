@@ -216,8 +216,8 @@ class FourDistillPipeline(DiffusionPipeline):
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(
-            guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps, num_images_per_prompt,
-            batch_size, output_type, step_end,
+            guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps,
+            num_images_per_prompt, batch_size, output_type, step_end,
         )  # fmt: skip
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
             raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")

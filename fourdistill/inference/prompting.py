@@ -1,8 +1,8 @@
 """How much a prompt says beside a picture: one number for the two weights that decide it.
 
-From "as in the picture" (0) to "as in the prompt" (1). A prompt is heard better under guidance towards it, and where the
-words keep nearer to CLIP's space (a smaller lambda of equation (1)); they still say where and when. The two ends were
-chosen by measuring: `docs/words.md`.
+From "as in the picture" (0) to "as in the prompt" (1). A prompt is heard better under guidance towards it, and where
+the words keep nearer to CLIP's space (a smaller lambda of equation (1)); they still say where and when. The two ends
+were chosen by measuring: `docs/words.md`.
 """
 
 from collections.abc import Sequence
