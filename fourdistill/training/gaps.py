@@ -15,7 +15,7 @@ from fourdistill.training.step import Denoiser
 def measure_gaps(
     denoiser: Denoiser, adapter: Adapter, batches: list[Batch], timesteps: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """Validation losses and gaps, `gap.<condition>.t<timestep>` = loss with the condition shuffled / right - 1.
+    """Validation losses and gaps, `gap.<condition>.t<timestep>` = DDPM loss with the condition shuffled / right - 1.
 
     `batches` are validation batches on the denoiser's device. Zero is a condition that the model ignores. A gap
     counts only samples that have the condition, and is left out when fewer than two samples of a batch have it.
@@ -29,12 +29,14 @@ def measure_gaps(
             conditions = make_conditions(batch, adapter.config.settings.view_encoding)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
-            right = denoiser.losses(latents, noise, t, conditions, batch.caption)  # (B,)
-            add(totals, f"val.loss.t{timestep}", right.sum(), len(right))
+            given = (latents, noise, t, conditions, batch.caption)
+            right = denoiser.losses(*given, loss="ddpm")  # (B,)
+            trained = right if denoiser.loss == "ddpm" else denoiser.losses(*given)
+            add(totals, f"val.loss.t{timestep}", trained.sum(), len(trained))
             for name in GAP_CONDITIONS:
                 shuffled, has = shuffle_condition(conditions, name, generator)
                 if has.any():
-                    wrong = denoiser.losses(latents, noise, t, shuffled, batch.caption)  # (B,)
+                    wrong = denoiser.losses(latents, noise, t, shuffled, batch.caption, loss="ddpm")  # (B,)
                     add(totals, f"gap.{name}.t{timestep}", wrong[has].sum(), right[has].sum())
     metrics = {name: first / second - (name.startswith("gap.")) for name, (first, second) in totals.items()}
     metrics["val.loss"] = sum(metrics[f"val.loss.t{t}"] for t in timesteps) / len(timesteps)

@@ -43,10 +43,12 @@ class Denoiser(nn.Module):
         conditions: Conditions,
         captions: list[str],
         lambda_: float | torch.Tensor | None = None,
+        loss: str | None = None,
     ) -> torch.Tensor:
         """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
 
-        `lambda_`: of equation (1), one a sample (B,), or one for all; None: the adapter's own.
+        `lambda_`: of equation (1), one a sample (B,), or one for all; None: the adapter's own. `loss`: None is that of
+        the training.
         """
         # Noise the target frame's latents.
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
@@ -56,7 +58,7 @@ class Denoiser(nn.Module):
         conditioning = self.adapter(*given, lambda_)
         # Predict, and compare with what the U-Net says when it is shown that frame, or with the truth.
         noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
-        if self.loss == "ddpm":
+        if (loss or self.loss) == "ddpm":
             return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
         with torch.no_grad():
             shown = self.adapter(*given, carrier="image_prompt")
