@@ -1,1 +1,1 @@
-"""Distillation: the frozen base learns nothing, the adapter learns to steer it by the standard DDPM loss."""
+"""Distillation: the frozen base learns nothing, words learn to say what it would be shown."""

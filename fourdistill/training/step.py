@@ -6,6 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import BaseModel
 from fourdistill.models.conditions import Conditions
@@ -20,8 +21,13 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, base: BaseModel, adapter: Adapter, loss: str = "distill"):
-        """On the base's own noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`."""
+        """On the base's own noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`.
+
+        Raises `InputError` where there is nothing to distil from.
+        """
         super().__init__()
+        if loss == "distill" and adapter.prior is None:
+            raise InputError("train: loss: expected ddpm with mapper_input displacement: no prior foresees frame i")
         self.base, self.adapter, self.loss = base, adapter, loss
         self.schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
         self.encode_prompts = PromptEncoder(base.tokenizer, base.text_encoder)
