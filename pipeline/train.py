@@ -23,7 +23,7 @@ NUM_SAMPLES = 6
 
 
 def main(params: Params) -> None:
-    """Train the mappers and the image prompt on the shards; a killed run goes on when started again."""
+    """Train the words on the shards; a killed run goes on when started again."""
     if params.train.launcher is not None and not is_launched():
         launch(params.train.launcher, params.paths.live / REPORT_NAME)
         return

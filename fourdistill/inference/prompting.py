@@ -2,7 +2,7 @@
 
 From "as in the picture" (0) to "as in the prompt" (1). A prompt is heard better under guidance towards it, and where
 the words keep nearer to CLIP's space (a smaller lambda of equation (1)); they still say where and when. The two ends
-were chosen by measuring: `docs/words.md`.
+were chosen by measuring: `docs/ablation.md`.
 """
 
 from collections.abc import Sequence
