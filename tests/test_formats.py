@@ -45,8 +45,8 @@ def own_latents(base, adapter, **arguments) -> Any:
 
 
 def shown_latents(base, adapter) -> Any:
-    """What the image prompt alone draws."""
-    return own_latents(base, adapter, carrier="image_prompt")
+    """What the image prompt draws, without guidance."""
+    return own_latents(base, adapter, carrier="image_prompt", prompt_strength=0)
 
 
 def as_bin(checkpoint, path):

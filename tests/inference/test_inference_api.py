@@ -187,7 +187,7 @@ def test_a_sweep_is_a_grid_of_single_calls_that_encodes_what_is_shared_once(pipe
     assert [len(row) for row in grid] == [3, 3]
     assert seen["images"] == 2  # the image, and what stands for none
     assert sum(seen["prompts"]) == 2  # the prompt, and what guidance leads away from
-    assert seen["words"] == [2 * 2 * 4] * 3  # samples, branches and words of each batch, for all steps and layers
+    assert seen["words"] == [2 * 3 * 4] * 3  # samples, branches and words of each batch, for all steps and layers
     for i, azimuth in enumerate([0, 90]):
         for j, time in enumerate([-0.5, 0.0, 0.5]):
             one = latents(pipe, time=time, azimuth=azimuth, elevation=10, seed=4, **arguments)[0]
@@ -222,7 +222,7 @@ def test_seconds_are_a_share_of_the_scene_or_of_the_adapters_own_span(pipe, tiny
 
 
 def test_guidance_leads_away_from_the_negative_prompt(pipe):
-    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "image": tiny_picture()}
+    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "prompt_strength": 0}
     wanted = latents(pipe, prompt="a man", **kwargs)
     unwanted = latents(pipe, prompt="a woman", **kwargs)
     guided = latents(pipe, prompt="a man", negative_prompt="a woman", text_guidance=2.5, **kwargs)
@@ -328,6 +328,7 @@ def test_half_precision_draws_the_noise_of_full_precision(pipe, tiny_base, adapt
         ({"carrier": "smoke"}, "carrier: expected one of words, image_prompt, got 'smoke'"),
         ({"output_type": "jpeg"}, "output_type: expected one of pil, np, pt, latent, got 'jpeg'"),
         ({"guidance_rescale": 2}, "guidance_rescale: expected 0 to 1"),
+        ({"prompt_strength": 1.1}, "prompt_strength: expected 0 to 1, got 1.1"),
         ({"lambda_": float("inf")}, "lambda_: expected a finite number"),
         ({"seed": -1}, "seed: expected whole numbers from 0"),
         ({"seed": 0, "generator": torch.Generator()}, "seed: expected no generator beside it"),

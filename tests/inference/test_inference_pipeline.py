@@ -10,6 +10,7 @@ from tiny_adapters import start_tiny_adapter
 from fourdistill.errors import InputError
 from fourdistill.inference.inputs import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import MAPPER_INPUTS
 from fourdistill.models.base import load_base
@@ -116,16 +117,20 @@ def test_shown_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, ti
     stock = stock_pipeline(tiny_base)
     stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
     expected = stock_latents(stock, ip_adapter_image=picture())
-    out = latents(pipe, image=picture(), prompt="a man", generator=seeds(1)[0], carrier="image_prompt")
+    given = {"image": picture(), "prompt": "a man", "prompt_strength": 0}
+    out = latents(pipe, **given, generator=seeds(1)[0], carrier="image_prompt")
     assert torch.allclose(out, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_without_an_image_it_is_diffusers_text_to_image_pipeline(tiny_base, tmp_path, guidance_scale):
+@pytest.mark.parametrize(
+    ("given", "guidance_scale"),
+    [({"prompt_strength": 0}, 1.0), ({"guidance_scale": 3.0, "prompt_strength": 0}, 3.0), ({}, TEXT_GUIDANCE)],
+)
+def test_without_an_image_it_is_diffusers_text_to_image_pipeline(tiny_base, tmp_path, given, guidance_scale):
     pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
     expected = stock_latents(stock_pipeline(tiny_base), guidance_scale=guidance_scale)
     for displaced in ({}, {"time": 0.3, "azimuth": 20}):  # of nothing
-        out = latents(pipe, prompt="a man", generator=seeds(1)[0], guidance_scale=guidance_scale, **displaced)
+        out = latents(pipe, prompt="a man", generator=seeds(1)[0], **given, **displaced)
         assert torch.allclose(out, expected, atol=1e-4)
 
 
@@ -137,7 +142,7 @@ def test_guidance_runs_both_branches_in_one_call_of_the_unet(pipe):
 
 
 def test_guidance_goes_away_from_the_prediction_without_conditions(pipe):
-    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "prompt": "a man"}
+    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "prompt": "a man", "prompt_strength": 0}
     conditional = latents(pipe, generator=seeds(1), **kwargs)
     unconditional = latents(pipe, generator=seeds(1), num_inference_steps=1)
     guided = latents(pipe, generator=seeds(1), guidance_scale=2.5, **kwargs)
@@ -149,7 +154,8 @@ def test_guidance_goes_away_from_the_prediction_without_conditions(pipe):
     [("text_guidance", "prompt"), ("image_guidance", "image"), ("time_guidance", "time"), ("view_guidance", "azimuth")],
 )
 def test_guidance_goes_away_from_the_prediction_without_one_condition(pipe, weight, missing):
-    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "azimuth": 20, "prompt": "a man"}
+    kwargs = {"image": picture(), "time": 0.3, "azimuth": 20, "prompt": "a man"}
+    kwargs |= {"num_inference_steps": 1, "prompt_strength": 0}
     full = latents(pipe, generator=seeds(1), **kwargs)
     without = latents(pipe, generator=seeds(1), **(kwargs | {missing: None}))
     guided = latents(pipe, generator=seeds(1), **kwargs, **{weight: 2.5})

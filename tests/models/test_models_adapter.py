@@ -255,6 +255,46 @@ def test_a_new_adapter_needs_an_image_prompt_and_for_its_default_a_prior(base):
         Adapter.from_base(bare, AdapterSettings(), torch.Generator(), tiny_prior())
 
 
+def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path):
+    trained = start_tiny_adapter(base)
+    perturb(trained)
+    trained.save(tmp_path)
+    before = {name: value.clone() for name, value in adapter.state_dict().items()}
+    adapter.start_mapper(tmp_path)
+    for name, value in adapter.state_dict().items():
+        is_mapper = name.startswith("mapper.")
+        assert torch.equal(value, trained.state_dict()[name] if is_mapper else before[name]), name
+    assert all(parameter.requires_grad for parameter in adapter.mapper.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"num_words": 2},
+            r"config\.json: num_words: expected 2 to start from, found None; train\.start: scratch",
+        ),
+        (
+            {"mapper_input": "displacement"},
+            r"mapper_input: expected displacement to start from, found",
+        ),
+    ],
+)
+def test_a_mapper_of_another_form_is_no_start(base, adapter, tmp_path, settings, message):
+    adapter.save(tmp_path)
+    with pytest.raises(InputError, match=message):
+        start_tiny_adapter(base, **settings).start_mapper(tmp_path)
+    with pytest.raises(InputError, match=r"none.config\.json: expected an adapter's configuration"):
+        adapter.start_mapper(tmp_path / "none")
+
+
+def test_a_mapper_for_another_base_is_no_start(adapter, tmp_path):
+    adapter.save(tmp_path / "adapter")
+    other = load_base(str(build_tiny_base(tmp_path / "other", blocks=(32, 64, 64))))
+    with pytest.raises(InputError, match=r"adapter\.safetensors: expected the weights of config\.json"):
+        start_tiny_adapter(other).start_mapper(tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("settings", [{}, {"num_words": 3}, {"mapper_input": "displacement", "num_words": 1}])
 def test_save_and_load_round_trip(base, tmp_path, settings):
     adapter = start_tiny_adapter(base, **settings)

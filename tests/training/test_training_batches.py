@@ -7,7 +7,7 @@ from fourdistill.config import pick
 from fourdistill.errors import InputError
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
+from fourdistill.training.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
 from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
 from fourdistill.training.shuffle import shuffle_condition
 
@@ -67,6 +67,18 @@ def test_dropping_never_adds_a_condition():
     assert drop_images(conditions, NULL_IMAGE, none).has_image.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_lambdas_are_the_adapters_own_or_none_or_between(rate):
+    lambdas = draw_lambdas(20_000, 3.0, rate, torch.Generator().manual_seed(0))
+    own, none = lambdas == 3, lambdas == 0
+    between = lambdas[~own & ~none]
+    assert own.float().mean().item() == pytest.approx(1 - rate, abs=0.02)
+    assert none.float().mean().item() == pytest.approx(rate / 2, abs=0.02)
+    if rate:
+        assert between.min() > 0 and between.max() < 3
+        assert torch.histc(between, 4, 0, 3).div(len(between)).tolist() == pytest.approx([0.25] * 4, abs=0.03)
+
+
 @pytest.mark.parametrize(("name", "field"), [("image", "image_embeds"), ("time", "delta_time"), ("view", "view")])
 def test_shuffling_moves_one_condition_and_nobody_keeps_its_own(name, field):
     conditions = make_conditions(6, [True, False, True, True, False, True], [True] * 5 + [False])
@@ -95,7 +107,8 @@ def test_presets():
     assert seed["max_steps"] == 7
     settings = TrainingSettings(**pick(TrainingSettings, seed))
     form = AdapterSettings(**pick(AdapterSettings, seed))
-    assert settings.loss == "ddpm" and settings.dropout == DropoutRates(0, 0, 0, 0, 0)
+    assert settings.loss == "ddpm" and settings.dropout == DropoutRates(0, 0, 0, 0, 0, 0)
+    assert seed["start"] == "scratch"
     assert (settings.learning_rate, settings.timestep_bias) == (9e-3, 0)
     assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
     assert form == AdapterSettings(

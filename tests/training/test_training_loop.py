@@ -252,7 +252,7 @@ def test_the_optimizer_has_the_mapper_alone(base):
 
 
 def test_what_cannot_be_distilled_is_one_clear_line(noise_shards, base, tmp_path):
-    with pytest.raises(InputError, match="train: loss: expected ddpm for mapper_input displacement"):
+    with pytest.raises(InputError, match="train: loss: expected ddpm with mapper_input displacement"):
         run(noise_shards, base, tmp_path, form={"mapper_input": "displacement"})
 
 
