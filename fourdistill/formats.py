@@ -63,10 +63,11 @@ def import_ip_adapter(
 ) -> Adapter:
     """An adapter for a base with a checkpoint's image prompt; the rest is that of `others`, or new from `seed`.
 
+    A new one has no prior, so that its words tell the displacement alone.
     Raises `InputError` where the checkpoint is not an IP-Adapter Plus for this base.
     """
     loaded = load_base(base, str(checkpoint), image_encoder=image_encoder)
-    settings = AdapterSettings() if others is None else others.config.settings
+    settings = AdapterSettings(mapper_input="displacement") if others is None else others.config.settings
     prior = None if others is None else others.prior
     adapter = Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)
     if others is not None:

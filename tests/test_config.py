@@ -38,7 +38,7 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
         ("  size: 128", '  size: "128"', 'extract_frames.size: expected a valid integer, got "128"'),
         ("  size: 128", "  size: 0", "extract_frames.size: expected greater than 0, got 0"),
         ("  bidirectional: true", "  bidirectional: 1", "build_pairs.bidirectional: expected a valid boolean, got 1"),
-        ("\nlambda: 0.2", "\nlambda: .nan", "lambda: expected a finite number, got NaN"),
+        ("\nlambda: 3.0", "\nlambda: .nan", "lambda: expected a finite number, got NaN"),
         ("\ntrain:\n", "\ntraining:\n", "training: unknown key; did you mean train?"),
         ("      - [0.45, 0.55]", "      - [0.45, 1.55]", "extract_frames.split.test_times.0.1: expected less than"),
         ("      - [0.45, 0.55]", "      - [0.55, 0.45]", "test_times.0: expected an interval whose first end is not"),
@@ -91,7 +91,7 @@ def test_other_files_are_no_params(tmp_path):
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    path = write_params(tmp_path, ("\nlambda: 0.2", "\nlambda: 3e-1"))
+    path = write_params(tmp_path, ("\nlambda: 3.0", "\nlambda: 3e-1"))
     assert load_params(path).lambda_ == YAML(typ="safe").load(path.read_text())["lambda"] == 0.3
 
 

@@ -38,10 +38,15 @@ def stock_latents(base, checkpoint):
     ).images  # fmt: skip
 
 
-def own_latents(base, adapter) -> Any:
+def own_latents(base, adapter, **arguments) -> Any:
     pipe = FourDistillPipeline.from_pretrained(base, adapter)
     pipe.set_progress_bar_config(disable=True)
-    return pipe(tiny_picture(), "a man", seed=0, num_inference_steps=3, output_type="latent").images
+    return pipe(tiny_picture(), "a man", seed=0, num_inference_steps=3, output_type="latent", **arguments).images
+
+
+def shown_latents(base, adapter) -> Any:
+    """What the image prompt draws, without guidance."""
+    return own_latents(base, adapter, carrier="image_prompt", prompt_strength=0)
 
 
 def as_bin(checkpoint, path):
@@ -57,9 +62,9 @@ def as_bin(checkpoint, path):
 def test_stock_diffusers_draws_the_same_with_an_exported_adapter(tiny_base, adapter_folder, tmp_path):
     out = tmp_path / "mine.safetensors"
     result = run("export", "--format", "ip-adapter", "--base", tiny_base, "--adapter", adapter_folder, "--out", out)
-    assert result.exit_code == 0 and "without mappers" in result.stdout, result.output
+    assert result.exit_code == 0 and "without mapper, displacement prior" in result.stdout, result.output
     exported = stock_latents(tiny_base, out)
-    assert torch.allclose(exported, own_latents(tiny_base, adapter_folder), atol=1e-4)
+    assert torch.allclose(exported, shown_latents(tiny_base, adapter_folder), atol=1e-4)
     own = tiny_base / "ip_adapter" / "ip-adapter-plus_tiny.safetensors"
     assert not torch.allclose(exported, stock_latents(tiny_base, own), atol=1e-2)
 
@@ -67,8 +72,8 @@ def test_stock_diffusers_draws_the_same_with_an_exported_adapter(tiny_base, adap
 def test_an_exported_pipeline_is_complete(tiny_base, adapter_folder, tmp_path):
     options = ("--base", tiny_base, "--adapter", adapter_folder)
     assert run("export", "--format", "pipeline", *options, "--out", tmp_path / "pipeline").exit_code == 0
-    expected = own_latents(tiny_base, adapter_folder)
-    assert torch.allclose(own_latents(tmp_path / "pipeline", None), expected, atol=1e-5)
+    expected = own_latents(tiny_base, adapter_folder, time=0.3)
+    assert torch.allclose(own_latents(tmp_path / "pipeline", None, time=0.3), expected, atol=1e-5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("years of work")
     result = run("export", "--format", "pipeline", *options, "--out", tmp_path / "mine")
@@ -91,12 +96,15 @@ def test_an_imported_adapter_draws_as_stock_diffusers_with_the_checkpoint(tiny_b
     run("export", "--format", "ip-adapter", *options, "--out", checkpoint)
     expected = stock_latents(tiny_base, checkpoint)
     theirs = as_bin(checkpoint, tmp_path / "theirs.bin") if suffix == ".bin" else checkpoint
-    for name, mappers in (("new", ()), ("mine", ("--adapter", adapter_folder))):
-        result = run("import", theirs, "--base", tiny_base, *mappers, "--out", tmp_path / name)
+    for name, others in (("new", ()), ("mine", ("--adapter", adapter_folder))):
+        result = run("import", theirs, "--base", tiny_base, *others, "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
-        assert torch.allclose(own_latents(tiny_base, tmp_path / name), expected, atol=1e-4)
+        assert torch.allclose(shown_latents(tiny_base, tmp_path / name), expected, atol=1e-4)
     mine, given = load_file(tmp_path / "mine/adapter.safetensors"), load_file(adapter_folder / "adapter.safetensors")
-    assert all(torch.equal(mine[name], given[name]) for name in given if "mapper" in name)
+    taken = [name for name in given if name.startswith(("mapper.", "prior."))]
+    assert taken and all(torch.equal(mine[name], given[name]) for name in taken)
+    moved = [own_latents(tiny_base, tmp_path / "new", time=time) for time in (None, 0.3)]
+    assert not torch.allclose(*moved, atol=1e-4)  # its new mapper hears displacements, though it is not trained
     assert theirs.exists()
 
 

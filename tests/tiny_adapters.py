@@ -9,16 +9,36 @@ from PIL import Image
 
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import load_base
+from fourdistill.models.base import BaseModel, load_base
+from fourdistill.models.codec import fit_codec
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
+
+TOKENS, WIDTH = 17, 32  # S, D of the tiny base's image embeddings
+
+
+def tiny_prior(view_encoding: str = "spherical") -> DisplacementPrior:
+    """A random prior: every displacement changes what is seen."""
+    generator = torch.Generator().manual_seed(0)
+    form = PriorConfig(TOKENS, WIDTH, num_components=6, view_encoding=view_encoding, width=16, depth=1, num_rotations=8)
+    prior = DisplacementPrior(form, generator)
+    embeds = torch.randn(40, TOKENS, WIDTH, generator=generator)
+    prior.codec.load_state_dict(fit_codec(embeds, form.num_components, seed=0).state_dict())
+    return prior
+
+
+def start_tiny_adapter(base: BaseModel, **settings: Any) -> Adapter:
+    """An adapter as a training begins with it, with a prior where its settings want one."""
+    form = AdapterSettings(**settings)
+    return Adapter.from_base(base, form, torch.Generator().manual_seed(0), tiny_prior(form.view_encoding))
 
 
 def build_tiny_adapter(base: Path, folder: Path, **settings: Any) -> Path:
-    """Write an adapter for a base into `folder`; its image prompt and low-rank updates differ from the base's own."""
-    adapter = Adapter.from_base(load_base(str(base)), AdapterSettings(**settings), torch.Generator().manual_seed(0))
+    """Write an adapter for a base into `folder`; its mapper and image prompt differ from what they began as."""
+    adapter = start_tiny_adapter(load_base(str(base)), **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, weights in adapter.named_parameters():
-            if name.startswith("image_prompt.") or name.endswith("up.weight"):
+        for part in (adapter.mapper, adapter.image_prompt):
+            for weights in part.parameters():
                 weights += 0.1 * torch.randn(weights.shape, generator=generator)
     adapter.save(folder, {"steps": 3})
     return folder

@@ -257,8 +257,7 @@ class FourDistillPipeline(DiffusionPipeline):
             times: of the columns, as `time` of a call; None: one column without a displacement in time.
             azimuths, elevations, radii: of the rows, as `azimuth` and so on; single values go to all rows. None: one
                 row without a displacement of the camera.
-            batch_size: images sampled at a time. What they share is encoded once: the image, the prompt, and the
-                words of each instant and of each camera.
+            batch_size: images sampled at a time. What they share is encoded once: the image and the prompt.
             generator, seed: of the noise; a cell is what a single call with the same one gives.
             arguments: as of a call, the same for all images.
         """

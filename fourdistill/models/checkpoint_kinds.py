@@ -10,7 +10,7 @@ PLUS = "IP-Adapter Plus"
 WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL or Kolors", 4096: "Flux or SD3"}
 FACE_WIDTH = 512
 _FRAGMENTS = (  # of names => what has them, the more special first
-    (r"(time|view)_mapper\.", "an adapter of fourdistill: its folder is an --adapter"),
+    (r"^image_prompt\.projector\.", "an adapter of fourdistill: its folder is an --adapter"),
     (r"lora_(down|up|unet|te)|\.lora[_.](A|B|down|up)|hada_w|lokr_w|_lora\.(down|up)", "a LoRA"),
     (r"controlnet_|^control_model\.|input_hint_block", "a ControlNet"),
     (r"motion_modules?\.|temporal_transformer", "a motion module (AnimateDiff)"),

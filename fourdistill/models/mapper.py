@@ -7,6 +7,7 @@ puts the tokens into words.
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fourdistill.models.base import IPAdapter
 from fourdistill.models.words import Spoken
@@ -17,7 +18,7 @@ class Mapper(nn.Module):
 
     Args:
         num_layers: cross-attention layers of the base. num_tokens, token_width: T, C of the image tokens.
-        num_words: n; fewer than T words start as averages of neighbouring tokens.
+        num_words: n; where it is not T, words start as averages of neighbouring tokens.
         width: of the text encoder's tokens. token_std: their standard deviation, the unit of `v_base`.
     """
 
@@ -61,9 +62,7 @@ class Mapper(nn.Module):
         """
         if self.pool is not None:
             num_words, num_tokens = self.pool.weight.shape
-            nearest = torch.arange(num_tokens) * num_words // num_tokens  # the word of each token
-            share = nn.functional.one_hot(nearest, num_words).T.float()  # (n, T)
-            self.pool.weight.copy_(share / share.sum(dim=1, keepdim=True))
+            self.pool.weight.copy_(F.adaptive_avg_pool1d(torch.eye(num_tokens), num_words).T)  # (n, T)
         norm = ip_adapter.projector.norm_out  # the last of the projector: it says how large tokens are
         for maps, images, texts in (
             (self.to_key, ip_adapter.to_k_ip, to_k),

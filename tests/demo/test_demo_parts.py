@@ -11,9 +11,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import torch
 from gradio.route_utils import delete_files_created_by_app
 from PIL import Image, ImageSequence
+from tiny_adapters import start_tiny_adapter
 
 from fourdistill.demo.address import bracketed, check_address, without_proxies
 from fourdistill.demo.artist import Artist, Command, Stopped
@@ -25,16 +25,13 @@ from fourdistill.demo.serve import find_examples, launch, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 
 
 @pytest.fixture(scope="module")
 def pipe(tiny_base):
     base = load_base(str(tiny_base))
-    adapter = Adapter.from_base(base, AdapterSettings(displacement_tokens=4), torch.Generator().manual_seed(0))
-    return FourDistillPipeline.from_parts(base, adapter)
+    return FourDistillPipeline.from_parts(base, start_tiny_adapter(base))
 
 
 def noise_picture(size=(32, 32), seed=0):

@@ -138,6 +138,12 @@ def test_guidance_of_each_condition_reaches_the_pipeline(run, evaluated, tmp_pat
         assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
 
 
+def test_the_carrier_reaches_the_pipeline(run, evaluated):
+    _, plain = evaluated
+    shown = run(replace(SETTINGS, baselines=False, num_edits=0, carrier="image_prompt"))
+    assert shown["psnr"] != plain["psnr"]
+
+
 def test_what_was_generated_scores_the_same_from_its_folder(evaluated, pipe, grid_scenes):
     folder, metrics = evaluated
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
@@ -199,9 +205,9 @@ def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
     assert all(s.clip_t.shape == s.clip_i.shape == (3,) and abs(s.clip_i).max() <= 1.001 for s in scores)
 
     # A stage's settings: the adapter's own lambda comes first, and no setting twice.
-    settings = replace(SETTINGS, edit_lambdas=(0.2, 1.0), edit_image_scales=(1.0, 0.5))
+    settings = replace(SETTINGS, edit_lambdas=(3.0, 1.0), edit_image_scales=(1.0, 0.5))
     scores = score_editability(commands, paint, make_spaces(pipe), str(tmp_path), settings, np.random.default_rng(0))
-    assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (1.0, 1.0), (0.2, 0.5)]
+    assert [(s.lambda_, s.image_scale) for s in scores] == [(3.0, 1.0), (1.0, 1.0), (3.0, 0.5)]
 
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run, evaluated):

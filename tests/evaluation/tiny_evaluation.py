@@ -1,11 +1,9 @@
 """An evaluation of a few pictures by a tiny base."""
 
-import torch
+from tiny_adapters import start_tiny_adapter
 
 from fourdistill.evaluation.evaluate import EvaluationSettings
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 
 SETTINGS = EvaluationSettings(
@@ -17,7 +15,7 @@ SETTINGS = EvaluationSettings(
     time_guidance=1.0,
     view_guidance=1.0,
     guidance_rescale=0.0,
-    truncation=None,
+    carrier="words",
     baselines=True,
     batch_size=4,
     feature_space="pixels",
@@ -37,5 +35,4 @@ SETTINGS = EvaluationSettings(
 
 def make_pipe(tiny_base, view_encoding="spherical"):
     base = load_base(str(tiny_base))
-    settings = AdapterSettings(view_encoding=view_encoding)
-    return FourDistillPipeline.from_parts(base, Adapter.from_base(base, settings, torch.Generator().manual_seed(0)))
+    return FourDistillPipeline.from_parts(base, start_tiny_adapter(base, view_encoding=view_encoding))

@@ -15,6 +15,7 @@ import fourdistill
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
 from fourdistill.inference.saving import find_adapter
+from fourdistill.models.adapter_config import MAPPER_INPUTS
 
 SCHEDULERS = [
     "ddim", "ddpm", "pndm", "euler-discrete", "heun-discrete", "EulerAncestralDiscreteScheduler",
@@ -48,9 +49,9 @@ def test_the_package_gives_the_names_it_promises():
         fourdistill.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("lora_rank", [0, 2])
-def test_a_saved_pipeline_is_the_same_when_loaded(tiny_base, tmp_path, lora_rank):
-    folder = build_tiny_adapter(tiny_base, tmp_path / "adapter", lora_rank=lora_rank)
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
+def test_a_saved_pipeline_is_the_same_when_loaded(tiny_base, tmp_path, mapper_input):
+    folder = build_tiny_adapter(tiny_base, tmp_path / "adapter", mapper_input=mapper_input)
     pipe = FourDistillPipeline.from_pretrained(tiny_base, folder, scheduler="euler-discrete")
     expected = latents(pipe, time=0.3, azimuth=20, seed=0)
     pipe.save_pretrained(tmp_path / "saved")
@@ -167,10 +168,10 @@ def test_given_latents_take_the_place_of_drawn_ones(pipe):
 
 
 def test_a_sweep_is_a_grid_of_single_calls_that_encodes_what_is_shared_once(pipe):
-    calls = {"image": 0, "words": []}
-    pipe.image_encoder.vision_model.register_forward_hook(lambda *_: calls.update(image=calls["image"] + 1))
+    seen = {"images": 0, "prompts": [], "words": []}
+    pipe.image_encoder.vision_model.register_forward_hook(lambda *_: seen.update(images=seen["images"] + 1))
     pipe.text_encoder.encoder.layers[0].mlp.register_forward_pre_hook(
-        lambda _, args: calls["words"].append(args[0].shape)
+        lambda _, args: seen["words" if args[0].ndim == 2 else "prompts"].append(len(args[0]))
     )
     arguments: dict[str, Any] = {"num_inference_steps": 2, "prompt": "a man", "guidance_scale": 1.5}
     grid = pipe.sweep(
@@ -184,8 +185,9 @@ def test_a_sweep_is_a_grid_of_single_calls_that_encodes_what_is_shared_once(pipe
         **arguments,
     )
     assert [len(row) for row in grid] == [3, 3]
-    assert calls["image"] == 2  # the image, and what stands for none
-    assert [shape[0] for shape in calls["words"] if len(shape) == 2] == [2 * 3 * 7, 2 * 2 * 7]
+    assert seen["images"] == 2  # the image, and what stands for none
+    assert sum(seen["prompts"]) == 2  # the prompt, and what guidance leads away from
+    assert seen["words"] == [2 * 3 * 4] * 3  # samples, branches and words of each batch, for all steps and layers
     for i, azimuth in enumerate([0, 90]):
         for j, time in enumerate([-0.5, 0.0, 0.5]):
             one = latents(pipe, time=time, azimuth=azimuth, elevation=10, seed=4, **arguments)[0]
@@ -220,7 +222,7 @@ def test_seconds_are_a_share_of_the_scene_or_of_the_adapters_own_span(pipe, tiny
 
 
 def test_guidance_leads_away_from_the_negative_prompt(pipe):
-    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "image": tiny_picture()}
+    kwargs: dict[str, Any] = {"num_inference_steps": 1, "time": 0.3, "seed": 0, "prompt_strength": 0}
     wanted = latents(pipe, prompt="a man", **kwargs)
     unwanted = latents(pipe, prompt="a woman", **kwargs)
     guided = latents(pipe, prompt="a man", negative_prompt="a woman", text_guidance=2.5, **kwargs)
@@ -296,7 +298,7 @@ def test_offloading_brings_every_part_in_before_it_runs(pipe):
             )[1]  # fmt: skip
     part_of = {
         "text_encoder": pipe.text_encoder.encoder.layers[0],
-        "adapter": pipe.adapter.time_mapper,
+        "adapter": pipe.adapter.mapper.to_base,
         "unet": pipe.unet.conv_in,
     }
     for name, module in part_of.items():
@@ -323,9 +325,10 @@ def test_half_precision_draws_the_noise_of_full_precision(pipe, tiny_base, adapt
         ({"num_inference_steps": 0}, "num_inference_steps: expected a whole number from 1, got 0"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt: expected a whole number from 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected a whole number from 1, got 0"),
-        ({"truncation": 0}, "truncation: expected a whole number from 1, got 0"),
+        ({"carrier": "smoke"}, "carrier: expected one of words, image_prompt, got 'smoke'"),
         ({"output_type": "jpeg"}, "output_type: expected one of pil, np, pt, latent, got 'jpeg'"),
         ({"guidance_rescale": 2}, "guidance_rescale: expected 0 to 1"),
+        ({"prompt_strength": 1.1}, "prompt_strength: expected 0 to 1, got 1.1"),
         ({"lambda_": float("inf")}, "lambda_: expected a finite number"),
         ({"seed": -1}, "seed: expected whole numbers from 0"),
         ({"seed": 0, "generator": torch.Generator()}, "seed: expected no generator beside it"),

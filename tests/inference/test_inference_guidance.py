@@ -1,12 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from fourdistill.inference.control_table import ControlTable, DisplacementWords
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fourdistill.errors import InputError
-from fourdistill.inference.guidance import BranchedConditioning, Guidance, without
-from fourdistill.models.attention import Conditioning
+from fourdistill.inference.guidance import Guidance, without
 from fourdistill.models.conditions import Conditions
 
 weights = st.floats(0, 10)
@@ -54,51 +54,46 @@ def test_a_weight_below_zero_is_refused(weight):
 
 CONDITIONS = Conditions(
     image_embeds=torch.ones(2, 3, 5),
+    has_image=torch.tensor([True, True]),
     delta_time=torch.tensor([0.1, 0.2]),
     has_time=torch.tensor([True, True]),
     view=torch.ones(2, 4),
     has_view=torch.tensor([True, False]),
 )
+SEVERAL = replace(CONDITIONS, others=(CONDITIONS,))
 
 
+@pytest.mark.parametrize("given", [CONDITIONS, SEVERAL], ids=["one", "several"])
 @pytest.mark.parametrize(
     ("branch", "image", "time", "view"),
     [
-        ("full", 1.0, True, True),
-        ("text", 1.0, True, True),
-        ("image", 0.0, True, True),
-        ("time", 1.0, False, True),
-        ("view", 1.0, True, False),
-        ("all", 0.0, False, False),
+        ("full", True, True, True),
+        ("text", True, True, True),
+        ("image", False, True, True),
+        ("time", True, False, True),
+        ("view", True, True, False),
+        ("all", False, False, False),
     ],
 )
-def test_a_branch_lacks_its_condition_and_no_other(branch, image, time, view):
-    left = without(CONDITIONS, branch, torch.zeros(1, 3, 5))
-    assert (left.image_embeds == image).all()
-    assert left.has_time.tolist() == [time, time]
-    assert left.has_view.tolist() == [view, False]
+def test_a_branch_lacks_its_condition_and_no_other(given, branch, image, time, view):
+    left = without(given, branch, torch.zeros(1, 3, 5))
+    assert len(left.per_image) == len(given.per_image)
+    for each in left.per_image:
+        assert (each.image_embeds == image).all()
+        assert each.has_image.tolist() == [image, image]
+        assert each.has_time.tolist() == [time, time]
+        assert each.has_view.tolist() == [view, False]
+        assert torch.equal(each.delta_time, CONDITIONS.delta_time) and torch.equal(each.view, CONDITIONS.view)
 
 
-def test_branches_mask_the_tokens_of_what_they_lack():
-    steps = 3
-    time, view = (
-        DisplacementWords(draw(2 * i, steps, 2, 7, 6), draw(2 * i + 1, steps, 2, 7, 6), torch.tensor(rows))
-        for i, rows in enumerate([[1, 0], [0, -1]])
-    )
-    control = ControlTable({"time": time, "view": view})
-    branched = BranchedConditioning(Conditioning(draw(5, 6, 4, 6)), control, ["full", "time", "all"])
-    for step in range(steps):
-        conditioning = branched.at(step)
-        assert conditioning.control_mask is not None and conditioning.control is not None
-        assert conditioning.control_keys is not None and time.keys is not None and view.keys is not None
-        assert conditioning.control_mask.tolist() == [
-            [True, True], [True, False], [False, True], [False, False], [False, False], [False, False],
-        ]  # fmt: skip
-        for first in (0, 2, 4):
-            for found, times, views in (
-                (conditioning.control, time.values, view.values),
-                (conditioning.control_keys, time.keys, view.keys),
-            ):
-                assert torch.equal(found[first, :, 0], times[step, 1])
-                assert torch.equal(found[first + 1, :, 0], times[step, 0])
-                assert torch.equal(found[first, :, 1], views[step, 0])
+def test_an_image_that_is_not_there_does_not_come_back():
+    absent = replace(CONDITIONS, has_image=torch.tensor([False, True]))
+    for branch, left in (("full", [False, True]), ("time", [False, True]), ("all", [False, False])):
+        assert without(absent, branch, torch.zeros(1, 3, 5)).has_image.tolist() == left
+
+
+def test_only_the_samples_named_lose_their_images():
+    left = SEVERAL.without_image(torch.tensor([True, False]), torch.zeros(1, 3, 5))
+    for each in left.per_image:
+        assert each.has_image.tolist() == [False, True]
+        assert not each.image_embeds[0].any() and each.image_embeds[1].all()

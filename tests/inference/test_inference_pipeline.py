@@ -5,45 +5,40 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
+from tiny_adapters import start_tiny_adapter
 
 from fourdistill.errors import InputError
 from fourdistill.inference.inputs import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.adapter_config import MAPPER_INPUTS
 from fourdistill.models.base import load_base
-from fourdistill.models.codec import fit_codec
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.prior import DisplacementPrior
+
+_, ORIGINAL = MAPPER_INPUTS  # the other is the default
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "prior"])
+@pytest.fixture(scope="module", params=MAPPER_INPUTS)
 def adapter_folder(request, tiny_base, tmp_path_factory):
-    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"), with_prior=request.param)
+    return make_adapter(tiny_base, tmp_path_factory.mktemp("adapter"), mapper_input=request.param)
 
 
-def make_adapter(tiny_base, folder, view_encoding="spherical", *, with_prior=False):
-    base = load_base(str(tiny_base))
-    settings = AdapterSettings(view_encoding=view_encoding, displacement_tokens=4)
-    prior = None
-    if with_prior:
-        embeds = torch.randn(40, 17, 32, generator=torch.Generator().manual_seed(0))
-        form = PriorConfig(17, 32, num_components=6, width=16, depth=1, num_rotations=8)
-        prior = DisplacementPrior(form, torch.Generator().manual_seed(0))
-        prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
-    adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0), prior)
-    with torch.no_grad():
-        for tokens in (adapter.image_prompt.time_tokens, adapter.image_prompt.view_tokens):
-            assert tokens is not None
-            tokens.to_shift.weight += 0.3  # as if trained: the image tokens depend on the displacement
-    adapter.save(folder)
+def make_adapter(tiny_base, folder, **settings):
+    """An untrained adapter, whose image prompt is the base's own."""
+    start_tiny_adapter(load_base(str(tiny_base)), **settings).save(folder)
     return folder
+
+
+def load(tiny_base, folder):
+    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture
 def pipe(tiny_base, adapter_folder):
-    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=adapter_folder)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return load(tiny_base, adapter_folder)
 
 
 def picture(seed=0):
@@ -78,7 +73,6 @@ def test_every_condition_changes_the_image(pipe):
         {"azimuth": 45},
         {"azimuth": 45, "elevation": 20},
         {"radius": 1.3},
-        {"time": 0.2, "image_scale": 0.0},
         {"time": 0.2, "lambda_": 5.0},
         {"time": 0.2, "guidance_scale": 3.0},
         {"time": 0.2, "guidance_scale": 3.0, "guidance_rescale": 0.7},
@@ -86,8 +80,11 @@ def test_every_condition_changes_the_image(pipe):
         {"time": 0.2, "azimuth": 45, "view_guidance": 3.0},
         {"time": 0.2, "image_guidance": 2.0},
         {"prompt": "a man in a red top", "text_guidance": 2.0},
-        {"time": 0.2, "truncation": 8},
     ]
+    if pipe.adapter.prior is None:
+        changes += [{"time": 0.2, "image_scale": 0.5}]
+    else:
+        changes += [{"time": 0.2, "carrier": "image_prompt", "image_scale": scale} for scale in (1.0, 0.5)]
     results = [latents(pipe, **{"image": picture(), "generator": seeds(1), **change}) for change in changes]
     for i, first in enumerate(results):
         assert torch.isfinite(first).all()
@@ -105,16 +102,36 @@ def test_an_image_does_not_depend_on_its_batch(pipe, guidance_scale):
         assert torch.allclose(together[i], one[0], atol=1e-4)
 
 
-def test_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, tiny_base):
-    stock: Any = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
-    stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
+def stock_pipeline(tiny_base) -> Any:
+    stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
     stock.set_progress_bar_config(disable=True)
-    expected = stock(
-        "a man", ip_adapter_image=picture(), guidance_scale=1, num_inference_steps=3, generator=seeds(1)[0],
-        output_type="latent",
-    ).images  # fmt: skip
-    out = latents(pipe, image=picture(), prompt="a man", generator=seeds(1)[0])
+    return stock
+
+
+def stock_latents(stock, **kwargs):
+    kwargs = {"guidance_scale": 1, "num_inference_steps": 3, "output_type": "latent", **kwargs}
+    return stock("a man", generator=seeds(1)[0], **kwargs).images
+
+
+def test_shown_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, tiny_base):
+    stock = stock_pipeline(tiny_base)
+    stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
+    expected = stock_latents(stock, ip_adapter_image=picture())
+    given = {"image": picture(), "prompt": "a man", "prompt_strength": 0}
+    out = latents(pipe, **given, generator=seeds(1)[0], carrier="image_prompt")
     assert torch.allclose(out, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "guidance_scale"),
+    [({"prompt_strength": 0}, 1.0), ({"guidance_scale": 3.0, "prompt_strength": 0}, 3.0), ({}, TEXT_GUIDANCE)],
+)
+def test_without_an_image_it_is_diffusers_text_to_image_pipeline(tiny_base, tmp_path, given, guidance_scale):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
+    expected = stock_latents(stock_pipeline(tiny_base), guidance_scale=guidance_scale)
+    for displaced in ({}, {"time": 0.3, "azimuth": 20}):  # of nothing
+        out = latents(pipe, prompt="a man", generator=seeds(1)[0], **given, **displaced)
+        assert torch.allclose(out, expected, atol=1e-4)
 
 
 def test_guidance_runs_both_branches_in_one_call_of_the_unet(pipe):
@@ -125,27 +142,50 @@ def test_guidance_runs_both_branches_in_one_call_of_the_unet(pipe):
 
 
 def test_guidance_goes_away_from_the_prediction_without_conditions(pipe):
-    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "prompt": "a man"}
+    kwargs = {"num_inference_steps": 1, "image": picture(), "time": 0.3, "prompt": "a man", "prompt_strength": 0}
     conditional = latents(pipe, generator=seeds(1), **kwargs)
     unconditional = latents(pipe, generator=seeds(1), num_inference_steps=1)
     guided = latents(pipe, generator=seeds(1), guidance_scale=2.5, **kwargs)
     assert torch.allclose(guided, unconditional + 2.5 * (conditional - unconditional), atol=1e-4)
 
 
-def test_guidance_without_time_goes_away_from_the_picture_that_was_not_moved_in_time(pipe):
-    kwargs = {"num_inference_steps": 1, "image": picture(), "azimuth": 20, "prompt": "a man"}
-    full = latents(pipe, generator=seeds(1), time=0.3, **kwargs)
-    still = latents(pipe, generator=seeds(1), **kwargs)
-    guided = latents(pipe, generator=seeds(1), time=0.3, time_guidance=2.5, **kwargs)
-    assert torch.allclose(guided, still + 2.5 * (full - still), atol=1e-4)
+@pytest.mark.parametrize(
+    ("weight", "missing"),
+    [("text_guidance", "prompt"), ("image_guidance", "image"), ("time_guidance", "time"), ("view_guidance", "azimuth")],
+)
+def test_guidance_goes_away_from_the_prediction_without_one_condition(pipe, weight, missing):
+    kwargs = {"image": picture(), "time": 0.3, "azimuth": 20, "prompt": "a man"}
+    kwargs |= {"num_inference_steps": 1, "prompt_strength": 0}
+    full = latents(pipe, generator=seeds(1), **kwargs)
+    without = latents(pipe, generator=seeds(1), **(kwargs | {missing: None}))
+    guided = latents(pipe, generator=seeds(1), **kwargs, **{weight: 2.5})
+    assert not torch.allclose(full, without, atol=1e-4)
+    assert torch.allclose(guided, without + 2.5 * (full - without), atol=1e-5)
 
 
-def test_v_star_of_all_timesteps_is_one_pass_of_the_text_encoder_a_kind(pipe):
+def test_words_are_made_once_where_no_timestep_changes_them(pipe):
     sequences = []
     pipe.text_encoder.encoder.layers[0].mlp.register_forward_pre_hook(lambda _, args: sequences.append(args[0].shape))
     latents(pipe, image=picture(), time=[0.1, 0.2, 0.1, None], azimuth=30, num_inference_steps=5)
     single_tokens = [shape[0] for shape in sequences if len(shape) == 2]
-    assert single_tokens == [5 * 2 * 7, 5 * 1 * 7]  # steps, distinct displacements, layers
+    samples, words, layers, steps = 4, 4, 7, 5
+    once = pipe.adapter.prior is not None
+    assert single_tokens == ([samples * words] if once else [samples * layers * words] * steps)
+
+
+def test_a_prompt_that_a_callback_has_changed_stays(pipe):
+    prompts = []
+
+    def hook(module, args, kwargs):
+        prompts.append(kwargs["encoder_hidden_states"].text)
+
+    def change(_, step, __, tensors):
+        return {} if step else {"prompt_embeds": torch.ones_like(tensors["prompt_embeds"])}
+
+    pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
+    asked = {"callback_on_step_end": change, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    latents(pipe, image=picture(), time=0.1, num_inference_steps=4, **asked)
+    assert [bool((prompt == 1).all()) for prompt in prompts] == [False, True, True, True]
 
 
 def test_image_embeds_replace_the_image(pipe):
@@ -173,8 +213,7 @@ def test_further_condition_images_are_used_each_with_its_own_displacement(pipe):
 
 
 def test_guidance_drops_displacements_of_every_image(tiny_base, tmp_path):
-    pipe = FourDistillPipeline.from_pretrained(tiny_base, make_adapter(tiny_base, tmp_path, with_prior=True))
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
     arguments = {"image": picture(), "time": 0.1, "time_guidance": 0.0}
     out = [
         latents(pipe, **arguments, generator=seeds(1), others=[ConditionImage(picture(1), time=time)])
@@ -198,10 +237,9 @@ def test_to_moves_and_casts_every_part(pipe):
     assert out.dtype == torch.float64 and torch.isfinite(out).all()
 
 
-def test_both_view_encodings_take_both_forms(tiny_base, tmp_path):
-    matrix = make_adapter(tiny_base, tmp_path, "matrix")
-    pipe = FourDistillPipeline.from_pretrained(tiny_base, adapter=matrix)
-    pipe.set_progress_bar_config(disable=True)
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
+def test_both_view_encodings_take_both_forms(tiny_base, tmp_path, mapper_input):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path, mapper_input=mapper_input, view_encoding="matrix"))
     turned = latents(pipe, image=picture(), azimuth=90, generator=seeds(1))
     pose = np.array([[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 1]])  # a quarter turn about a centre 1 ahead
     assert torch.allclose(latents(pipe, image=picture(), relative_pose=pose, generator=seeds(1)), turned, atol=1e-4)
@@ -219,11 +257,11 @@ def test_bad_inputs_name_the_argument(pipe):
 
 
 def test_the_prior_of_an_adapter_can_be_had_alone(tiny_base, tmp_path):
-    folder = make_adapter(tiny_base, tmp_path, with_prior=True)
+    folder = make_adapter(tiny_base, tmp_path)
     whole = Adapter.load(folder, load_base(str(tiny_base))).prior
     assert whole is not None
     alone = DisplacementPrior.load(folder).state_dict()
     assert alone.keys() == whole.state_dict().keys()
     assert all(torch.equal(value, alone[name]) for name, value in whole.state_dict().items())
     with pytest.raises(InputError, match=r"config\.json: expected the configuration of a displacement prior"):
-        DisplacementPrior.load(make_adapter(tiny_base, tmp_path / "plain"))
+        DisplacementPrior.load(make_adapter(tiny_base, tmp_path / "plain", mapper_input=ORIGINAL))

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import shutil
@@ -7,16 +8,19 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from tiny_adapters import start_tiny_adapter, tiny_prior
 from tiny_models import build_tiny_base
 
 from fourdistill.errors import InputError
-from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter import Adapter, clip_length
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base import encode_frames, encode_image_prompt, load_base
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.image_prompt import resample
-from fourdistill.models.text import PromptEncoder, encode_single_tokens
+from fourdistill.models.text import PromptEncoder
+from fourdistill.models.words import encode_single_tokens, say
+
+TIMESTEPS = torch.tensor([300, 800])
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +30,14 @@ def base(tiny_base):
 
 @pytest.fixture
 def adapter(base):
-    settings = AdapterSettings(displacement_tokens=4)
-    return Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
+    return start_tiny_adapter(base)
 
 
-def make_conditions(has_time, has_view, seed=0):
+def make_conditions(has_time, has_view, has_image=(True, True), seed=0):
     generator, batch = torch.Generator().manual_seed(seed), len(has_time)
     return Conditions(
         image_embeds=torch.randn(batch, 17, 32, generator=generator),
+        has_image=torch.tensor(has_image[:batch]),
         delta_time=torch.rand(batch, generator=generator) * 2 - 1,
         has_time=torch.tensor(has_time),
         view=torch.rand(batch, 4, generator=generator),
@@ -49,13 +53,10 @@ def perturb(adapter, seed=1):
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
-def test_single_tokens_in_one_pass_equal_passes_one_by_one(base):
-    v_base = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0)) * 0.02
-    together = encode_single_tokens(base.text_encoder, v_base)
-    for i in range(2):
-        for j in range(3):
-            alone = base.text_encoder.encoder(inputs_embeds=v_base[i, j].reshape(1, 1, -1)).last_hidden_state
-            assert torch.allclose(together[i, j], base.text_encoder.final_layer_norm(alone)[0, 0], atol=1e-6)
+def noisy(batch=2):
+    """Latents and a prompt's embeddings."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, 4, 8, 8, generator=generator), torch.randn(batch, 16, 32, generator=generator)
 
 
 def test_prompt_encoder_equals_diffusers_and_encodes_each_prompt_once(base, tiny_base):
@@ -80,113 +81,233 @@ def test_prompt_cache_stays_bounded(base):
     assert torch.allclose(encoder(["a", "b"]), first, atol=1e-6)
 
 
-def test_image_prompt_equals_diffusers_ip_adapter(base, adapter, tiny_base):
-    stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+@torch.no_grad()
+def test_without_an_image_it_is_plain_text_to_image(base, adapter, tiny_base):
+    perturb(adapter)
+    stock: Any = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None).unet
+    latents, text = noisy()
+    conditions = make_conditions([True, True], [True, False], has_image=(False, True))
+    conditioning = adapter(base.text_encoder, text, conditions, TIMESTEPS)
+    assert conditioning.words_seen is not None and conditioning.words_seen.tolist() == [False, True]
+    assert conditioning.image_keys == () and conditioning.image_values == ()
+    out = base.unet(latents, TIMESTEPS, encoder_hidden_states=conditioning).sample
+    plain = stock(latents, TIMESTEPS, encoder_hidden_states=text).sample
+    assert torch.allclose(out[0], plain[0], atol=1e-5)
+    assert not torch.allclose(out[1], plain[1], atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("displaced", [False, True])
+def test_carried_by_the_image_prompt_it_is_the_base_s_ip_adapter_on_what_is_expected(
+    base, adapter, tiny_base, displaced
+):
+    stock: Any = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
     stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
-    generator = torch.Generator().manual_seed(0)
-    latents, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 16, 32, generator=generator)
-    conditions = make_conditions([False, False], [False, False])
-    with torch.no_grad():
-        expected = stock.unet(
-            latents,
-            700,
-            encoder_hidden_states=text,
-            added_cond_kwargs={"image_embeds": [conditions.image_embeds[:, None]]},
-        ).sample
-        conditioning = adapter(base.text_encoder, text, conditions, torch.tensor([700, 700]))
-        out = base.unet(latents, 700, encoder_hidden_states=conditioning).sample
-        text_only = base.unet(latents, 700, encoder_hidden_states=Conditioning(text)).sample
-    assert torch.allclose(out, expected, atol=1e-5)
+    latents, text = noisy()
+    conditions = make_conditions([displaced, displaced], [False, displaced])
+
+    def stock_sees(image_embeds):
+        shown = {"image_embeds": [image_embeds[:, None]]}
+        return stock.unet(latents, TIMESTEPS, encoder_hidden_states=text, added_cond_kwargs=shown).sample
+
+    conditioning = adapter(base.text_encoder, text, conditions, TIMESTEPS, carrier="image_prompt")
+    assert conditioning.words is None
+    out = base.unet(latents, TIMESTEPS, encoder_hidden_states=conditioning).sample
+    expected = tiny_prior().displace(conditions) if displaced else conditions.image_embeds
+    assert torch.allclose(out, stock_sees(expected), atol=1e-5)
+    assert torch.allclose(out, stock_sees(conditions.image_embeds), atol=1e-3) != displaced
+    text_only = base.unet(latents, TIMESTEPS, encoder_hidden_states=Conditioning(text)).sample
     assert not torch.allclose(out, text_only, atol=1e-3)
 
 
-def test_resample_without_mask_and_shift_is_the_projector(base):
-    x = torch.randn(2, 17, 32, generator=torch.Generator().manual_seed(0))
-    projector = base.ip_adapter.projector
-    assert torch.allclose(resample(projector, x), projector(x), atol=1e-5)
+@torch.no_grad()
+def test_what_is_expected_is_what_the_prior_says_of_images_that_were_moved(adapter):
+    conditions = make_conditions([True, False, True, False], [False, True, True, False], (True, True, False, True))
+    found, displaced = adapter.expect(conditions), adapter.prior.displace(conditions)
+    given = conditions.image_embeds
+    assert torch.equal(found[:2], displaced[:2]) and not torch.allclose(found[:2], given[:2], atol=0.1)
+    assert torch.equal(found[2:], given[2:])  # no image, no displacement
+    still = make_conditions([False], [False])
+    two = dataclasses.replace(still, others=(make_conditions([False], [False], seed=1),))
+    assert torch.equal(adapter.expect(still), still.image_embeds)
+    assert torch.equal(adapter.expect(two), adapter.prior.displace(two))
 
 
-def test_absent_displacement_leaves_the_image_tokens_alone(adapter):
+@torch.no_grad()
+def test_without_a_prior_an_image_stays_as_it_is_and_one_is_all(base):
+    adapter = start_tiny_adapter(base, mapper_input="displacement")
+    assert adapter.prior is None
+    moved = make_conditions([True, True], [True, False])
+    assert torch.equal(adapter.expect(moved), moved.image_embeds)
+    with pytest.raises(InputError, match=r"^others: expected no further condition images"):
+        adapter.expect(dataclasses.replace(moved, others=(moved,)))
+
+
+@torch.no_grad()
+def test_words_tell_what_is_expected_by_the_adapters_lambda_or_another(base, adapter):
     perturb(adapter)
-    absent = make_conditions([True, False], [True, False])
-    tokens = adapter.image_tokens(absent)
-    plain = adapter.image_tokens(make_conditions([False, False], [False, False]))
-    assert torch.allclose(tokens[1], plain[1], atol=1e-5)
-    assert not torch.allclose(tokens[0], plain[0], atol=1e-3)
-    moved = dataclasses.replace(absent, delta_time=absent.delta_time + 0.3)
-    assert not torch.allclose(adapter.image_tokens(moved)[0], tokens[0], atol=1e-4)
-
-
-def test_control_tokens_are_masked_where_absent(base, adapter):
-    timesteps = torch.tensor([10, 990])
-    control = adapter.control_tokens(base.text_encoder, make_conditions([True, False], [True, True]), timesteps)
-    assert control.values.shape == (2, 7, 2, 32) and control.keys is None
-    assert control.mask.tolist() == [[True, True], [False, True]]
-    assert control.kinds == ("time", "view")
-    control = adapter.control_tokens(base.text_encoder, make_conditions([True, True], [False, False]), timesteps)
-    assert control.values.shape == (2, 7, 1, 32) and control.mask.all() and control.kinds == ("time",)
-    assert adapter.control_tokens(base.text_encoder, make_conditions([False] * 2, [False] * 2), timesteps) is None
-
-
-def test_control_tokens_follow_equation_1(base, adapter):
-    conditions, timesteps = make_conditions([True], [False]), torch.tensor([400])
-    v_base, v_bypass = adapter.time_mapper(conditions.delta_time[:, None], timesteps)
-    clip_base = encode_single_tokens(base.text_encoder, v_base)
-    for lambda_ in (0.0, 0.2, 5.0):
-        tokens = adapter.control_tokens(base.text_encoder, conditions, timesteps, lambda_).values
-        expected = clip_base + lambda_ * v_bypass / v_bypass.norm(dim=-1, keepdim=True)
-        assert torch.allclose(tokens[:, :, 0], expected, atol=1e-5)
-
-
-def test_keys_may_be_without_the_bypass_and_the_base_without_the_text_encoder(base):
-    conditions, timesteps = make_conditions([True], [False]), torch.tensor([400])
-    for clip_base in (True, False):
-        settings = AdapterSettings(key_value_split=True, clip_base=clip_base)
-        adapter = Adapter.from_base(base, settings, torch.Generator().manual_seed(0))
-        v_base, _ = adapter.time_mapper(conditions.delta_time[:, None], timesteps)
-        expected = encode_single_tokens(base.text_encoder, v_base) if clip_base else v_base
-        control = adapter.control_tokens(base.text_encoder, conditions, timesteps)
-        assert control is not None and control.keys is not None
-        assert torch.allclose(control.keys[:, :, 0], expected, atol=1e-6)
-        assert torch.allclose((control.values - control.keys).norm(dim=-1), torch.full((1, 7, 1), 0.2), atol=1e-4)
-        text = PromptEncoder(base.tokenizer, base.text_encoder)(["a man"])
-        split = adapter(base.text_encoder, text, conditions, timesteps)
-        keys, values = split.contexts(3)
-        assert torch.equal(keys[:, -1], control.keys[:, 3, 0]) and torch.equal(values[:, -1], control.values[:, 3, 0])
-        assert torch.equal(keys[:, :-1], values[:, :-1])
-
-
-def test_every_trained_parameter_is_in_one_group_and_gets_a_gradient(base, adapter):
-    perturb(adapter)
-    groups = adapter.parameter_groups()
-    grouped = [id(p) for group in groups.values() for p in group]
-    assert sorted(grouped) == sorted(id(p) for p in adapter.parameters())
+    _, text = noisy()
     conditions = make_conditions([True, True], [True, False])
+    spoken = adapter.mapper(adapter.image_prompt(adapter.expect(conditions)))
+    for given, lambda_ in ((None, 3.0), (0.5, 0.5), (torch.tensor([0.5, 2.0]), torch.tensor([0.5, 2.0]))):
+        conditioning = adapter(base.text_encoder, text, conditions, TIMESTEPS, given)
+        words = say(base.text_encoder, spoken, lambda_)
+        assert conditioning.words is not None and conditioning.words_seen is None
+        assert conditioning.words.keys.shape == (2, 7, 4, 32)
+        assert torch.equal(conditioning.words.keys, words.keys)
+        assert torch.equal(conditioning.words.values, words.values)
+        assert torch.equal(conditioning.text, text)
+    assert not adapter.varies_with_timesteps
+    later = adapter(base.text_encoder, text, conditions, TIMESTEPS - 100)
+    assert torch.equal(later.words.keys, say(base.text_encoder, spoken, 3.0).keys)
+
+
+@torch.no_grad()
+def test_displacements_are_heard_through_the_words(base, adapter):
+    _, text = noisy()
+    conditions = make_conditions([True, True], [False, True])
+    here = adapter(base.text_encoder, text, conditions, TIMESTEPS).words
+    for change in (
+        {"delta_time": conditions.delta_time + 0.3},
+        {"view": conditions.view + torch.tensor([0.0, 0, 0.3, 0])},
+        {"image_embeds": conditions.image_embeds.flip(0)},
+    ):
+        there = adapter(base.text_encoder, text, dataclasses.replace(conditions, **change), TIMESTEPS).words
+        heard = [not torch.allclose(there.values[i], here.values[i], atol=1e-3) for i in range(2)]
+        assert heard == ([False, True] if "view" in change else [True, True]), change
+
+
+@torch.no_grad()
+def test_the_original_s_words_tell_the_displacement_and_the_image_prompt_shows_frame_j(base, tiny_base):
+    adapter = start_tiny_adapter(base, mapper_input="displacement", num_words=1, lambda_=0.5)
+    _, text = noisy(3)
+    conditions = make_conditions([True, False, False], [False, True, False], (True, True, True))
+    timesteps = torch.tensor([300, 800, 500])
+    conditioning = adapter(base.text_encoder, text, conditions, timesteps)
+    assert conditioning.words_seen.tolist() == [True, True, False]
+    words = say(base.text_encoder, adapter.mapper(conditions, timesteps), 0.5)
+    assert words.keys.shape == (3, 7, 1, 32) and torch.equal(conditioning.words.keys, words.keys)
+    keys, values = adapter.image_prompt.keys_values(adapter.image_prompt(conditions.image_embeds))
+    assert all(torch.equal(*pair) for pair in zip(conditioning.image_keys, keys, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(conditioning.image_values, values, strict=True))
+    assert adapter.varies_with_timesteps
+    later = adapter(base.text_encoder, text, conditions, timesteps - 100)
+    assert not torch.allclose(later.words.keys[0], conditioning.words.keys[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_every_layer_begins_with_words_that_it_draws_as_its_image_prompt(base, adapter):
+    tokens = adapter.image_prompt(make_conditions([False, False], [False, False]).image_embeds)
+    spoken = adapter.mapper(tokens)
+    square = 0
+    for layer, name in enumerate(adapter.config.base_facts.layer_names):
+        text: Any = base.unet.get_submodule(name)
+        if text.to_k.out_features > 32:  # more is wanted of such a layer than 32 numbers can say
+            continue
+        square += 1
+        assert torch.allclose(text.to_k(spoken.key_bypass[:, layer]), base.ip_adapter.to_k_ip[layer](tokens), atol=1e-3)
+        values = base.ip_adapter.to_v_ip[layer](tokens)
+        assert torch.allclose(text.to_v(spoken.value_bypass[:, layer]), values, atol=1e-3)
+    assert square == 3
+
+
+@torch.no_grad()
+def test_the_last_norm_of_the_text_encoder_says_how_long_its_words_are(base):
+    text_encoder = copy.deepcopy(base.text_encoder)
+    text_encoder.final_layer_norm.weight.copy_(torch.linspace(0.1, 3, 32))
+    v_base = 0.02 * torch.randn(500, 32, generator=torch.Generator().manual_seed(0))
+    lengths = encode_single_tokens(text_encoder, v_base).norm(dim=-1)
+    assert clip_length(text_encoder) == pytest.approx(lengths.square().mean().sqrt().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_words": 2}, {"mapper_input": "displacement"}])
+def test_the_mapper_alone_is_trained_and_every_weight_of_it(base, settings):
+    adapter = start_tiny_adapter(base, **settings)
+    trained = {name for name, parameter in adapter.named_parameters() if parameter.requires_grad}
+    assert trained == {f"mapper.{name}" for name, _ in adapter.mapper.named_parameters()}
+    parts = {name.split(".")[0] for name, parameter in adapter.named_parameters() if not parameter.requires_grad}
+    assert parts == ({"image_prompt"} if adapter.prior is None else {"image_prompt", "prior"})
+    latents, _ = noisy()
     text = PromptEncoder(base.tokenizer, base.text_encoder)(["a man", ""])
-    conditioning = adapter(base.text_encoder, text, conditions, torch.tensor([300, 800]))
-    base.unet(torch.randn(2, 4, 8, 8), 300, encoder_hidden_states=conditioning).sample.square().mean().backward()
-    assert [name for name, p in adapter.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    assert all(p.grad is None for p in base.unet.parameters())
-    assert all(p.grad is None for p in base.text_encoder.parameters())
+    conditioning = adapter(base.text_encoder, text, make_conditions([True, True], [True, False]), TIMESTEPS)
+    base.unet(latents, TIMESTEPS, encoder_hidden_states=conditioning).sample.square().mean().backward()
+    assert {name for name, p in adapter.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0} == trained
+    frozen = (*base.unet.parameters(), *base.text_encoder.parameters(), *adapter.image_prompt.parameters())
+    assert all(parameter.grad is None for parameter in frozen)
 
 
-def test_without_displacement_tokens_the_image_does_not_move(base):
-    adapter = Adapter.from_base(base, AdapterSettings(displacement_tokens=0), torch.Generator())
-    assert adapter.parameter_groups()["displacement_tokens"] == []
-    moving, still = make_conditions([True], [True]), make_conditions([False], [False])
-    assert torch.equal(adapter.image_tokens(moving), adapter.image_tokens(still))
+def test_a_new_adapter_takes_over_prior_and_image_prompt_as_they_are(base, adapter):
+    prior = tiny_prior().state_dict()
+    mine = adapter.prior.state_dict()
+    assert mine.keys() == prior.keys() and all(torch.equal(mine[name], prior[name]) for name in prior)
+    projector = base.ip_adapter.projector.state_dict()
+    assert all(torch.equal(adapter.image_prompt.projector.state_dict()[name], projector[name]) for name in projector)
+    for mine, theirs in (("to_k_ip", base.ip_adapter.to_k_ip), ("to_v_ip", base.ip_adapter.to_v_ip)):
+        pairs = zip(getattr(adapter.image_prompt, mine), theirs, strict=True)
+        assert all(torch.equal(one.weight, other.weight) for one, other in pairs)
 
 
-def test_save_and_load_round_trip(base, adapter, tmp_path):
+def test_a_new_adapter_needs_an_image_prompt_and_for_its_default_a_prior(base):
+    with pytest.raises(InputError, match=r"mapper_input: expected a displacement prior for displacement_and_source"):
+        Adapter.from_base(base, AdapterSettings(), torch.Generator())
+    bare = dataclasses.replace(base, ip_adapter=None)
+    with pytest.raises(InputError, match=r"expected a base loaded with its IP-Adapter, to start the image prompt from"):
+        Adapter.from_base(bare, AdapterSettings(), torch.Generator(), tiny_prior())
+
+
+def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path):
+    trained = start_tiny_adapter(base)
+    perturb(trained)
+    trained.save(tmp_path)
+    before = {name: value.clone() for name, value in adapter.state_dict().items()}
+    adapter.start_mapper(tmp_path)
+    for name, value in adapter.state_dict().items():
+        is_mapper = name.startswith("mapper.")
+        assert torch.equal(value, trained.state_dict()[name] if is_mapper else before[name]), name
+    assert all(parameter.requires_grad for parameter in adapter.mapper.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"num_words": 2},
+            r"config\.json: num_words: expected 2 to start from, found None; train\.start: scratch",
+        ),
+        (
+            {"mapper_input": "displacement"},
+            r"mapper_input: expected displacement to start from, found",
+        ),
+    ],
+)
+def test_a_mapper_of_another_form_is_no_start(base, adapter, tmp_path, settings, message):
+    adapter.save(tmp_path)
+    with pytest.raises(InputError, match=message):
+        start_tiny_adapter(base, **settings).start_mapper(tmp_path)
+    with pytest.raises(InputError, match=r"none.config\.json: expected an adapter's configuration"):
+        adapter.start_mapper(tmp_path / "none")
+
+
+def test_a_mapper_for_another_base_is_no_start(adapter, tmp_path):
+    adapter.save(tmp_path / "adapter")
+    other = load_base(str(build_tiny_base(tmp_path / "other", blocks=(32, 64, 64))))
+    with pytest.raises(InputError, match=r"adapter\.safetensors: expected the weights of config\.json"):
+        start_tiny_adapter(other).start_mapper(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_words": 3}, {"mapper_input": "displacement", "num_words": 1}])
+def test_save_and_load_round_trip(base, tmp_path, settings):
+    adapter = start_tiny_adapter(base, **settings)
     perturb(adapter)
     adapter.save(tmp_path / "adapter", {"steps": 3})
     loaded = Adapter.load(tmp_path / "adapter", base)
     assert {p.name for p in (tmp_path / "adapter").iterdir()} == {"adapter.safetensors", "config.json"}
     assert loaded.config.training == {"steps": 3}
-    assert loaded.config.settings == adapter.config.settings
+    assert loaded.config.settings == adapter.config.settings and loaded.config.prior == adapter.config.prior
     state = loaded.state_dict()
     assert state.keys() == adapter.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in adapter.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters()) and not loaded.training
 
 
 def test_an_adapter_for_another_base_names_the_number(adapter, tmp_path):
@@ -207,9 +328,12 @@ def test_broken_adapter_files_are_one_clear_line(base, adapter, tmp_path):
     with pytest.raises(InputError, match=r"adapter\.safetensors: expected the weights"):
         Adapter.load(tmp_path, base)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["settings"]["bypass_norm"] = "big"
+    config["settings"]["mapper_input"] = "dreams"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="bypass_norm: expected one of unit, base, got 'big'"):
+    with pytest.raises(InputError, match="mapper_input: expected one of displacement_and_source, displacement, got"):
+        Adapter.load(tmp_path, base)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 2}))  # of displacement tokens and LoRA
+    with pytest.raises(InputError, match=r"config\.json: format_version: expected 3, got 2"):
         Adapter.load(tmp_path, base)
 
 

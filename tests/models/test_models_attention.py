@@ -4,6 +4,7 @@ from diffusers import StableDiffusionPipeline
 
 from fourdistill.models.attention import Conditioning, LayerAttnProcessor, cross_attention_names
 from fourdistill.models.base import load_base
+from fourdistill.models.words import Words
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,10 @@ def noisy(base):
     return torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, width, generator=generator)
 
 
-def control_like(text, num_layers, num_tokens, seed=1):
-    shape = (len(text), num_layers, num_tokens, text.shape[-1])
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def words_like(base, text, num_words, seed=1):
+    generator, layers = torch.Generator().manual_seed(seed), len(cross_attention_names(base.unet))
+    shape = (len(text), layers, num_words, text.shape[-1])
+    return Words(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
 
 
 def image_like(base, text, seed=2):
@@ -68,49 +70,62 @@ def test_image_scale_zero_is_stock_text_attention(base, noisy, tiny_base):
     assert not torch.allclose(scaled, expected, atol=1e-3)
 
 
-def test_masked_tokens_have_no_influence(base, noisy):
+def test_masked_words_have_no_influence(base, noisy):
     latents, text = noisy
-    layers = len(cross_attention_names(base.unet))
-    one, other = (control_like(text, layers, 2, seed) for seed in (1, 9))
-    mask = torch.tensor([[True, False], [False, False]])
-    other[0, :, 0] = one[0, :, 0]  # the only token that is seen
-    masked = predict(base.unet, latents, Conditioning(text, one, mask))
-    assert torch.equal(masked, predict(base.unet, latents, Conditioning(text, other, mask)))
+    one, other = (words_like(base, text, 2, seed) for seed in (1, 9))
+    seen = torch.tensor([True, False])
+    masked = predict(base.unet, latents, Conditioning(text, one, seen))
+    assert torch.equal(masked[1], predict(base.unet, latents, Conditioning(text, other, seen))[1])
     assert torch.allclose(masked[1], predict(base.unet, latents, Conditioning(text))[1], atol=1e-5)
     unmasked = predict(base.unet, latents, Conditioning(text, one))
+    assert torch.allclose(masked[0], unmasked[0], atol=1e-5)
     assert not torch.allclose(unmasked, predict(base.unet, latents, Conditioning(text, other)), atol=1e-4)
 
 
-def test_each_layer_reads_its_own_control_tokens(base, noisy):
+@torch.no_grad()
+def test_words_are_tokens_beside_the_prompt(base, noisy, tiny_base):
+    """With the same words for keys and values of every layer it is a longer prompt."""
+    latents, text = noisy
+    layers, spoken = len(cross_attention_names(base.unet)), text.flip(0)[:, :2]  # (B, n, D)
+    everywhere = spoken[:, None].expand(-1, layers, -1, -1)
+    out = predict(base.unet, latents, Conditioning(text, Words(everywhere, everywhere)))
+    stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None).unet
+    assert torch.allclose(out, predict(stock, latents, torch.cat([text, spoken], dim=1)), atol=1e-5)
+
+
+def test_each_layer_reads_its_own_words_for_keys_and_for_values(base, noisy):
     latents, text = noisy
     names = cross_attention_names(base.unet)
     contexts = {}
     handles = [
-        base.unet.get_submodule(f"{name}.to_k").register_forward_pre_hook(
-            lambda _, args, name=name: contexts.update({name: args[0]})
+        base.unet.get_submodule(f"{name}.{kind}").register_forward_pre_hook(
+            lambda _, args, key=(name, kind): contexts.update({key: args[0]})
         )
         for name in names
+        for kind in ("to_k", "to_v")
     ]
-    control = control_like(text, len(names), 1)
-    predict(base.unet, latents, Conditioning(text, control))
+    words = words_like(base, text, 3)
+    predict(base.unet, latents, Conditioning(text, words))
     for handle in handles:
         handle.remove()
     for layer, name in enumerate(names):
-        assert torch.equal(contexts[name], torch.cat([text, control[:, layer]], dim=1))
+        assert torch.equal(contexts[name, "to_k"], torch.cat([text, words.keys[:, layer]], dim=1))
+        assert torch.equal(contexts[name, "to_v"], torch.cat([text, words.values[:, layer]], dim=1))
 
 
 def test_gradients_survive_gradient_checkpointing(base, noisy):
     latents, text = noisy
-    layers = len(cross_attention_names(base.unet))
     gradients = []
     for checkpointing in (False, True):
-        control = control_like(text, layers, 2).requires_grad_()
+        words = words_like(base, text, 2)
+        parts = (words.keys.requires_grad_(), words.values.requires_grad_())
         base.unet.train(checkpointing)
         if checkpointing:
             base.unet.enable_gradient_checkpointing()
-        loss = base.unet(latents, 500, encoder_hidden_states=Conditioning(text, control)).sample.square().mean()
-        gradients.append(torch.autograd.grad(loss, control)[0])
+        loss = base.unet(latents, 500, encoder_hidden_states=Conditioning(text, words)).sample.square().mean()
+        gradients.append(torch.autograd.grad(loss, parts))
     base.unet.disable_gradient_checkpointing()
     base.unet.eval()
-    assert gradients[0].abs().sum(dim=(0, 2, 3)).min() > 0  # every layer is reached
-    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-9)
+    for plain, again in zip(*gradients, strict=True):
+        assert plain.abs().sum(dim=(0, 2, 3)).min() > 0  # every layer is reached
+        assert torch.allclose(plain, again, rtol=1e-4, atol=1e-9)

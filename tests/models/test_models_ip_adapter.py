@@ -120,7 +120,7 @@ def test_low_rank_updates_and_named_layers_are_refused(plus, tmp_path):
         (["vision_model.embeddings.x", "text_model.x"], "a CLIP image encoder"),
         (["double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight"], "an IP-Adapter for Flux"),
         (["down_blocks.0.motion_modules.0.x"], "a motion module"),
-        (["time_mapper.x", "image_prompt.projector.x"], "an adapter of fourdistill"),
+        (["mapper.word", "prior.x", "image_prompt.projector.x"], "an adapter of fourdistill"),
         (["mystery"], "other weights (mystery ...)"),
     ],
 )

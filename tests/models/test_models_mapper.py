@@ -1,98 +1,163 @@
-import math
+"""The mapper's beginning in closed form: what the frozen text branch makes of words is what is made of image tokens."""
+
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from torch import nn
+from torch.nn import functional as F
 
-from fourdistill.models.fourier import FourierFeatures
-from fourdistill.models.mapper import TimeMapper, ViewMapper, encode_view
-from fourdistill.models.text import combine
+from fourdistill.models.mapper import Mapper, unseen
 
-SHARED = {
-    "sigma_timesteps": 1.0,
-    "sigma_layer": 1.5,
-    "num_layers": 7,
-    "num_train_timesteps": 1000,
-    "num_frequencies": 16,
-    "hidden_width": 32,
-    "width": 24,
-    "token_std": 0.02,
-}
+TOKENS, TOKEN_WIDTH, WIDTH = 4, 20, 24
+INNER = (10, 16, 24, 30)  # of the layers: narrower than the text, as wide, and wider
+NARROW = range(2)  # layers whose weights make nothing of some directions
+LONG = 1e4  # no bypass is this long by itself
 
 
-def test_fourier_features_are_sines_and_cosines_of_saved_frequencies():
-    features = FourierFeatures([1.0, 3.0], 5, torch.Generator().manual_seed(3))
-    x = torch.tensor([[0.2, -0.7]])
-    angles = [0.2 * w[0] - 0.7 * w[1] for w in features.frequencies.tolist()]
-    expected = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
-    assert features(x).tolist()[0] == pytest.approx(expected, abs=1e-6)
-    assert "frequencies" in features.state_dict()
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
-def test_fourier_sigma_is_per_input():
-    frequencies = FourierFeatures([0.5, 8.0], 4000, torch.Generator().manual_seed(0)).frequencies
-    assert frequencies.std(dim=0).tolist() == pytest.approx([0.5, 8.0], rel=0.05)
-
-
-def test_same_generator_seed_gives_the_same_frequencies():
-    draws = [FourierFeatures([1.0], 8, torch.Generator().manual_seed(seed)).frequencies for seed in (5, 5, 6)]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-
-
-def test_mapper_answers_for_every_layer_and_depends_on_all_inputs():
-    mapper = TimeMapper(6.0, **SHARED)
-    delta_time, timesteps = torch.tensor([[0.1], [0.1], [-0.4]]), torch.tensor([100, 900, 100])
-    v_base, v_bypass = mapper(delta_time, timesteps)
-    assert v_base.shape == v_bypass.shape == (3, 7, 24)
-    assert not torch.allclose(v_base[0], v_base[1])  # timestep
-    assert not torch.allclose(v_base[0], v_base[2])  # displacement
-    assert not torch.allclose(v_base[0, 0], v_base[0, 6])  # layer
-
-
-def test_mapper_scales_timesteps_and_layers_to_minus_one_and_one():
-    mapper = TimeMapper(6.0, **SHARED)
-    seen = []
-    mapper.features.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    mapper(torch.tensor([[0.25]]), torch.tensor([750]))
-    assert seen[0][0, 0].tolist() == pytest.approx([0.25, 0.5, -1.0])
-    assert seen[0][0, 6].tolist() == pytest.approx([0.25, 0.5, 1.0])
-
-
-def test_view_mapper_takes_both_encodings():
-    for encoding, inputs in (("spherical", 4), ("matrix", 12)):
-        view = encode_view(torch.rand(2, 3), torch.rand(2, 12), encoding)
-        assert view.shape == (2, inputs)
-        assert ViewMapper(2.0, encoding, **SHARED)(view, torch.tensor([1, 2]))[0].shape == (2, 7, 24)
-
-
-def test_spherical_encoding_is_wrap_safe():
-    near = torch.tensor([[math.pi - 1e-3, 0.1, 0.0], [-math.pi + 1e-3, 0.1, 0.0]])
-    first, second = encode_view(near, torch.zeros(2, 12), "spherical")
-    assert torch.allclose(first, second, atol=3e-3)
-
-
-def test_equation_1_by_hand():
-    clip_base, v_bypass = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, -2.0]])
-    assert torch.allclose(combine(clip_base, v_bypass, 0.2, "unit"), torch.tensor([[3.0, 3.8]]))
-    assert torch.allclose(combine(clip_base, v_bypass, 0.2, "base"), torch.tensor([[3.0, 3.0]]))  # 4 - 0.2 * 5
-
-
-def test_nested_dropout_keeps_the_first_hidden_units_alone():
-    mapper = TimeMapper(6.0, **SHARED)
-    delta_time, timesteps = torch.tensor([[0.1], [0.1], [0.1]]), torch.tensor([100, 100, 100])
-    everything, _ = mapper(delta_time, timesteps)
-    some, _ = mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))
-    assert torch.allclose(some[0], everything[0])
-    assert not torch.allclose(some[1], everything[1])
-    last: Any = mapper.mlp[-1]
-    assert torch.allclose(some[2], last.bias[:24] * 0.02)  # nothing is left but the bias
+def linear(inputs, outputs, seed):
+    layer = nn.Linear(inputs, outputs, bias=False)
     with torch.no_grad():
-        last.weight[:, 5:] = 7.0
-    assert torch.allclose(mapper(delta_time, timesteps, torch.tensor([32, 5, 0]))[0][1], some[1])
+        layer.weight.copy_(torch.randn(outputs, inputs, generator=seeded(seed)))
+    return layer
 
 
-def test_a_rescaled_base_has_the_norm_of_a_token():
-    mapper = TimeMapper(6.0, **SHARED, rescale_base=True)
-    v_base, _ = mapper(torch.tensor([[0.1], [-0.9]]), torch.tensor([100, 900]))
-    assert torch.allclose(v_base.norm(dim=-1), torch.full((2, 7), 0.02 * 24**0.5))
+@pytest.fixture(scope="module")
+def parts() -> Any:
+    """An IP-Adapter's parts and the text branch's own maps, a pair for each layer."""
+    projector = IPAdapterPlusImageProjection(
+        embed_dims=8, output_dims=TOKEN_WIDTH, hidden_dims=16, depth=1, dim_head=8, heads=1, num_queries=TOKENS
+    )
+    with torch.no_grad():
+        projector.norm_out.weight.copy_(0.5 + torch.rand(TOKEN_WIDTH, generator=seeded(1)))
+        projector.norm_out.bias.copy_(torch.randn(TOKEN_WIDTH, generator=seeded(2)))
+    image_k, image_v = ([linear(TOKEN_WIDTH, inner, 10 * k + i) for i, inner in enumerate(INNER)] for k in (1, 2))
+    to_k, to_v = ([linear(WIDTH, inner, 10 * k + i) for i, inner in enumerate(INNER)] for k in (3, 4))
+    ip_adapter = SimpleNamespace(projector=projector, to_k_ip=image_k, to_v_ip=image_v)
+    return SimpleNamespace(ip_adapter=ip_adapter, to_k=to_k, to_v=to_v)
+
+
+def start(parts, length, num_words=TOKENS) -> Mapper:
+    shared = {"num_words": num_words, "width": WIDTH, "token_std": 0.02, "generator": seeded()}
+    mapper = Mapper(len(INNER), TOKENS, TOKEN_WIDTH, **shared)
+    mapper.start_from(parts.ip_adapter, parts.to_k, parts.to_v, length)
+    return mapper
+
+
+def draw_tokens(parts, count):
+    """What the projector's last norm lets out, (count, T, C)."""
+    return parts.ip_adapter.projector.norm_out(torch.randn(count, TOKENS, TOKEN_WIDTH, generator=seeded(3)))
+
+
+def of_keys_and_values(parts, spoken):
+    """(bypasses of every layer, the text branch's maps, the image prompt's), for keys and for values."""
+    yield spoken.key_bypass, parts.to_k, parts.ip_adapter.to_k_ip
+    yield spoken.value_bypass, parts.to_v, parts.ip_adapter.to_v_ip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [0.0, LONG])
+def test_the_text_branch_makes_of_a_bypass_what_the_image_prompt_makes_of_its_token(parts, length):
+    tokens = draw_tokens(parts, 2)
+    for bypass, text, image in of_keys_and_values(parts, start(parts, length)(tokens)):
+        assert bypass.shape == (2, len(INNER), TOKENS, WIDTH)
+        for layer in range(3):  # W W^+ is the identity where no more is wanted than the text is wide
+            wanted = image[layer](tokens)
+            assert torch.allclose(text[layer](bypass[:, layer]), wanted, atol=1e-5 * max(length, 100))
+        # Of the last layer it is what comes nearest: what is left is at right angles to all that can be reached.
+        left = text[3](bypass[:, 3]) - image[3](tokens)
+        assert left.norm() > 1 and (left @ text[3].weight).abs().max() < 1e-3
+
+
+@torch.no_grad()
+def test_equation_1_keeps_them_up_to_a_scale_that_is_one_on_average(parts):
+    length, tokens = 400.0, draw_tokens(parts, 500)
+    for bypass, text, image in of_keys_and_values(parts, start(parts, length)(tokens)):
+        for layer in NARROW:
+            scaled = length * F.normalize(bypass[:, layer], dim=-1)  # lambda |CLIP(v_base)| v_bypass / |v_bypass|
+            found, wanted = text[layer](scaled), image[layer](tokens)
+            assert F.cosine_similarity(found, wanted, dim=-1).min() > 0.9999
+            scale = found.norm(dim=-1) / wanted.norm(dim=-1)
+            assert scale.mean().item() == pytest.approx(1, abs=0.02) and scale.std() < 0.1
+
+
+@torch.no_grad()
+def test_short_words_are_filled_up_by_what_nobody_hears(parts):
+    tokens = draw_tokens(parts, 500)
+    plain, filled = start(parts, 0.0)(tokens), start(parts, LONG)(tokens)
+    for (bare, text, _), (bypass, _, _) in zip(
+        of_keys_and_values(parts, plain), of_keys_and_values(parts, filled), strict=True
+    ):
+        for layer, inner in enumerate(INNER):
+            added = bypass[:, layer] - bare[:, layer]
+            assert (added - added[0, 0]).abs().max() < 1e-2  # the same for all words
+            if layer in NARROW:
+                assert text[layer](added).abs().max() < 1e-6 * LONG * inner
+                squared = bypass[:, layer].square().sum(dim=-1).mean().item()
+                assert squared == pytest.approx(LONG**2, rel=1e-3)
+            else:
+                assert not added.any()
+
+
+@torch.no_grad()
+def test_long_words_are_left_as_they_are(parts):
+    biases = {name: value for name, value in start(parts, 0.0).state_dict().items() if re.match("to_[kv].*bias", name)}
+    assert len(biases) == 2 * len(INNER) and not any(value.any() for value in biases.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_words", [1, 2, 3, 4, 8])
+def test_fewer_or_more_words_than_tokens_begin_as_averages_of_neighbours(parts, num_words):
+    tokens = draw_tokens(parts, 2)
+    means = {
+        1: tokens.mean(dim=1, keepdim=True),
+        2: tokens.unflatten(1, (2, 2)).mean(dim=2),
+        3: (tokens[:, :-1] + tokens[:, 1:]) / 2,
+        4: tokens,
+        8: tokens.repeat_interleave(2, dim=1),
+    }[num_words]
+    mapper = start(parts, 0.0, num_words)
+    spoken = mapper(tokens)
+    assert spoken.v_base.shape == (2, 1, num_words, WIDTH)
+    for bypass, text, image in of_keys_and_values(parts, spoken):
+        for layer in range(3):
+            assert torch.allclose(text[layer](bypass[:, layer]), image[layer](means), atol=1e-3)
+
+
+@torch.no_grad()
+def test_bases_tell_words_apart_and_are_as_large_as_tokens(parts):
+    tokens = draw_tokens(parts, 2)
+    mapper = start(parts, 0.0)
+    same = tokens[:, :1].expand(-1, TOKENS, -1)
+    v_base = mapper(same).v_base  # (2, 1, TOKENS, D)
+    by_hand = (mapper.to_base(same) + mapper.word) * 0.02
+    assert torch.allclose(v_base[:, 0], by_hand)
+    assert all((v_base[:, :, i] - v_base[:, :, j]).abs().max() > 0.01 for i in range(TOKENS) for j in range(i))
+    assert not torch.allclose(v_base[0], v_base[1], atol=1e-3)  # and the pictures
+    assert mapper.word.std().item() == pytest.approx(1, abs=0.2)
+
+
+def test_the_generator_decides_the_words():
+    shared = {"num_words": TOKENS, "width": WIDTH, "token_std": 0.02}
+    first, again, other = (Mapper(2, TOKENS, TOKEN_WIDTH, **shared, generator=seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first.word, again.word) and not torch.equal(first.word, other.word)
+
+
+@pytest.mark.parametrize("inner", [1, 10, 23])
+def test_unseen_is_a_unit_vector_that_the_weight_makes_nothing_of(inner):
+    weight = torch.randn(inner, WIDTH, generator=seeded())
+    direction = unseen(weight)
+    assert direction.shape == (WIDTH,) and direction.norm().item() == pytest.approx(1, abs=1e-5)
+    assert (weight @ direction).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("inner", [24, 40])
+def test_a_weight_that_is_as_wide_hears_everything(inner):
+    assert torch.equal(unseen(torch.randn(inner, WIDTH, generator=seeded())), torch.zeros(WIDTH))

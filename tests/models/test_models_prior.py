@@ -33,6 +33,7 @@ def conditions(codes):
     count = len(codes)
     return Conditions(
         image_embeds=codes,
+        has_image=torch.ones(count, dtype=torch.bool),
         delta_time=torch.linspace(-1, 1, count),
         has_time=torch.ones(count, dtype=torch.bool),
         view=torch.randn(count, 4, generator=torch.Generator().manual_seed(1)),
@@ -85,7 +86,8 @@ def test_an_absent_displacement_has_no_influence(prior):
 
 def displacement(time, azimuth, elevation=0.0, radius=0.0):
     view = torch.tensor([[math.sin(azimuth), math.cos(azimuth), elevation, radius]])
-    return Conditions(torch.zeros(1, 0), torch.tensor([time]), torch.tensor([True]), view, torch.tensor([True]))
+    yes = torch.tensor([True])
+    return Conditions(torch.zeros(1, 0), yes, torch.tensor([time]), yes, view, yes)
 
 
 angles = st.floats(-3, 3)

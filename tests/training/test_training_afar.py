@@ -9,12 +9,11 @@ import pytest
 import torch
 from dying import Killed, die_at
 from s3_server import BUCKET, credentials, running_s3
+from tiny_adapters import start_tiny_adapter
 from toy_shards import noise_target, write_toy_shards
 
 from fourdistill.data.loader import ReadOptions
 from fourdistill.data.publish import publish_shards
-from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import load_base
 from fourdistill.training.loop import train
 from fourdistill.training.objective import Objective
@@ -55,7 +54,7 @@ def s3(tmp_path_factory):
 
 
 def run(shards, base, folder, settings=SETTINGS, **kwargs):
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0))
+    adapter = start_tiny_adapter(base)
     folders = {name: folder / name.removesuffix("_folder") for name in ("adapter_folder", "live_folder")}
     kwargs = {"read_options": OPTIONS, "checkpoint_folder": folder / "checkpoint"} | folders | kwargs
     train(shards, base, adapter, settings, **kwargs)

@@ -7,7 +7,7 @@ from fourdistill.config import pick
 from fourdistill.errors import InputError
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.drops import draw_drops, drop_captions, drop_displacements, drop_images
+from fourdistill.training.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
 from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
 from fourdistill.training.shuffle import shuffle_condition
 
@@ -18,6 +18,7 @@ def make_conditions(batch, has_time=None, has_view=None):
     generator = torch.Generator().manual_seed(0)
     return Conditions(
         image_embeds=torch.randn(batch, 3, 2, generator=generator),
+        has_image=torch.ones(batch, dtype=torch.bool),
         delta_time=torch.rand(batch, generator=generator),
         has_time=torch.ones(batch, dtype=torch.bool) if has_time is None else torch.tensor(has_time),
         view=torch.rand(batch, 4, generator=generator),
@@ -29,10 +30,11 @@ def dropped(rates, batch=4000):
     drops = draw_drops(batch, rates, torch.Generator().manual_seed(1))
     kept = drop_images(drop_displacements(make_conditions(batch), drops), NULL_IMAGE, drops)
     captions = drop_captions(["a"] * batch, drops)
+    assert torch.equal((kept.image_embeds == NULL_IMAGE).all(dim=(1, 2)), ~kept.has_image)
     return torch.stack(
         [
             torch.tensor([caption == "" for caption in captions]),
-            (kept.image_embeds == NULL_IMAGE).all(dim=(1, 2)),
+            ~kept.has_image,
             ~kept.has_time,
             ~kept.has_view,
         ]
@@ -60,7 +62,21 @@ def test_dropping_never_adds_a_condition():
     kept = drop_images(drop_displacements(conditions, none), NULL_IMAGE, none)
     assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
     assert drop_captions(["a", "", "b"], none) == ["a", "", "b"]
-    assert torch.equal(kept.image_embeds, conditions.image_embeds)
+    assert torch.equal(kept.image_embeds, conditions.image_embeds) and kept.has_image.all()
+    conditions = conditions.without_image(torch.tensor([True, False, False]), NULL_IMAGE)
+    assert drop_images(conditions, NULL_IMAGE, none).has_image.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_lambdas_are_the_adapters_own_or_none_or_between(rate):
+    lambdas = draw_lambdas(20_000, 3.0, rate, torch.Generator().manual_seed(0))
+    own, none = lambdas == 3, lambdas == 0
+    between = lambdas[~own & ~none]
+    assert own.float().mean().item() == pytest.approx(1 - rate, abs=0.02)
+    assert none.float().mean().item() == pytest.approx(rate / 2, abs=0.02)
+    if rate:
+        assert between.min() > 0 and between.max() < 3
+        assert torch.histc(between, 4, 0, 3).div(len(between)).tolist() == pytest.approx([0.25] * 4, abs=0.03)
 
 
 @pytest.mark.parametrize(("name", "field"), [("image", "image_embeds"), ("time", "delta_time"), ("view", "view")])
@@ -85,23 +101,25 @@ def test_a_condition_of_one_sample_cannot_be_shuffled():
 
 
 def test_presets():
-    values = {"displacement_tokens": 4, "trainable": ("mappers", "image_prompt"), "max_steps": 7}
+    values = {"mapper_input": "displacement_and_source", "num_words": 4, "loss": "distill", "max_steps": 7}
     assert apply_preset("default", values) == values
-    seed = apply_preset("seed", values | {"lora_rank": 8, "clip_base": False})
-    assert seed["max_steps"] == 7 and not seed["prior"]
+    seed = apply_preset("seed", values)
+    assert seed["max_steps"] == 7
     settings = TrainingSettings(**pick(TrainingSettings, seed))
     form = AdapterSettings(**pick(AdapterSettings, seed))
-    assert settings.trainable == ("mappers",) and settings.dropout == DropoutRates(0, 0, 0, 0, 0)
-    assert (settings.nested_dropout, settings.learning_rate, settings.timestep_bias) == (0.5, 9e-3, 0)
+    assert settings.loss == "ddpm" and settings.dropout == DropoutRates(0, 0, 0, 0, 0, 0)
+    assert seed["start"] == "scratch"
+    assert (settings.learning_rate, settings.timestep_bias) == (9e-3, 0)
     assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
     assert form == AdapterSettings(
-        bypass_norm="base", num_frequencies=32, hidden_width=64, sigma_time=1.0, sigma_timesteps=0.03, sigma_layer=2.0
-    )
+        mapper_input="displacement", num_words=1, num_frequencies=32, hidden_width=64, sigma_time=1.0,
+        sigma_timesteps=0.03, sigma_layer=2.0,
+    )  # fmt: skip
     with pytest.raises(InputError, match=r"train: preset: expected one of default, seed, got 'best'"):
         apply_preset("best", values)
     assert set(PRESETS) == {"default", "seed"}
 
 
-def test_unknown_parameter_groups_are_named():
-    with pytest.raises(InputError, match=r"train: trainable: .*got \['unet'\]"):
-        TrainingSettings(trainable=("unet",))
+def test_unknown_losses_are_named():
+    with pytest.raises(InputError, match=r"^train: loss: expected one of distill, ddpm, got 'lpips'"):
+        TrainingSettings(loss="lpips")

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ import torch
 from accelerate import Accelerator
 from dying import Killed, die_at
 from PIL import Image
+from tiny_adapters import start_tiny_adapter, tiny_prior
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
-from fourdistill.data.loader import ReadOptions
+from fourdistill.data.loader import ReadOptions, make_loader
 from fourdistill.errors import InputError
-from fourdistill.models.adapter import TRAINABLE, Adapter
-from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.adapter import Adapter
 from fourdistill.models.base import load_base
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.training.batches import move
+from fourdistill.training.gaps import measure_gaps
 from fourdistill.training.loop import make_optimizer, train
 from fourdistill.training.monitor import Monitor
 from fourdistill.training.preemption import Preempted
 from fourdistill.training.settings import TrainingSettings
+from fourdistill.training.step import Denoiser
 
 SETTINGS = TrainingSettings(
     batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
@@ -40,8 +43,8 @@ def noise_shards(tmp_path_factory):
     return write_toy_shards(tmp_path_factory.mktemp("toy") / "shards", noise_target)
 
 
-def run(shards, base, folder: Path, settings=SETTINGS, form: AdapterSettings | None = None, **kwargs):
-    adapter = Adapter.from_base(base, form or AdapterSettings(), torch.Generator().manual_seed(0))
+def run(shards, base, folder: Path, settings=SETTINGS, form: dict[str, Any] | None = None, **kwargs):
+    adapter = start_tiny_adapter(base, **(form or {}))
     validation = train(
         shards,
         base,
@@ -60,16 +63,13 @@ def assert_same_weights(first, second):
         assert torch.equal(value, second.state_dict()[name]), name
 
 
-def test_training_changes_what_is_trainable_and_saves_an_adapter(noise_shards, base, tmp_path):
-    settings = dataclasses.replace(SETTINGS, trainable=("mappers",))
+def test_training_changes_the_mapper_alone_and_saves_an_adapter(noise_shards, base, tmp_path):
     before = {name: value.clone() for name, value in base.unet.state_dict().items()}
-    fresh = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0)).state_dict()
-    adapter, validation = run(noise_shards, base, tmp_path, settings)
+    fresh = start_tiny_adapter(base).state_dict()
+    adapter, validation = run(noise_shards, base, tmp_path)
     assert all(torch.equal(value, base.unet.state_dict()[name]) for name, value in before.items())
-    changed = {
-        name.split(".")[0] for name, value in adapter.state_dict().items() if not torch.equal(value, fresh[name])
-    }
-    assert changed == {"time_mapper", "view_mapper"}
+    changed = {name for name, value in adapter.state_dict().items() if not torch.equal(value, fresh[name])}
+    assert changed == {name for name in fresh if name.startswith("mapper.")}
     loaded = Adapter.load(tmp_path / "adapter", base)
     assert_same_weights(adapter, loaded)
     assert loaded.config.training["steps"] == 6
@@ -203,56 +203,62 @@ def gap_decides(pair, embeds):
     return np.full((CHANNELS, SIZE, SIZE), 1.5 * pair["normalized_gap"])
 
 
-@pytest.mark.parametrize(
-    ("form", "trainable", "gap"),
-    [
-        (AdapterSettings(displacement_tokens=4, lora_rank=2), TRAINABLE, 0.5),
-        (AdapterSettings(lambda_=1.0, bypass_norm="base"), ("mappers",), 0.04),  # a random U-Net hears little of v*
-    ],
-)
-def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path, form, trainable, gap):
+def logged(folder, name):
+    """A metric's values over the run."""
+    rows = (folder / "live" / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()[1:]
+    return [float(row.split("\t")[1]) for row in rows]
+
+
+LONG = dataclasses.replace(
+    SETTINGS, batch_size=16, max_steps=100, learning_rate=1e-2, num_val_pairs=32, validate_every=1000,
+    checkpoint_every=1000,
+)  # fmt: skip
+
+
+def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", gap_decides, {"train": 64, "val": 32}, time_only)
-    settings = dataclasses.replace(
-        SETTINGS, trainable=trainable, batch_size=16, max_steps=100, learning_rate=1e-2,
-        image_prompt_learning_rate=3e-3, num_val_pairs=32, validate_every=1000, checkpoint_every=1000,
-    )  # fmt: skip
-    _, validation = run(shards, base, tmp_path, settings, form)
-    start = (tmp_path / "live/plots/metrics/gap.time.t900.tsv").read_text().splitlines()[1].split("\t")[1]
-    assert abs(float(start)) < 0.01  # an untrained adapter does not listen
-    assert validation["gap.time.t900"] > gap
+    form = {"mapper_input": "displacement", "num_words": 4}
+    _, validation = run(shards, base, tmp_path, dataclasses.replace(LONG, loss="ddpm"), form)
+    start = logged(tmp_path, "gap.time.t900")[0]
+    assert abs(start) < 0.05  # an untrained adapter does not listen
+    assert validation["gap.time.t900"] > 0.5
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
 
 
-def test_each_group_has_its_learning_rate(base):
-    settings = dataclasses.replace(
-        SETTINGS, trainable=TRAINABLE, learning_rate=1e-3, image_prompt_learning_rate=2e-4, lora_learning_rate=5e-4
-    )  # fmt: skip
-    form = AdapterSettings(displacement_tokens=2, lora_rank=2)
-    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(0))
-    assert [group["lr"] for group in make_optimizer(adapter, settings).param_groups] == [1e-3, 2e-4, 2e-4, 5e-4]
+def test_a_tiny_model_learns_to_say_what_the_image_prompt_shows(base, tmp_path):
+    shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64, "val": 32})
+    run(shards, base, tmp_path, dataclasses.replace(LONG, max_steps=60))
+    first, last = logged(tmp_path, "val.loss")
+    assert last < 0.5 * first  # of pictures that it has not seen
 
 
-@pytest.mark.parametrize(
-    ("form", "trainable", "message"),
-    [
-        ({}, ("lora",), "trainable: lora: expected a lora_rank above 0"),
-        ({}, ("mappers", "displacement_tokens"), "displacement_tokens: expected a displacement_tokens above 0"),
-        ({"lora_rank": 2}, ("mappers",), "train: lora_rank: expected 0, or lora in trainable"),
-        ({"displacement_tokens": 2}, ("mappers",), "train: displacement_tokens: expected 0, or displacement_tokens in"),
-    ],
-)
-def test_what_is_trained_must_exist_and_what_exists_must_be_trained(base, form, trainable, message):
-    adapter = Adapter.from_base(base, AdapterSettings(**form), torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match=message):
-        make_optimizer(adapter, dataclasses.replace(SETTINGS, trainable=trainable))
+@torch.no_grad()
+def test_gaps_are_measured_against_the_truth_whatever_is_learnt(base, noise_shards):
+    loader = make_loader(noise_shards, "val", 12, seed=0, shuffle=False, epochs=1)
+    batches = [move(batch, torch.device("cpu")) for batch in loader]
+    adapter = start_tiny_adapter(base)
+    denoisers = (Denoiser(base, adapter, loss) for loss in ("distill", "ddpm"))
+    distill, ddpm = (measure_gaps(each, adapter, batches, (500, 900), seed=0) for each in denoisers)
+    gaps = {name: value for name, value in distill.items() if name.startswith("gap.")}
+    assert len(gaps) == 6 and all(value == ddpm[name] != 0 for name, value in gaps.items())
+    assert distill["val.loss"] != ddpm["val.loss"]
 
 
-def test_a_prior_moves_the_image_and_is_not_trained_here(noise_shards, base, tmp_path):
-    prior = DisplacementPrior(PriorConfig(17, 32, num_components=4, width=16, depth=1), torch.Generator())
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0), prior)
-    folders = {"adapter_folder": tmp_path / "a", "live_folder": tmp_path / "l", "checkpoint_folder": tmp_path / "c"}
-    train(noise_shards, base, adapter, SETTINGS, **folders)
-    loaded = Adapter.load(tmp_path / "a", base)
+def test_the_optimizer_has_the_mapper_alone(base):
+    adapter = start_tiny_adapter(base)
+    (group,) = make_optimizer(adapter, dataclasses.replace(SETTINGS, learning_rate=2e-4, weight_decay=0.1)).param_groups
+    assert (group["lr"], group["weight_decay"]) == (2e-4, 0.1)
+    assert {id(p) for p in group["params"]} == {id(p) for p in adapter.mapper.parameters()}
+
+
+def test_what_cannot_be_distilled_is_one_clear_line(noise_shards, base, tmp_path):
+    with pytest.raises(InputError, match="train: loss: expected ddpm with mapper_input displacement"):
+        run(noise_shards, base, tmp_path, form={"mapper_input": "displacement"})
+
+
+def test_a_prior_is_not_trained_here(noise_shards, base, tmp_path):
+    run(noise_shards, base, tmp_path)
+    loaded, prior = Adapter.load(tmp_path / "adapter", base), tiny_prior()
     assert loaded.config.prior == prior.config and loaded.prior is not None
     assert_same_weights(loaded.prior, prior)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from fourdistill.training.loss import ddpm_loss, prediction_target, sample_timesteps
+from fourdistill.training.loss import prediction_target, sample_timesteps, squared_error
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_targets_by_hand(batch):
 
 def test_loss_is_per_sample(batch):
     latents, noise = batch
-    losses = ddpm_loss(latents, noise)
+    losses = squared_error(latents, noise)
     assert losses.shape == (3,)
     assert losses[1].item() == pytest.approx(((latents[1] - noise[1]) ** 2).mean().item())
 

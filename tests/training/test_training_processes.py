@@ -62,7 +62,7 @@ def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
         return toy_pair(3 * (index // 2) if index % 2 == 0 else index, rng)  # the first tar has time pairs alone
 
     shards = write_toy_shards(tmp_path / "s", noise_target, {"train": 16, "val": 4}, views_come_late, num_tars=2)
-    run(tiny_base, shards, tmp_path, world_size=2)
+    run(tiny_base, shards, tmp_path, world_size=2, mapper_input="displacement", loss="ddpm")  # views have a network
     assert len(losses(tmp_path)) == 4
 
 

@@ -13,27 +13,28 @@ from typing import Any
 
 import torch
 from PIL import Image
+from tiny_adapters import start_tiny_adapter
 from torch.distributed.tensor import DTensor
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base
 from fourdistill.training.loop import train
 from fourdistill.training.settings import TrainingSettings
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "batch_size": 8, "max_steps": 4, "warmup_steps": 2, "log_every": 1, "validate_every": 100, "sample_every": 100,
     "checkpoint_every": 100, "num_val_pairs": 4, "gap_timesteps": [900], "learning_rate": 1e-2,
+    "mapper_input": "displacement_and_source",
 }  # fmt: skip
 
 
 def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
-    """Train mappers and LoRA, whose gradients come by different ways, and log every step."""
+    """Train a mapper and log every step."""
     base = load_base(base_folder)
-    adapter = Adapter.from_base(base, AdapterSettings(lora_rank=2), torch.Generator().manual_seed(0))
     values = SETTINGS | changes
-    values |= {"gap_timesteps": tuple(values["gap_timesteps"]), "trainable": ("mappers", "lora")}
+    adapter = start_tiny_adapter(base, mapper_input=values.pop("mapper_input"))
+    values["gap_timesteps"] = tuple(values["gap_timesteps"])
     settings = TrainingSettings(**values)
     watch_the_end()
     train(

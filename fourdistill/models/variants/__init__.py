@@ -1,0 +1,1 @@
+"""What was tried beside the default, kept for comparison."""

@@ -1,0 +1,71 @@
+"""What is drawn for a part of a batch, and that it reaches the denoiser."""
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny_adapters import start_tiny_adapter
+from toy_shards import noise_target, write_toy_shards
+
+from fourdistill.data.loader import make_loader
+from fourdistill.models.base import load_base
+from fourdistill.training.objective import Objective
+from fourdistill.training.parts import Parts
+from fourdistill.training.settings import DropoutRates, TrainingSettings
+from fourdistill.training.step import Denoiser
+
+SIZE = 12
+NOTHING = DropoutRates(0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def denoiser(tiny_base):
+    base = load_base(str(tiny_base))
+    return Denoiser(base, start_tiny_adapter(base, lambda_=2.0))
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    shards = write_toy_shards(tmp_path_factory.mktemp("toy") / "shards", noise_target)
+    return next(iter(make_loader(shards, "train", SIZE, seed=0, shuffle=False, epochs=1)))
+
+
+@torch.no_grad()
+def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torch.Tensor]:
+    """The loss of a step; conditions, captions and lambdas that the denoiser was given."""
+    given = []
+
+    def model(*arguments):
+        given.append(arguments[3:])
+        return denoiser(*arguments)
+
+    settings = TrainingSettings(batch_size=SIZE, dropout=rates)
+    objective = Objective(Accelerator(cpu=True), model, denoiser, settings, Parts.divide(SIZE, 1, 1, 0))  # type: ignore[arg-type]
+    return (objective(batch, step, 0).item(), *given[0])
+
+
+def test_where_nothing_is_dropped_everything_is_there(denoiser, batch):
+    _, conditions, captions, lambdas = measure(denoiser, batch, NOTHING)
+    assert conditions.has_image.all() and (lambdas == 2).all() and captions == batch.caption
+    assert torch.equal(conditions.has_time, batch.has_time) and torch.equal(conditions.has_view, batch.has_view)
+
+
+def test_what_is_dropped_is_not_there(denoiser, batch):
+    _, conditions, captions, _ = measure(denoiser, batch, DropoutRates(1, 1, 1, 1, 0, 0))
+    assert captions == [""] * SIZE
+    assert not (conditions.has_image | conditions.has_time | conditions.has_view).any()
+    assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # what stands for no image
+    assert not (conditions.image_embeds == batch.source_embeds).all()
+
+
+def test_lower_lambdas_reach_the_loss_and_follow_from_the_step(denoiser, batch):
+    lower = DropoutRates(0, 0, 0, 0, 0, bypass=1)
+    whole, *_ = measure(denoiser, batch, NOTHING)
+    loss, _, _, lambdas = measure(denoiser, batch, lower)
+    assert lambdas.shape == (SIZE,) and lambdas.min() == 0 and lambdas.max() < 2 and len(lambdas.unique()) > 3
+    assert loss != whole
+    again, _, _, same = measure(denoiser, batch, lower)
+    assert again == loss and torch.equal(same, lambdas)
+    _, _, _, others = measure(denoiser, batch, lower, step=4)
+    assert not torch.equal(others, lambdas)
