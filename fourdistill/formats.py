@@ -61,16 +61,13 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
 def import_ip_adapter(
     checkpoint: Path, base: str, others: Adapter | None, seed: int, image_encoder: str | None = None
 ) -> Adapter:
-    """An adapter for a base with a checkpoint's image prompt; the rest is that of `others`, or new from `seed`.
+    """An adapter for a base with a checkpoint's image prompt, and the settings and prior of `others`.
 
-    A new one has no prior, so that its words tell the displacement alone.
-    Raises `InputError` where the checkpoint is not an IP-Adapter Plus for this base.
+    Its words begin as what that image prompt would show: those of `others` were trained beside another. Without others
+    it has no prior, so that its words tell the displacement alone, drawn from `seed`. Raises `InputError` where the
+    checkpoint is not an IP-Adapter Plus for this base.
     """
     loaded = load_base(base, str(checkpoint), image_encoder=image_encoder)
     settings = AdapterSettings(mapper_input="displacement") if others is None else others.config.settings
     prior = None if others is None else others.prior
-    adapter = Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)
-    if others is not None:
-        prompt = {name: value for name, value in adapter.state_dict().items() if name.startswith("image_prompt.")}
-        adapter.load_state_dict(others.state_dict() | prompt)
-    return adapter
+    return Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)

@@ -30,9 +30,9 @@ def run(
     ],
     base: Annotated[str | None, typer.Option(help="What it is for; data/base/mini by default.")] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="For a folder: whose mappers and prior it gets; by default new, untrained ones.")
+        str | None, typer.Option(help="For a folder: whose settings and prior it gets; by default it has no prior.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new mappers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new words.")] = 0,
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
     """Take in an IP-Adapter checkpoint; nothing in it is executed.
