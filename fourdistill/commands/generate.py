@@ -22,6 +22,8 @@ EXAMPLES = """Examples:
 `fourdistill generate --image examples/backflip.png --azimuth 0:315:8 --out orbit.mp4`
 
 `fourdistill generate --image examples/backflip.png --time -0.4:0.4:5 --azimuth -45,0,45 --out grid.png`
+
+`fourdistill generate --image examples/backflip.png --prompt "a man in a red top" --time 0.2 --azimuth 45 --out red.png`
 """
 RANGE = "a number, a list a,b,c, or a range from:to:count"
 Text = str | None
@@ -42,7 +44,8 @@ def run(
     pairwise: Annotated[
         bool, typer.Option("--pairwise", help="Take the k-th time with the k-th camera, not each with each.")
     ] = False,
-    prompt: Annotated[Text, typer.Option(help="Text beside the picture.")] = None,
+    prompt: Annotated[Text, typer.Option(help="Text beside the picture, such as other clothes.")] = None,
+    prompt_strength: Annotated[float, typer.Option(help="0, as in the picture, to 1, as in the prompt.")] = 1.0,
     negative_prompt: Annotated[Text, typer.Option(help="What guidance leads away from.")] = None,
     adapter: Annotated[Text, typer.Option(help="Folder or Hub name; models/mini-adapter by default.")] = None,
     base: Annotated[Text, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
@@ -51,10 +54,12 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, the same for all pictures.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Diffusion steps.")] = 30,
     lambda_: Annotated[
-        float | None, typer.Option("--lambda", help="Of equation (1); the adapter's own by default.")
+        float | None, typer.Option("--lambda", help="Of equation (1); by default --prompt-strength decides.")
     ] = None,
     guidance: Annotated[float, typer.Option(help="Away from no condition at all; 1 is none, as below.")] = 1.0,
-    text_guidance: Annotated[float, typer.Option(help="Away from the picture without the prompt.")] = 1.0,
+    text_guidance: Annotated[
+        float | None, typer.Option(help="Away from it without the prompt; by default --prompt-strength decides.")
+    ] = None,
     image_guidance: Annotated[float, typer.Option(help="Away from it without the image.")] = 1.0,
     time_guidance: Annotated[float, typer.Option(help="Away from it without a displacement in time.")] = 1.0,
     view_guidance: Annotated[float, typer.Option(help="Away from it without one of the camera.")] = 1.0,
@@ -98,11 +103,11 @@ def run(
             return tensors
 
         images = pipe(
-            picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt, lambda_=lambda_,
-            guidance_scale=guidance, text_guidance=text_guidance, image_guidance=image_guidance,
-            time_guidance=time_guidance, view_guidance=view_guidance, guidance_rescale=guidance_rescale,
-            image_scale=image_scale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
-            callback_on_step_end=count,
+            picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt,
+            prompt_strength=prompt_strength, lambda_=lambda_, guidance_scale=guidance, text_guidance=text_guidance,
+            image_guidance=image_guidance, time_guidance=time_guidance, view_guidance=view_guidance,
+            guidance_rescale=guidance_rescale, image_scale=image_scale, num_inference_steps=steps, seed=seed,
+            batch_size=batch_size, callback_on_step_end=count,
         ).images  # fmt: skip
     images = [*images]
     rows = [images[start : start + num_columns] for start in range(0, len(images), num_columns)]

@@ -24,7 +24,7 @@ class Command:
     elevation: float | None = 0.0
     radius: float | None = 1.0
     prompt: str = ""
-    lambda_: float | None = None
+    prompt_strength: float = 1.0
     guidance_scale: float = 1.0
     image_scale: float = 1.0
     num_inference_steps: int = 20
@@ -38,11 +38,6 @@ class Artist:
         self.pipe = pipe
         pipe.set_progress_bar_config(disable=True)
         self._turn = threading.Lock()
-
-    @property
-    def default_lambda(self) -> float:
-        """The adapter's own lambda."""
-        return self.pipe.adapter.config.settings.lambda_
 
     def look_at(self, image: Image.Image) -> torch.Tensor:
         """A condition image => all that drawings need of it, its embeddings (1, S, D)."""
@@ -82,7 +77,7 @@ class Artist:
                 command.radius,
                 image_embeds=image_embeds,
                 prompt=command.prompt,
-                lambda_=command.lambda_,
+                prompt_strength=command.prompt_strength,
                 guidance_scale=command.guidance_scale,
                 image_scale=command.image_scale,
                 num_inference_steps=command.num_inference_steps,

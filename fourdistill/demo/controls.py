@@ -22,7 +22,7 @@ class Controls:
     radius: gr.Slider
     steer: gr.CheckboxGroup
     prompt: gr.Textbox
-    lambda_: gr.Slider
+    prompt_strength: gr.Slider
     guidance_scale: gr.Slider
     image_scale: gr.Slider
     num_inference_steps: gr.Slider
@@ -58,11 +58,19 @@ def lay_out_displacement() -> dict[str, Any]:
     }
 
 
-def lay_out_settings(default_lambda: float, num_inference_steps: int) -> dict[str, Any]:
+def lay_out_prompt() -> dict[str, Any]:
+    """What else the picture should show, and how much that counts."""
+    strength = "As in the picture … as in the prompt"
+    with gr.Row():
+        return {
+            "prompt": gr.Textbox("", label="Prompt", info="other clothes, another person", max_length=300, lines=1),
+            "prompt_strength": gr.Slider(0, 1, 1, step=0.05, label=strength, info="how much the prompt counts"),
+        }
+
+
+def lay_out_settings(num_inference_steps: int) -> dict[str, Any]:
     """How it is drawn."""
     return {
-        "prompt": gr.Textbox("", label="Prompt", info="what else the picture should show", max_length=300, lines=1),
-        "lambda_": gr.Slider(0, 5, default_lambda, step=0.05, label="λ", info="weight of the bypass of v*"),
         "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
         "image_scale": gr.Slider(0, 2, 1, step=0.05, label="Image scale", info="weight of the condition picture"),
         "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from fourdistill.demo.controls import Controls, lay_out_displacement, lay_out_settings, read_command
+from fourdistill.demo.controls import Controls, lay_out_displacement, lay_out_prompt, lay_out_settings, read_command
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.plot import draw_cameras
 from fourdistill.demo.tabs import Tab, lay_out_tabs
@@ -35,11 +35,11 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 tabs = lay_out_tabs(handlers)
                 with gr.Group(elem_classes="sliders"):
-                    displacement = lay_out_displacement()
+                    displacement, prompt = lay_out_displacement(), lay_out_prompt()
                     live = gr.Checkbox(True, label="Draw the picture whenever something is moved")
                 with gr.Accordion("How it is drawn", open=False, elem_classes="sliders"):
-                    settings = lay_out_settings(handlers.artist.default_lambda, num_inference_steps)
-        controls = Controls(**displacement, **settings)
+                    settings = lay_out_settings(num_inference_steps)
+        controls = Controls(**displacement, **prompt, **settings)
         drawing = connect_tabs(handlers, condition, controls, tabs, live)
         connect_picture(page, handlers, condition, picture, examples, drawing)
         connect_cameras(controls, cameras)

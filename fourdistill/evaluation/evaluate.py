@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fourdistill.data.files import new_file, new_folder
+from fourdistill.data.tables import FRAMES, read_table
+from fourdistill.evaluation.cells import Cells
 from fourdistill.evaluation.commands import Command, choose_pairs
 from fourdistill.evaluation.control import Outcomes
-from fourdistill.evaluation.editability import CaptionEncoder, EditScores, choose_edits, score_edits
+from fourdistill.evaluation.editability import CaptionEncoder, Edits, choose_edits, score_edits
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import write_generated
 from fourdistill.evaluation.frames import FrameReader
@@ -19,7 +20,7 @@ from fourdistill.evaluation.generate import Painter
 from fourdistill.evaluation.grid import build_sweeps
 from fourdistill.evaluation.headline import headline
 from fourdistill.evaluation.page import write_page
-from fourdistill.evaluation.report import write_csv, write_pairs, write_sheets, write_sweeps
+from fourdistill.evaluation.report import write_csv, write_edits, write_pairs, write_sheets, write_sweeps
 from fourdistill.evaluation.scores import Scores, commanded_frames, summarise_edits
 from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
 from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
@@ -59,11 +60,11 @@ class EvaluationSettings:
     num_shown_scenes: int
     """Scenes whose sweeps are shown as pictures."""
     num_edits: int
-    """Pairs carried out with another scene's caption, at ..."""
+    """Commands of the sweeps carried out with another scene's caption, at ..."""
+    edit_strengths: Sequence[float]
+    """... these strengths of the prompt, and at the text guidance of strength 1 ..."""
     edit_lambdas: Sequence[float]
-    """... these lambdas beside the adapter's own, and ..."""
-    edit_image_scales: Sequence[float]
-    """... these image scales beside 1."""
+    """... these lambdas beside the adapter's own."""
     structure_from_motion: bool
     """Whether the orbits are posed by COLMAP, for scenes with texture."""
 
@@ -134,13 +135,12 @@ def evaluate(
 
     score = Scorer(read, spaces, inputs.frames_table, settings.scoring(), seed)
     scored = score(task, pictures)
-    edits = score_editability(task.pairs, paint, spaces, inputs.base, settings, rng)
-    if edits:
-        summarise_edits(edits[0], scored.summary)
+    edits = score_editability(task.swept, paint, spaces, scored.cells, inputs, settings, rng)
+    summarise_edits(edits.figures(), edits.commands, scored.summary)
     metrics = scored.summary.metrics
 
     seeds = [paint.noise_seed(command.source) for command in task.commands]
-    write_report(outputs.report, task, pictures, [read(c.target) for c in task.commands], seeds, scored, settings)
+    write_report(outputs.report, read, task, pictures, seeds, scored, edits, settings)
     write_csv(outputs.plots / "displacement.csv", displacement_points(task.pairs, scored.quality))
     write_csv(outputs.plots / "control.csv", control_points(task.swept, scored.control))
     write_csv(outputs.plots / "editability.csv", edit_points(edits))
@@ -159,41 +159,48 @@ def evaluate(
 
 def write_report(
     path: Path,
+    read: FrameReader,
     task: Task,
     pictures: Pictures,
-    truth: Sequence[Image.Image],
     seeds: Sequence[int],
     scored: Scored,
+    edits: Edits,
     settings: EvaluationSettings,
 ) -> None:
     """The folder of sheets and sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaced whole."""
     count = len(task.pairs)
+    truth = [read(command.target) for command in task.commands]
     triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
+    edited = {
+        "condition": [read(command.source) for command in edits.commands],
+        "truth": [read(command.target) for command in edits.commands],
+        **edits.pictures(settings.edit_strengths),
+    }
     with new_folder(path, suffixes={".png", ".gif", ".csv"}) as folder:
         columns = {prefix + name: values for prefix, of in scored.quality.items() for name, values in of.items()}
         write_pairs(folder / "pairs.csv", task.pairs, seeds[:count], scored.large, columns)
         write_sheets(folder, task.pairs, triplets[:count], settings.num_sheet_rows)
         write_sweeps(folder, task.sweeps, triplets[count:], settings.num_shown_scenes)
+        write_edits(folder, edits.commands, edited, settings.num_sheet_rows)
         write_generated(folder / "generated", task, pictures[MODEL], seeds)
 
 
 def score_editability(
-    pairs: Sequence[Command],
+    commands: Sequence[Command],
     paint: Painter,
     spaces: FeatureSpaces,
-    base: str,
+    cells: Cells,
+    inputs: Inputs,
     settings: EvaluationSettings,
     rng: np.random.Generator,
-) -> list[EditScores]:
-    """Edits at every lambda and image scale; none where the base has no captions' space, or frames no captions."""
-    encode = CaptionEncoder.from_base(paint.pipe, base)
-    edits = choose_edits(pairs, settings.num_edits, rng)
+) -> Edits:
+    """Edits at every setting; none where the base has no captions' space, or frames no captions."""
+    captions = read_table(inputs.frames_table, FRAMES, ["caption"])["caption"].unique().drop_null().to_pylist()
+    edits = choose_edits(commands, captions, settings.num_edits, rng)
+    encode = CaptionEncoder.from_base(paint.pipe, inputs.base)
     if encode is None or not edits:
-        return []
-    default = paint.pipe.adapter.config.settings.lambda_
-    lambdas = [default, *(value for value in settings.edit_lambdas if value != default)]
-    scales = [1.0, *(value for value in settings.edit_image_scales if value != 1)]
-    return score_edits(paint, spaces, encode, edits, lambdas, scales)
+        return Edits([], [], paint.pipe.adapter.config.settings.lambda_)
+    return score_edits(paint, spaces, encode, edits, cells, settings.edit_strengths, settings.edit_lambdas)
 
 
 def describe_guidance(settings: EvaluationSettings) -> str:
@@ -229,8 +236,15 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
     ]
 
 
-def edit_points(edits: Sequence[EditScores]) -> list[dict[str, float]]:
-    """Fidelity against editability: one row a setting, the default first."""
-    names = ("lambda", "image_scale", "clip_t", "clip_i")
-    rows = [(e.lambda_, e.image_scale, e.clip_t.mean(), e.clip_i.mean()) for e in edits]
-    return [{name: round(float(value), 4) for name, value in zip(names, row, strict=True)} for row in rows]
+def edit_points(edits: Edits) -> list[dict[str, float | str]]:
+    """Fidelity, editability and control, one row a setting: means over all edits, empty where there is no value."""
+
+    def mean(values: np.ndarray) -> float | str:
+        known = values[np.isfinite(values)]
+        return round(float(known.mean()), 4) if len(known) else ""
+
+    return [
+        {"setting": e.name, "lambda": e.setting.lambda_, "text_guidance": e.setting.text_guidance}
+        | {name: mean(values) for name, values in e.scores.items()}
+        for e in edits.tried
+    ]

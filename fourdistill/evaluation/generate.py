@@ -30,25 +30,25 @@ class Painter:
         seed: int,
         **sampling: Any,
     ):
-        """`sampling`: the pipeline's arguments that are the same for all pictures, such as `guidance_scale`."""
+        """`sampling`: the pipeline's arguments that are the same for all pictures, such as `guidance_scale`.
+
+        A picture's own caption changes nothing about it: prompts count as little as they can, unless told otherwise.
+        """
         pipe.set_progress_bar_config(disable=True)
         self.pipe, self.read, self.batch_size, self.seed = pipe, read, batch_size, seed
-        self._sampling = sampling
+        self._sampling = {"prompt_strength": 0.0, **sampling}
         self._painted: dict[tuple, Image.Image] = {}
 
-    def __call__(
-        self,
-        commands: Sequence[Command],
-        description: str,
-        *,
-        lambda_: float | None = None,
-        prompt_strength: float = 0.0,
-    ) -> list[Image.Image]:
-        """One picture per command, with a progress bar over those that are new."""
+    def __call__(self, commands: Sequence[Command], description: str, **changed: Any) -> list[Image.Image]:
+        """One picture per command, with a progress bar over those that are new.
+
+        `changed`: arguments of the pipeline, in the place of those that are the same for all pictures.
+        """
+        sampling = self._sampling | changed
 
         def key(command: Command) -> tuple:
             displacement = (command.time, command.spherical, command.relative_pose)
-            return (command.source, displacement, command.caption, lambda_, prompt_strength)
+            return (command.source, displacement, command.caption, frozenset(sampling.items()))
 
         todo = list({key(command): command for command in commands if key(command) not in self._painted}.values())
         with tqdm(total=len(todo), desc=description, unit="image") as bar:
@@ -59,7 +59,7 @@ class Painter:
                     prompt=[command.caption or "" for command in batch],
                     **command_arguments(batch, self.pipe.adapter.config.settings.view_encoding),
                     generator=[torch.Generator().manual_seed(self.noise_seed(command.source)) for command in batch],
-                    **self._sampling | {"lambda_": lambda_, "prompt_strength": prompt_strength},
+                    **sampling,
                 ).images
                 self._painted |= {key(command): image for command, image in zip(batch, images, strict=True)}
                 bar.update(len(batch))

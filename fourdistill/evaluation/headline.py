@@ -15,8 +15,9 @@ HEADLINE = {
     "rank.new": "new_scene.time.spearman",
     "leak.time": "leakage.time_frames",
     "leak.azim": "leakage.azimuth_deg",
-    "clip_t": "editability.clip_t",
-    "clip_i": "editability.clip_i",
+    "edit.clip": "editability.clip_t",
+    "edit.time": "editability.time_frames",
+    "edit.azim": "editability.azimuth_deg",
 }
 """Short name => the name among all figures, see `scores`."""
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import jinja2
 
 from fourdistill.data.files import new_file
-from fourdistill.evaluation.tables import LABELS, SECTIONS, Columns
+from fourdistill.evaluation.report import EDITS_SHEET
+from fourdistill.evaluation.tables import SECTIONS, Columns, labels_of
 
 WIDTH, HEIGHT = 270, 240  # of a plot, as in the template
 NOTES = {
@@ -19,6 +20,8 @@ NOTES = {
     "Control, new scenes": "Scenes of which training saw nothing.",
     "Image quality": "Against the true frame, over held-out pairs; large displacements are those that copying fails.",
     "Sequences": "Time and camera sweeps as sequences. Similarity is to be compared with that of the truth.",
+    "Prompts": "Joint commands of the sweeps with another scene's caption for their prompt: how like the prompt and "
+    "the truth the pictures are, and how far from the commanded place they were found, as for control.",
     "Poses": "Orbits as structure from motion sees them, relative to the first registered picture, scale normalised.",
 }
 
@@ -44,6 +47,7 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
     points = read_points(plots / "control.csv")
     in_time = [point for point in points if point["kind"] != "view"]
     in_view = [point for point in points if point["kind"] != "time"]
+    edits = read_points(plots / "editability.csv")
     page = environment.get_template("page.html.j2").render(
         title="4Distillation: evaluation",
         facts=facts,
@@ -51,10 +55,11 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
         plots=[
             scatter(in_time, "commanded_frames", "obtained_frames", "Time, frames", diagonal=True),
             scatter(in_view, "commanded_azimuth_deg", "obtained_azimuth_deg", "Azimuth, degrees", diagonal=True),
-            scatter(read_points(plots / "editability.csv"), "clip_t", "clip_i", "Editability (x), fidelity (y)"),
+            scatter(edits, "clip_t", "clip_i", "Editability (x), fidelity (y)", name="setting"),
         ],
         sweeps=[embed(file) for file in sorted(pictures.glob("*.gif"))],
-        sheets=[embed(file) for file in sorted(pictures.glob("*.png"))],
+        sheets=[embed(file) for file in sorted(pictures.glob("*.png")) if file.stem != EDITS_SHEET],
+        edits=[embed(file) for file in pictures.glob(f"{EDITS_SHEET}.png")],
     )
     with new_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -71,7 +76,7 @@ def table(metrics: Mapping[str, float], title: str, columns: Columns) -> dict:
 
     rows = [
         {"label": label, "cells": [cell(prefix + name, digits) for name, digits in columns.values()]}
-        for prefix, label in LABELS.items()
+        for prefix, label in labels_of(title).items()
     ]
     return {
         "title": title,
@@ -87,8 +92,13 @@ def read_points(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def scatter(points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, diagonal: bool = False) -> dict:
-    """A scatter plot for the template; with a diagonal both axes have one range."""
+def scatter(
+    points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, diagonal: bool = False, name: str = ""
+) -> dict:
+    """A scatter plot for the template; with a diagonal both axes have one range.
+
+    `name`: the column that is written beside each point.
+    """
     xs, ys = ([float(point[name]) for point in points] for name in (x, y))
     x_range, y_range = axis(xs + ys if diagonal else xs), axis(xs + ys if diagonal else ys)
 
@@ -100,7 +110,11 @@ def scatter(points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, 
         )
 
     shown = [
-        {**dict(zip("xy", place(*xy), strict=True)), "label": ", ".join(f"{k} {v}" for k, v in point.items())}
+        {
+            **dict(zip("xy", place(*xy), strict=True)),
+            "label": ", ".join(f"{k} {v}" for k, v in point.items()),
+            "name": point[name] if name else "",
+        }
         for point, xy in zip(points, zip(xs, ys, strict=True), strict=True)
     ]
     corners = [(0, HEIGHT), (WIDTH, 0)]

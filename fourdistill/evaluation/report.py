@@ -12,9 +12,10 @@ from fourdistill.data.files import new_file
 from fourdistill.data.tables import KINDS
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.grid import Sweep
-from fourdistill.evaluation.pictures import contact_sheet, save_png, save_there_and_back
+from fourdistill.evaluation.pictures import MARGIN, contact_sheet, save_png, save_there_and_back, sheet_width, wrap
 
 COLUMNS = ("condition", "generated", "truth")
+EDITS_SHEET = "edits"
 Triplet = tuple[Image.Image, Image.Image, Image.Image]
 """condition, generated, truth."""
 
@@ -52,6 +53,21 @@ def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None
     save_png(folder / f"{sweep.name}.png", sheet)
     frames = [contact_sheet([row], COLUMNS, [label]) for row, label in zip(triplets, labels, strict=True)]
     save_there_and_back(folder / f"{sweep.name}.gif", frames)
+
+
+def write_edits(
+    folder: Path, commands: Sequence[Command], columns: Mapping[str, Sequence[Image.Image]], num_rows: int
+) -> None:
+    """`edits.png`: a row for each of the first `num_rows` edits, what was commanded and the prompt below it.
+
+    `columns` maps a heading to a picture a command.
+    """
+    count = min(num_rows, len(commands))
+    rows = [[images[i] for images in columns.values()] for i in range(count)]
+    if rows:
+        width = sheet_width(len(columns), rows[0][0].width) - 2 * MARGIN
+        labels = [f"{c.label()}  {c.source.scene}\n{wrap(c.caption or '', width)}" for c in commands[:count]]
+        save_png(folder / f"{EDITS_SHEET}.png", contact_sheet(rows, list(columns), labels))
 
 
 def write_pairs(

@@ -5,6 +5,7 @@ A name is `[<system>.][<group>.]<metric>[.<size>][.ci_low|.ci_high]`: `psnr`, `t
 baseline, pair by pair. Control metrics are named `[<system>.][<space>.]<metric>`: `time.mae_frames` is the model's in
 the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy's by CLIP features. In the
 declared space a group may stand between, `known_scene.time.mae_frames`: over scenes that training saw, or new ones.
+Edits are named `editability.[<setting>.]<metric>`: as in the prompt, or where it counts less, see `editability`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,6 @@ from PIL import Image
 from fourdistill.data.tables import KINDS
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.control import Outcomes, control_values, sweep_correlation
-from fourdistill.evaluation.editability import EditScores
 from fourdistill.evaluation.sequences import SequenceDistance, similarity, warp_error
 
 Scores = Mapping[str, np.ndarray]
@@ -143,10 +143,16 @@ def summarise_sequences(
             summary.put(f"{name}.distance", distance.value(), distance.interval, len(full))
 
 
-def summarise_edits(scores: EditScores, summary: Summary) -> None:
-    """`editability.clip_t` and `.clip_i` at the default setting."""
-    summary.add("editability.clip_t", scores.clip_t)
-    summary.add("editability.clip_i", scores.clip_i)
+def summarise_edits(settings: Mapping[str, Scores], commands: Sequence[Command], summary: Summary) -> None:
+    """The figures of edits; `settings` maps a prefix to the scores of all `commands`, NaN where there is none.
+
+    Intervals are by resampling scenes: pictures of one scene share their source.
+    """
+    scene_of = np.unique([command.source.scene for command in commands], return_inverse=True)[1]
+    for prefix, scores in settings.items():
+        for metric, values in scores.items():
+            known = np.isfinite(values)
+            summary.add(f"editability.{prefix}{metric}", values[known], groups=scene_of[known])
 
 
 def bootstrap_interval(

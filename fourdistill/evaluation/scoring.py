@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fourdistill.evaluation.cells import Cells, read_cells
 from fourdistill.evaluation.commands import Command
-from fourdistill.evaluation.control import Outcomes, outcomes
+from fourdistill.evaluation.control import Outcomes
 from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
 from fourdistill.evaluation.orbit_poses import OrbitScorer, summarise_orbits
 from fourdistill.evaluation.perceptual import BACKBONES, NotComputed, fid, kid, lpips
-from fourdistill.evaluation.retrieval import read_grids
 from fourdistill.evaluation.scores import (
     Scores,
     Summary,
@@ -68,6 +68,8 @@ class Scored:
     """Which pairs lead far (num_pairs,) bool."""
     control: Outcomes
     """Of the model's sweeps in the declared feature space."""
+    cells: Cells
+    """Of the scenes that are swept."""
     not_computed: list[NotComputed]
     """Metrics whose pretrained network is not to be had here, or that need more pictures."""
 
@@ -101,26 +103,21 @@ class Scorer:
             quality = score_quality(of_pairs, truth)
             missing = score_perception(of_pairs, truth, quality, summary, self.seed)
             summarise_quality(quality, task.pairs, large, summary)
-        control = self.score_sweeps(task, {name: images[count:] for name, images in pictures.items()}, summary)
-        return Scored(summary, quality, large, control, missing)
+        cells = read_cells({sweep.scene for sweep in task.sweeps}, self.frames_table, self.read, self.spaces)
+        of_sweeps = {name: images[count:] for name, images in pictures.items()}
+        control = self.score_sweeps(task, of_sweeps, cells, summary)
+        return Scored(summary, quality, large, control, cells, missing)
 
-    def score_sweeps(self, task: Task, pictures: Pictures, summary: Summary) -> Outcomes:
+    def score_sweeps(self, task: Task, pictures: Pictures, cells: Cells, summary: Summary) -> Outcomes:
         """Control and sequence quality of every system; returns the model's outcomes in the declared space."""
         commands, sweeps = task.swept, [sweep.commands for sweep in task.sweeps]
-        grids = read_grids(self.frames_table, sorted({command.target.scene for command in commands}))
-        known = {
-            scene: self.spaces((self.read(key) for key in grid.keys), len(grid.keys), f"features, grid of {scene}")
-            for scene, grid in grids.items()
-        }
         truth = [self.read(command.target) for command in commands]
-        cells = [(command.target.scene, grids[command.target.scene].index(command.target)) for command in commands]
-        clip_truth = np.stack([known[scene]["clip"][cell] for scene, cell in cells])
+        clip_truth = np.stack([cells.target(command, "clip") for command in commands])
         found: dict[tuple[str, str], Outcomes] = {}
         for prefix, images in pictures.items():
             features = self.spaces(images, len(images), f"features, {prefix.rstrip('.') or 'model'}")
             for space in SPACES:
-                truth_features = {scene: of_scene[space] for scene, of_scene in known.items()}
-                found[prefix, space] = outcomes(commands, features[space], grids, truth_features)
+                found[prefix, space] = cells.locate(commands, features[space], space)
                 if space == self.settings.feature_space:
                     summarise_groups(prefix, sweeps, found[prefix, space], summary)
                 else:

@@ -14,6 +14,12 @@ LABELS = {
     NEAREST: "nearest training frame",
     VAE: "truth through the VAE",
 }
+PROMPTS = {
+    "editability.": "as in the prompt",
+    "editability.as_pictured.": "as pictured",
+    "editability.lambda_0.": "lambda 0",
+    "editability.own_lambda.": "the adapter's lambda",
+}
 Columns = Mapping[str, tuple[str, int]]
 """Heading => the name of the metric, and how many digits it is given."""
 
@@ -47,6 +53,12 @@ POSES: Columns = {
     "translation": ("pose.translation_error", 3),
     "failed": ("pose.failure_rate", 2),
 }
+EDITS: Columns = {
+    "prompt: CLIP": ("clip_t", 3),
+    "truth: CLIP": ("clip_i", 3),
+    "time: frames": ("time_frames", 2),
+    "azimuth°": ("azimuth_deg", 1),
+}
 
 
 def in_group(columns: Columns, group: str) -> Columns:
@@ -61,13 +73,23 @@ SECTIONS: Mapping[str, Columns] = {
     "Image quality": QUALITY,
     "Sequences": SEQUENCES,
     "Poses": POSES,
+    "Prompts": EDITS,
 }
+
+
+def labels_of(title: str) -> Mapping[str, str]:
+    """The rows of a section: the prefix of their figures => what they are called."""
+    return PROMPTS if SECTIONS[title] is EDITS else LABELS
 
 
 def format_figures(metrics: Mapping[str, float]) -> str:
     """All tables for a terminal, without those that have no figures."""
     quality = format_quality(metrics) if "num_pairs" in metrics else ""
-    others = {name: format_systems(metrics, columns) for name, columns in SECTIONS.items() if columns is not QUALITY}
+    others = {
+        name: format_section(metrics, columns, labels_of(name))
+        for name, columns in SECTIONS.items()
+        if columns is not QUALITY
+    }
     return "\n\n".join([quality, *(f"{name}\n{text}" for name, text in others.items() if text)]).strip()
 
 
@@ -84,11 +106,11 @@ def format_quality(metrics: Mapping[str, float]) -> str:
     return format_rows(["", *groups], rows)
 
 
-def format_systems(metrics: Mapping[str, float], columns: Columns) -> str:
-    """A row a system, a column a metric; empty where no system has any."""
+def format_section(metrics: Mapping[str, float], columns: Columns, labels: Mapping[str, str]) -> str:
+    """A row a prefix, a column a metric; empty where no row has any."""
     rows = [
         [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
-        for prefix, label in LABELS.items()
+        for prefix, label in labels.items()
     ]
     rows = [row for row in rows if set(row[1:]) != {"-"}]
     return format_rows(["", *columns], rows) if rows else ""

@@ -57,9 +57,8 @@ class SamplingOptions:
             raise InputError(f"output_type: expected one of {', '.join(OUTPUT_TYPES)}, got {self.output_type!r}")
         if self.carrier not in CARRIERS:
             raise InputError(f"carrier: expected one of {', '.join(CARRIERS)}, got {self.carrier!r}")
-        for name in ("guidance_rescale", "prompt_strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise InputError(f"guidance_rescale: expected 0 to 1, got {self.guidance_rescale}")
         for name in ("image_scale", "lambda_"):
             value = getattr(self, name)
             if value is not None and not abs(value) < float("inf"):

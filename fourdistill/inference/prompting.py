@@ -9,8 +9,16 @@ from collections.abc import Sequence
 
 import torch
 
+from fourdistill.errors import InputError
+
 TEXT_GUIDANCE = 6.0  # at strength 1; without a picture, too, where there is nothing else to go by
 LAMBDA_SHARE = 2 / 3  # of the adapter's own lambda, at strength 1
+
+
+def check_strength(strength: float) -> None:
+    """Raise `InputError` unless the strength is one: what would follow from another is no better guidance."""
+    if not 0 <= strength <= 1:
+        raise InputError(f"prompt_strength: expected 0 to 1, got {strength}")
 
 
 def text_guidance_of(prompts: Sequence[str | None], strength: float) -> float:

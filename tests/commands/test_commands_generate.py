@@ -61,6 +61,22 @@ def test_one_picture_is_that_of_the_pipeline(parts, tmp_path):
     assert np.abs(difference).max() <= 1
 
 
+def test_the_strength_of_a_prompt_decides_what_is_not_given(parts, tmp_path):
+    prompt, out = ("--prompt", "a man in a red top"), tmp_path / "out.png"
+    drawn = {}
+    for strength in (None, 1, 0.5, 0):
+        given = () if strength is None else ("--prompt-strength", strength)
+        assert generate(parts, out, *prompt, *given).exit_code == 0
+        drawn[strength] = np.asarray(Image.open(out)).astype(int)
+    assert np.array_equal(drawn[None], drawn[1])
+    for strength in (0.5, 0):
+        assert not np.array_equal(drawn[strength], drawn[1])
+        (expected,) = call(parts, prompt="a man in a red top", prompt_strength=strength, seed=0)
+        assert np.abs(drawn[strength] - np.asarray(expected)).max() <= 1
+    assert generate(parts, out, *prompt, "--text-guidance", 1, "--lambda", 3).exit_code == 0
+    assert np.array_equal(np.asarray(Image.open(out)), drawn[0])  # the adapter's own lambda, no guidance
+
+
 def test_each_time_with_each_camera_makes_a_grid(parts, tmp_path):
     result = generate(
         parts, tmp_path / "grid.png", "--time", "-0.5:0.5:3", "--azimuth", "0,90", "--json", "--batch-size", 4
@@ -117,6 +133,8 @@ def test_it_works_right_after_install(tmp_path):
         (("--device", "cuda:99"), "device: expected one that this machine has (cpu"),
         (("--device", "abacus"), "device: expected one that this machine has (cpu"),
         (("--guidance-rescale", "2"), "guidance_rescale: expected 0 to 1"),
+        (("--prompt-strength", "-1", "--prompt", "a man"), "prompt_strength: expected 0 to 1, got -1.0"),
+        (("--prompt-strength", "nan"), "prompt_strength: expected 0 to 1, got nan"),
         (("--view-guidance", "-1"), "view guidance: expected at least 0"),
     ],
 )

@@ -9,6 +9,7 @@ import socket
 import threading
 from io import BytesIO
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio.route_utils import delete_files_created_by_app
@@ -17,6 +18,7 @@ from tiny_adapters import start_tiny_adapter
 
 from fourdistill.demo.address import bracketed, check_address, without_proxies
 from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.controls import Controls, lay_out_displacement, lay_out_prompt, lay_out_settings, read_command
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.page import build_page
@@ -49,6 +51,31 @@ def test_a_drawing_is_a_sweep_of_the_pipeline_and_says_how_far_it_is(pipe):
         [np.asarray(image).tolist() for image in row] for row in expected
     ]
     assert steps == [(1, 2), (2, 2)]
+
+
+def test_the_strength_of_the_prompt_reaches_the_pipeline(pipe):
+    artist, picture = Artist(pipe), noise_picture()
+    drawn = {}
+    for strength in (0.0, 0.5):
+        command = Command(prompt="a man in a red top", prompt_strength=strength, num_inference_steps=2)
+        [[image]] = artist.draw(artist.look_at(picture), command, lambda *_: None, threading.Event())
+        where = {"time": 0.0, "azimuth": 0.0, "elevation": 0.0, "radius": 1.0}
+        [expected] = pipe(
+            picture, command.prompt, prompt_strength=strength, seed=0, num_inference_steps=2, **where
+        ).images
+        drawn[strength] = np.asarray(image)
+        assert np.array_equal(drawn[strength], np.asarray(expected))
+    assert not np.array_equal(drawn[0.0], drawn[0.5])
+
+
+def test_what_the_page_sends_is_a_command():
+    with gr.Blocks():
+        controls = Controls(**lay_out_displacement(), **lay_out_prompt(), **lay_out_settings(num_inference_steps=7))
+    sent = {component: component.value for component in controls.all}
+    assert read_command(controls, sent) == Command(num_inference_steps=7)
+    sent |= {controls.prompt: "a man", controls.prompt_strength: 0.25, controls.steer: ["time"]}
+    command = read_command(controls, sent)
+    assert (command.prompt, command.prompt_strength, command.time, command.azimuth) == ("a man", 0.25, 0.0, None)
 
 
 def test_a_stopped_drawing_ends_at_its_next_step_and_lets_others_draw(pipe):

@@ -7,18 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
-from safetensors.torch import save_file
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands import FrameKey, choose_pairs
-from fourdistill.evaluation.editability import CaptionEncoder, choose_edits, score_edits
-from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate, score_editability
+from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
 from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.frames import FrameReader
@@ -175,39 +172,6 @@ def test_sequences_are_scored_beside_the_truth(evaluated):
         assert metrics[f"ceiling.vae.sequence.{kind}.similarity"] < 1
         assert metrics[f"sequence.{kind}.warp_error"] > 0
         assert f"sequence.{kind}.distance" not in metrics
-
-
-def test_a_prompt_is_scored_only_where_the_base_has_a_space_for_both(
-    evaluated, tmp_path, tiny_base, grid_scenes, pipe, paint
-):
-    folder, metrics = evaluated
-    assert "editability.clip_t" not in metrics
-    assert (folder / "plots" / "editability.csv").read_text() == "\n"
-    assert CaptionEncoder.from_base(pipe, str(tiny_base)) is None
-
-    width, dim = pipe.text_encoder.config.hidden_size, pipe.image_encoder.config.projection_dim
-    (tmp_path / "clip_projection").mkdir()
-    projection = torch.randn(dim, width, generator=torch.Generator().manual_seed(0))
-    save_file({"text_projection.weight": projection}, tmp_path / "clip_projection" / "model.safetensors")
-    encode = CaptionEncoder.from_base(pipe, str(tmp_path))
-    assert encode
-    captions = encode(["a man in a walk", "a man in a kick"])
-    np.testing.assert_allclose(np.linalg.norm(captions, axis=1), 1, rtol=1e-5)
-
-    commands = choose_pairs(grid_scenes.pairs_table, 6, seed=0)
-    assert choose_edits(commands, 3, np.random.default_rng(0)) == []  # one scene, one caption
-    commands = [replace(c, caption="a man in a kick") if i % 2 else c for i, c in enumerate(commands)]
-    edits = choose_edits(commands, 3, np.random.default_rng(0))
-    by_id = {c.pair_id: c for c in commands}
-    assert len(edits) == 3 and all(edit.caption != by_id[edit.pair_id].caption for edit in edits)
-    scores = score_edits(paint, make_spaces(pipe), encode, edits, lambdas=[0.2, 5.0], image_scales=[1.0, 0.5])
-    assert [(s.lambda_, s.image_scale) for s in scores] == [(0.2, 1.0), (5.0, 1.0), (0.2, 0.5)]
-    assert all(s.clip_t.shape == s.clip_i.shape == (3,) and abs(s.clip_i).max() <= 1.001 for s in scores)
-
-    # A stage's settings: the adapter's own lambda comes first, and no setting twice.
-    settings = replace(SETTINGS, edit_lambdas=(3.0, 1.0), edit_image_scales=(1.0, 0.5))
-    scores = score_editability(commands, paint, make_spaces(pipe), str(tmp_path), settings, np.random.default_rng(0))
-    assert [(s.lambda_, s.image_scale) for s in scores] == [(3.0, 1.0), (1.0, 1.0), (3.0, 0.5)]
 
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run, evaluated):

@@ -27,8 +27,8 @@ SETTINGS = EvaluationSettings(
     num_sweep_steps=3,
     num_shown_scenes=1,
     num_edits=2,
-    edit_lambdas=(0.0, 1.0),
-    edit_image_scales=(0.5,),
+    edit_strengths=(0.0, 0.5, 1.0),
+    edit_lambdas=(0.0, 2.0),
     structure_from_motion=False,
 )
 
