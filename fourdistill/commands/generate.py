@@ -64,7 +64,6 @@ def run(
     time_guidance: Annotated[float, typer.Option(help="Away from it without a displacement in time.")] = 1.0,
     view_guidance: Annotated[float, typer.Option(help="Away from it without one of the camera.")] = 1.0,
     guidance_rescale: Annotated[float, typer.Option(help="0 to 1, against oversaturation.")] = 0.0,
-    image_scale: Annotated[float, typer.Option(help="Strength of the image prompt.")] = 1.0,
     scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,
     fps: Annotated[float, typer.Option(help="Frames a second of GIF (up to 50) and MP4 (up to 100).")] = 8.0,
@@ -106,8 +105,8 @@ def run(
             picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt,
             prompt_strength=prompt_strength, lambda_=lambda_, guidance_scale=guidance, text_guidance=text_guidance,
             image_guidance=image_guidance, time_guidance=time_guidance, view_guidance=view_guidance,
-            guidance_rescale=guidance_rescale, image_scale=image_scale, num_inference_steps=steps, seed=seed,
-            batch_size=batch_size, callback_on_step_end=count,
+            guidance_rescale=guidance_rescale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
+            callback_on_step_end=count,
         ).images  # fmt: skip
     images = [*images]
     rows = [images[start : start + num_columns] for start in range(0, len(images), num_columns)]

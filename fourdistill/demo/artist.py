@@ -26,7 +26,6 @@ class Command:
     prompt: str = ""
     prompt_strength: float = 1.0
     guidance_scale: float = 1.0
-    image_scale: float = 1.0
     num_inference_steps: int = 20
     seed: int = 0
 
@@ -79,7 +78,6 @@ class Artist:
                 prompt=command.prompt,
                 prompt_strength=command.prompt_strength,
                 guidance_scale=command.guidance_scale,
-                image_scale=command.image_scale,
                 num_inference_steps=command.num_inference_steps,
                 seed=command.seed,
                 callback_on_step_end=after_step,

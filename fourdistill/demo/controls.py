@@ -24,7 +24,6 @@ class Controls:
     prompt: gr.Textbox
     prompt_strength: gr.Slider
     guidance_scale: gr.Slider
-    image_scale: gr.Slider
     num_inference_steps: gr.Slider
     seed: gr.Number
 
@@ -72,7 +71,6 @@ def lay_out_settings(num_inference_steps: int) -> dict[str, Any]:
     """How it is drawn."""
     return {
         "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
-        "image_scale": gr.Slider(0, 2, 1, step=0.05, label="Image scale", info="weight of the condition picture"),
         "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),
         "seed": gr.Number(0, label="Seed", info="same seed, same picture", precision=0, minimum=0, maximum=MAX_SEED),
     }

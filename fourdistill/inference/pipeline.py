@@ -192,7 +192,7 @@ class FourDistillPipeline(DiffusionPipeline):
             guidance_scale: away from the prediction without any condition; 1 is none.
             text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
-            image_scale: s of the decoupled attention.
+            image_scale: s of the decoupled attention, where an image prompt is the carrier.
             negative_prompt: what `guidance_scale` and `text_guidance` lead away from, instead of no prompt.
             carrier: of what is expected to be seen to the U-Net: words, or for comparison image_prompt.
             num_images_per_prompt: this many images for each entry, next to each other.

@@ -93,10 +93,10 @@ def test_every_setting_reaches_the_pipeline(page, pipe):
     page.get_by_label("camera", exact=True).uncheck()
     page.get_by_label("Prompt").fill("a man in a red top")
     strength = "As in the picture … as in the prompt"
-    values = {strength: 0.4, "Guidance": 2.0, "Image scale": 0.8, "Steps": 3}
+    values = {strength: 0.4, "Guidance": 2.0, "Steps": 3}
     for label, value in values.items():
         set_number(page, label, value)
-    command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "image_scale": 0.8, "num_inference_steps": 3}
+    command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "num_inference_steps": 3}
     command |= {"azimuth": None, "elevation": None, "radius": None, "prompt": "a man in a red top"}
     page.get_by_role("button", name="Draw", exact=True).click()
     wait_until_shown(page, drawn_by(pipe, "backflip", **command))
