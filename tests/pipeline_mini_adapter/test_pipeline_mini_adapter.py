@@ -31,9 +31,13 @@ def test_the_recipe_overrides_the_main_parameters():
     assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
     assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
     tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
-    assert tuned.paths.pretrained == recipe.paths.prior and tuned.paths.shards != main.paths.shards
+    assert tuned.paths.pretrained == recipe.paths.prior
     assert tuned.train_prior.start == "pretrained" and tuned.train_prior.start_share > 0
-    assert tuned.train.start == "scratch" and tuned.train.max_steps > main.train.max_steps
+    more = load_params(ROOT / "params.yaml", RECIPE / "more.yaml")
+    assert more.paths.pretrained == tuned.paths.prior and more.extract_frames.split == main.extract_frames.split
+    words = load_params(ROOT / "params.yaml", RECIPE / "words.yaml")
+    assert words.paths.prior == more.paths.prior and words.paths.shards != main.paths.shards
+    assert words.train.start == "scratch" and words.train.max_steps > main.train.max_steps
     stages = YAML(typ="safe").load((RECIPE / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
         for dep in stage["deps"]:
