@@ -97,7 +97,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             ax.plot(weights, values, marker="o")
             if low:
                 ax.fill_between(weights, low, high, alpha=0.2)
-            ax.set(title=TITLES[name], xlabel=guidance.replace("_", " "), ylim=(0, None))
+            top = 1.1 * max([*values, *high], default=1.0)
+            ax.set(title=TITLES[name], xlabel=guidance.replace("_", " "), ylim=(0, top or 1.0))
     with new_file(path) as partial:
         figure.savefig(partial, format="png", dpi=150)
 

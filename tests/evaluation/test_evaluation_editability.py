@@ -37,7 +37,7 @@ CAPTIONS = ["a man in a kick", "a man in a walk"]
 FIGURES = ("clip_t", "clip_i", "time_frames", "azimuth_deg")
 
 
-class Answers:
+class Answers(Painter):
     """Instead of a painter: the true source or target of every command."""
 
     def __init__(self, pipe, read, side):
