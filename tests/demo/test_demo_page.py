@@ -91,7 +91,7 @@ def test_upload_and_sliders_draw_what_the_pipeline_draws(page, pipe):
 def test_every_setting_reaches_the_pipeline(page, pipe):
     page.get_by_role("button", name="How it is drawn").click()
     page.get_by_label("camera", exact=True).uncheck()
-    page.get_by_label("Prompt").fill("a man in a red top")
+    page.get_by_role("textbox", name="Prompt").fill("a man in a red top")
     strength = "As in the picture … as in the prompt"
     values = {strength: 0.4, "Guidance": 2.0, "Steps": 3}
     for label, value in values.items():
