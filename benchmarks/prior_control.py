@@ -108,7 +108,7 @@ def command(
     folder: Annotated[Path, typer.Argument(help="A prior, or an adapter with one.")] = Path("models/prior"),
     params: Annotated[Path, typer.Option(help="Where the data are.")] = Path("params.yaml"),
     over: Annotated[Path | None, typer.Option(help="Parameters that take the place of those.")] = None,
-    num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 17,
+    num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 23,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
 ) -> None:
     """Control of a prior alone."""

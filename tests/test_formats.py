@@ -1,5 +1,6 @@
 """IP-Adapter checkpoints: stock diffusers takes what is exported, and what it takes can be imported."""
 
+import json
 import pickle
 import resource
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ def own_latents(base, adapter, **arguments) -> Any:
 
 def shown_latents(base, adapter) -> Any:
     """What the image prompt draws, without guidance."""
-    return own_latents(base, adapter, carrier="image_prompt", prompt_strength=0)
+    has_prior = json.loads((adapter / "config.json").read_text())["prior"] is not None
+    return own_latents(base, adapter, carrier="image_prompt" if has_prior else "words", prompt_strength=0)
 
 
 def as_bin(checkpoint, path):

@@ -53,7 +53,9 @@ def lay_out_displacement() -> dict[str, Any]:
         "azimuth": gr.Slider(-180, 180, 0, step=1, label="Azimuth, degrees", info="above 0 is to the right"),
         "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
         "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),
-        "steer": gr.CheckboxGroup(list(STEER), value=list(STEER), label="Steer", info="what is off is left open"),
+        "steer": gr.CheckboxGroup(
+            list(STEER), value=list(STEER), label="Steer", info="what is off stays as in the picture"
+        ),
     }
 
 

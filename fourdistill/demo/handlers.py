@@ -104,7 +104,7 @@ def _spread(first: float, last: float, count: float) -> list[float]:
 
 def _time(time: float | None) -> str:
     if time is None:
-        return "time left open"
+        return "time as it is"
     return f"{abs(time):.2f} {'earlier' if time > 0 else 'later'}" if abs(time) >= 0.005 else "same instant"
 
 

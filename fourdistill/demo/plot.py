@@ -49,7 +49,7 @@ def commanded_way(delta: Array) -> Array:
 def describe_camera(azimuth: float | None, elevation: float | None, radius: float | None) -> str:
     """The camera's displacement in words."""
     if azimuth is None and elevation is None and radius is None:
-        return "camera left open"
+        return "camera as it is"
     words = []
     if azimuth:
         words.append(f"{abs(azimuth):.0f}° to the {'right' if azimuth > 0 else 'left'}")

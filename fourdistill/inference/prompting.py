@@ -11,7 +11,7 @@ import torch
 
 from fourdistill.errors import InputError
 
-TEXT_GUIDANCE = 6.0  # at strength 1; without a picture, too, where there is nothing else to go by
+TEXT_GUIDANCE = 6.0  # at strength 1
 LAMBDA_SHARE = 2 / 3  # of the adapter's own lambda, at strength 1
 
 
@@ -29,4 +29,4 @@ def text_guidance_of(prompts: Sequence[str | None], strength: float) -> float:
 def lambdas_of(prompts: Sequence[str | None], strength: float, own: float) -> torch.Tensor:
     """Lambda of B images (B,): the adapter's own, or nearer to CLIP's space where there is a prompt."""
     with_prompt = own * (1 - (1 - LAMBDA_SHARE) * strength)
-    return torch.tensor([with_prompt if prompt else own for prompt in prompts])
+    return torch.tensor([with_prompt if prompt else own for prompt in prompts], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The adapter: everything that is trained, and its file format.
+"""The adapter: prior and mapper, the image prompt that they go with, and their file format.
 
 An adapter is a folder with `config.json` (an `AdapterConfig`) and `adapter.safetensors`.
 """
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from diffusers.utils.accelerate_utils import apply_forward_hook  # offloading moves whole models, whatever is called
 from torch import nn
 
 from fourdistill.errors import InputError
@@ -118,8 +117,9 @@ class Adapter(nn.Module):
     def start_mapper(self, folder: Path) -> None:
         """Take over the mapper of a trained adapter in `folder`; raises `InputError` where it is of another form."""
         theirs = read_config(folder / CONFIG_NAME)
+        own = (self.config.settings, self.config.projector), (theirs.settings, theirs.projector)
         for name in ("mapper_input", "num_words"):
-            wanted, found = getattr(self.config.settings, name), getattr(theirs.settings, name)
+            wanted, found = (getattr(each, name) or sizes["num_queries"] for each, sizes in own)
             if wanted != found:
                 raise InputError(
                     f"{folder / CONFIG_NAME}: {name}: expected {wanted} to start from, found {found}; train.start: "
@@ -157,7 +157,11 @@ class Adapter(nn.Module):
         displaced = self.prior.displace(conditions).to(conditions.image_embeds.dtype)  # (B, S, D)
         return torch.where((moved & conditions.has_image)[:, None, None], displaced, conditions.image_embeds)
 
-    @apply_forward_hook
+    @torch.no_grad()
+    def foresee(self, conditions: Conditions) -> torch.Tensor:
+        """The image tokens (B, T, cross_attention_dim) of what is expected to be seen."""
+        return self.image_prompt(self.expect(conditions))
+
     def forward(
         self,
         text_encoder: nn.Module,
@@ -168,25 +172,25 @@ class Adapter(nn.Module):
         *,
         carrier: str = "words",
         image_scale: float = 1.0,
+        tokens: torch.Tensor | None = None,
     ) -> Conditioning:
         """What the U-Net is conditioned on.
 
         prompt_embeds (B, L, D), conditions of B samples, timesteps (B,); `lambda_` of equation (1) is a number, one a
-        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`.
+        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `tokens`: what `foresee` gives, where
+        it was called before. Raises `InputError` where there is no prior and the carrier is not words.
         """
         lambda_ = self.config.settings.lambda_ if lambda_ is None else lambda_
-        with torch.no_grad():
-            tokens = self.image_prompt(self.expect(conditions))  # (B, T, C)
-        if isinstance(self.mapper, DisplacementMapper):
-            words = say(text_encoder, self.mapper(conditions, timesteps), lambda_)
-            seen = conditions.has_time | conditions.has_view
-            keys, values = self.image_prompt.keys_values(tokens)
-        elif carrier == "words":
-            words, seen = say(text_encoder, self.mapper(tokens), lambda_), conditions.has_image
-            keys, values = (), ()
-        else:
-            words, seen = None, conditions.has_image
-            keys, values = self.image_prompt.keys_values(tokens)
+        tokens = self.foresee(conditions) if tokens is None else tokens
+        variant = isinstance(self.mapper, DisplacementMapper)
+        if variant and carrier != "words":
+            raise InputError(f"carrier: expected words of an adapter without a displacement prior, got {carrier}")
+        seen = conditions.has_time | conditions.has_view if variant else conditions.has_image
+        words = None
+        if carrier == "words" and (seen.any() or self.training):  # a step needs something to go back through
+            spoken = self.mapper(conditions, timesteps) if variant else self.mapper(tokens)
+            words = say(text_encoder, spoken, lambda_)
+        keys, values = self.image_prompt.keys_values(tokens) if variant or carrier != "words" else ((), ())
         return Conditioning(prompt_embeds, words, None if seen.all() else seen, keys, values, image_scale)
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 The adapter prepares everything that depends on its weights (words, image keys and values); the processors
 hold a layer index and nothing else. So the frozen U-Net stays as it is, gradient checkpointing recomputes the same
-thing, and a sampler prepares the image branch once for all steps.
+thing, and a sampler prepares it once for all steps.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Conditioning:
     words: v* of n words for every layer, behind the prompt, or None.
     words_seen: (B,) bool, False for samples that have no words; None when all have some.
     image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
-    image_scale: s of the decoupled attention, a number or (B,).
+    image_scale: s of the decoupled attention.
     """
 
     text: torch.Tensor
@@ -31,7 +31,7 @@ class Conditioning:
     words_seen: torch.Tensor | None = None
     image_keys: tuple[torch.Tensor, ...] = ()
     image_values: tuple[torch.Tensor, ...] = ()
-    image_scale: float | torch.Tensor = 1.0
+    image_scale: float = 1.0
 
     def contexts(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The text contexts of one layer for keys and values: [prompt ; words], (B, L + n, D) each."""
@@ -76,10 +76,7 @@ class LayerAttnProcessor:
         if conditioning.image_keys:
             image_key = split_heads(attn, conditioning.image_keys[self.layer].to(query.dtype))  # (B, heads, T, d)
             image_value = split_heads(attn, conditioning.image_values[self.layer].to(query.dtype))  # (B, heads, T, d)
-            scale = conditioning.image_scale
-            if isinstance(scale, torch.Tensor):
-                scale = scale[:, None, None, None]
-            out = out + scale * F.scaled_dot_product_attention(query, image_key, image_value)
+            out = out + conditioning.image_scale * F.scaled_dot_product_attention(query, image_key, image_value)
 
         out = out.transpose(1, 2).flatten(2)  # (B, N, heads * d)
         out = attn.to_out[1](attn.to_out[0](out))  # (B, N, C)

@@ -58,7 +58,8 @@ class Mapper(nn.Module):
 
         The keys of a word are then those of its token, W_k_ip x, through the pseudo-inverse of the text branch's own
         W_k, and its values likewise. `length` is |lambda CLIP(v_base)|, to which bypasses are brought: what is shorter
-        gets the rest from a direction that W_k, or W_v, does not see.
+        gets the rest from a direction that W_k, or W_v, does not see. A layer that is wider than its text has none:
+        words begin too long there.
         """
         if self.pool is not None:
             num_words, num_tokens = self.pool.weight.shape

@@ -52,7 +52,8 @@ def say(text_encoder: nn.Module, spoken: Spoken, lambda_: float | torch.Tensor) 
 
 def combine(clip_base: torch.Tensor, v_bypass: torch.Tensor, lambda_: float | torch.Tensor) -> torch.Tensor:
     """Equation (1): CLIP(v_base) and v_bypass (..., D) => v* (..., D)."""
-    return clip_base + lambda_ * clip_base.norm(dim=-1, keepdim=True) * F.normalize(v_bypass, dim=-1)
+    direction = F.normalize(v_bypass.float(), dim=-1).to(clip_base.dtype)  # half precision has no room for its eps
+    return clip_base + lambda_ * clip_base.norm(dim=-1, keepdim=True) * direction
 
 
 def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch.Tensor:

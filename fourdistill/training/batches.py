@@ -17,7 +17,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 
 def make_conditions(batch: Batch, view_encoding: str) -> Conditions:
-    """What a batch conditions on, with the camera displacement in the encoding of the View Mapper."""
+    """What a batch conditions on, with the camera displacement as `view_encoding` has it."""
     return Conditions(
         image_embeds=batch.source_embeds,
         has_image=torch.ones_like(batch.has_time),

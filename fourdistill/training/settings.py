@@ -12,6 +12,7 @@ LOSSES = ("distill", "ddpm")  # against what the U-Net says when it is shown wha
 class DropoutRates:
     """How often each condition is dropped, independently of the others, and how often all of them are.
 
+    A prior is asked anew for what is left of the displacement; guidance needs such samples where there is none.
     And how often the words of a sample keep nearer to CLIP's space than at the adapter's own lambda: half of these keep
     within it, at lambda 0, the others at some lambda between. They learn to say what can be said there.
     """
@@ -57,9 +58,9 @@ class TrainingSettings:
             raise InputError(f"train: loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
 
 
-# A preset's values go over those of the params section. `seed` is the original's setting: one word that tells the
-# displacement alone, of its size and bandwidths and learning rate; the DDPM loss; no condition dropout, uniform
-# timesteps, a constant learning rate. (Its nested dropout is not here: it changed nothing that was measured.)
+# A preset's values go over those of the params section. `seed` is the original's setting, at lambda 0.2: one word that
+# tells the displacement alone, of its size and bandwidths and learning rate; the DDPM loss; no condition dropout,
+# uniform timesteps, a constant learning rate. (Its nested dropout is not here: it changed nothing that was measured.)
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "seed": {

@@ -1,9 +1,8 @@
 """A base too large for a copy on every device: its frozen U-Net lies in parts on all of them (PyTorch's FSDP2).
 
 accelerate's own config says so, and how (`distributed_type: FSDP`; configs/accelerate/eight_gpus_sharded.yaml).
-accelerate would shard what it prepares. Here that is the adapter, which is small, and of which a batch without views
-leaves a part without gradients: it is copied to every device as ever (DDP), and what is large is sharded, by the same
-options. Every process must then call the U-Net equally often.
+accelerate would shard what it prepares. Here that is the adapter, which is small: it is copied to every device as ever
+(DDP), and what is large is sharded, by the same options. Every process must then call the U-Net equally often.
 """
 
 import os

@@ -61,12 +61,13 @@ class Denoiser(nn.Module):
         # Condition on the prompt and on words of what frame i is expected to look like.
         prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
         given = (self.base.text_encoder, prompt_embeds, conditions, timesteps)
-        conditioning = self.adapter(*given, lambda_)
+        tokens = self.adapter.foresee(conditions)
+        conditioning = self.adapter(*given, lambda_, tokens=tokens)
         # Predict, and compare with what the U-Net says when it is shown that frame, or with the truth.
         noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
         if (loss or self.loss) == "ddpm":
             return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
         with torch.no_grad():
-            shown = self.adapter(*given, carrier="image_prompt")
+            shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
             target = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=shown).sample
         return squared_error(noise_pred, target)

@@ -19,8 +19,7 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
     precision = resolve_precision(mixed_precision, device)
     if precision == "fp16" and device.type == "cpu":
         raise InputError("mixed_precision: fp16: expected a GPU; bf16 and no run on the processor")
-    # A batch without a view displacement leaves the View Mapper without a gradient. Buffers never change.
-    handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    handler = DistributedDataParallelKwargs(broadcast_buffers=False)  # they never change
     with copying():
         accelerator = Accelerator(
             log_with="dvclive",

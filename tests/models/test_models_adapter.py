@@ -272,7 +272,7 @@ def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path
     [
         (
             {"num_words": 2},
-            r"config\.json: num_words: expected 2 to start from, found None; train\.start: scratch",
+            r"config\.json: num_words: expected 2 to start from, found 4; train\.start: scratch",
         ),
         (
             {"mapper_input": "displacement"},

@@ -62,9 +62,8 @@ def test_image_scale_zero_is_stock_text_attention(base, noisy, tiny_base):
     stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None).unet
     expected = predict(stock, latents, text)
     keys, values = image_like(base, text)
-    for scale in (0.0, torch.zeros(2)):
-        out = predict(base.unet, latents, Conditioning(text, image_keys=keys, image_values=values, image_scale=scale))
-        assert torch.allclose(out, expected, atol=1e-5)
+    out = predict(base.unet, latents, Conditioning(text, image_keys=keys, image_values=values, image_scale=0.0))
+    assert torch.allclose(out, expected, atol=1e-5)
     assert torch.allclose(predict(base.unet, latents, text), expected, atol=1e-5)
     scaled = predict(base.unet, latents, Conditioning(text, image_keys=keys, image_values=values))
     assert not torch.allclose(scaled, expected, atol=1e-3)
