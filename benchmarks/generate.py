@@ -1,13 +1,14 @@
-"""Generation against diffusers' own pipelines, and the words of all timesteps and layers against a pass for each.
+"""Generation against diffusers' own pipelines, and words encoded together against words encoded one by one.
 
     python benchmarks/generate.py --size mini
     python benchmarks/generate.py --size sd15 --steps 4 --batch-size 1 --rounds 3
 
 Generation: `FourDistillPipeline` commanded in time and view, against stock `StableDiffusionPipeline` with the same
 image prompt as an exported IP-Adapter: same base, steps, batch, sampler and branches of guidance, image encoding and
-decoding included. Words: 50 timesteps of one displacement in one pass, against one pass of the text encoder for each
-(timestep, layer), as the original does. Rounds alternate; medians are compared. `sd15` has the U-Net, text encoder and
-VAE of Stable Diffusion 1.5 with random weights, at 256 x 256, and four layers of its IP-Adapter's ViT-H.
+decoding included. Words: equation (1) for the words of the batch in every layer, which a sampling needs once, against
+the same with a pass of the text encoder for each word. Rounds alternate; medians are compared. `sd15` has the U-Net,
+text encoder and VAE of Stable Diffusion 1.5 with random weights, at 256 x 256, and four layers of its IP-Adapter's
+ViT-H.
 """
 
 import json
@@ -17,27 +18,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
 from diffusers.models import UNet2DConditionModel
-from fourdistill.inference.control_table import tabulate
 from PIL import Image
 from sd15_sized import build_sd15_base
 
 from fourdistill import FourDistillPipeline
 from fourdistill.formats import write_ip_adapter
-from fourdistill.inference.inputs import broadcast, make_conditions
+from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.models.text import combine
 
 Contender = Callable[[], object]
 ROOT = Path(__file__).parents[1]
-PROMPT, NUM_TIMESTEPS = "a woman walks", 50
+PROMPT = "a woman walks"
 
 
 def main(
@@ -61,16 +61,16 @@ def main(
     generation = compare(
         {
             "stock_s": lambda: stock([PROMPT] * batch_size, ip_adapter_image=image, **shared),
-            "ours_s": lambda: ours(image, PROMPT, time=times, azimuth=45, **shared),
+            "ours_s": lambda: ours(image, PROMPT, time=times, azimuth=45, prompt_strength=0, **shared),
         },
         rounds,
     )
-    words = compare(words_contenders(ours), 1, warm_up=False)
+    encoding = compare(words_contenders(ours, batch_size), 1)
     typer.echo(
         json.dumps(
             {
                 "generation": generation | {"ratio_reach_1.05": generation["ours_s"] / generation["stock_s"]},
-                "words": words | {"times_faster_reach_10": words["pass_each_s"] / words["one_pass_s"]},
+                "words": encoding | {"times_faster_reach_10": encoding["pass_each_s"] / encoding["one_pass_s"]},
                 "size": size, "batch_size": batch_size, "branches": 1 + (guidance_scale != 1), "steps": steps,
                 "threads": torch.get_num_threads(),
             },
@@ -79,50 +79,41 @@ def main(
     )  # fmt: skip
 
 
-def compare(contenders: dict[str, Contender], rounds: int, *, warm_up: bool = True) -> dict[str, float]:
-    """Median seconds of each, in alternating rounds, after one that is not counted where `warm_up`."""
+def compare(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
+    """Median seconds of each, in alternating rounds, after one that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(rounds + warm_up):
+    for round_ in range(rounds + 1):
         for name, run in contenders.items():
             started = time.perf_counter()
             run()
-            if round_ >= warm_up:
+            if round_ >= 1:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 @torch.no_grad()
-def words_contenders(pipe: FourDistillPipeline) -> dict[str, Contender]:
-    """v* of one displacement in time for 50 timesteps and all layers, made in both ways."""
-    adapter, text_encoder = pipe.adapter, pipe.text_encoder
-    settings, num_layers = adapter.config.settings, len(adapter.config.base_facts.layer_names)
-    embeds = torch.zeros(1, 1, adapter.config.projector["embed_dims"])
-    nothing = dict.fromkeys(("azimuth", "elevation", "radius", "relative_pose"))
-    conditions = make_conditions(broadcast(image_embeds=embeds, time=0.25, **nothing), 0, settings.view_encoding)
-    timesteps = torch.linspace(999, 0, NUM_TIMESTEPS).long()
+def words_contenders(pipe: FourDistillPipeline, batch_size: int) -> dict[str, Contender]:
+    """Equation (1) for the words of a batch in every layer, in both ways."""
+    config = pipe.adapter.config
+    shape = (batch_size, config.projector["num_queries"], config.base_facts.cross_attention_dim)
+    spoken = pipe.adapter.mapper(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
     @torch.no_grad()
-    def one_pass() -> torch.Tensor:
-        table = tabulate(adapter, text_encoder, conditions, timesteps)
-        assert table is not None
-        return table.words["time"].values[:, 0]  # (S, num_layers, D)
+    def one_pass() -> None:
+        words.say(pipe.text_encoder, spoken, config.settings.lambda_)
 
-    @torch.no_grad()
-    def pass_each() -> torch.Tensor:
-        rows = []
-        for t in timesteps:
-            v_base, v_bypass = adapter.time_mapper(conditions.delta_time[:, None], t[None])  # (1, num_layers, D)
-            clip_base = torch.cat([encode_alone(text_encoder, v_base[:, i]) for i in range(num_layers)])
-            rows.append(combine(clip_base, v_bypass[0], settings.lambda_, settings.bypass_norm))
-        return torch.stack(rows)  # (S, num_layers, D)
+    def pass_each() -> None:
+        with patch.object(words, "encode_single_tokens", encode_one_by_one):
+            one_pass()
 
     return {"one_pass_s": one_pass, "pass_each_s": pass_each}
 
 
-def encode_alone(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:
-    """CLIP(v_base) of one vector (1, D), by the text encoder's own layers."""
+def encode_one_by_one(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:
+    """CLIP(v_base) of every vector of (..., D) by a pass of its own through the text encoder's own layers."""
     model = getattr(text_encoder, "text_model", text_encoder)
-    return model.final_layer_norm(model.encoder(inputs_embeds=v_base[:, None]).last_hidden_state[:, 0])
+    alone = [model.encoder(inputs_embeds=v[None, None]).last_hidden_state[0, 0] for v in v_base.flatten(0, -2)]
+    return model.final_layer_norm(torch.stack(alone)).reshape(v_base.shape)
 
 
 def stock_pipeline(base: BaseModel, adapter: Adapter) -> Any:

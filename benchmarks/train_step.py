@@ -4,11 +4,12 @@
     python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --original
 
 The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
-context, in the precision of the step. The step is what `train` does: draws, condition dropout, samples of a prior (of
-the default size; untrained, which is as fast), v* of all layers, image prompt, decoupled attention, loss, backward,
-clipping, AdamW. The original's recipe is fp32: the VAE encodes the frames at every step, and the text encoder runs once
-per cross-attention layer; the rest is counted as the step's own. Rounds alternate; medians are compared, of the clock
-and of the processor's seconds, which other programs on the machine disturb less.
+context, in the precision of the step. The step is what `train` does: draws, condition dropout, what a prior foresees
+(of the default size; untrained, which is as fast), words of all layers, the U-Net's answer to them and its answer to
+the image prompt, which is the target, loss, backward, clipping, AdamW. The original's recipe is one word of the
+displacement and the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per
+cross-attention layer; the rest is counted as the step's own. Rounds alternate; medians are compared, of the clock and
+of the processor's seconds, which other programs on the machine disturb less.
 """
 
 import json
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import torch
 import typer
@@ -23,12 +25,12 @@ from accelerate import Accelerator
 from sd15_sized import build_sd15_base
 
 from fourdistill.data.loader import Batch
+from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.attention import cross_attention_names, install_processors
+from fourdistill.models.attention import install_processors
 from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.models.text import encode_single_tokens
 from fourdistill.training.loop import make_optimizer
 from fourdistill.training.objective import Objective
 from fourdistill.training.parts import Parts
@@ -123,21 +125,21 @@ def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Ca
 
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """The original's way: VAE, one text pass per layer instead of the step's one, no prior; all of it fp32."""
-    num_layers, factor = len(cross_attention_names(base.unet)), 2 ** (len(base.vae.config["block_out_channels"]) - 1)
-    adapter = Adapter.from_base(base, AdapterSettings(clip_base=False), torch.Generator().manual_seed(0))
-    denoiser = Denoiser(base, adapter)
+    factor = 2 ** (len(base.vae.config["block_out_channels"]) - 1)
+    form = AdapterSettings(mapper_input="displacement", num_words=1)
+    denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")
     step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
     pixels = torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
-    config: Any = base.text_encoder.config
-    tokens = torch.randn(num_layers, len(batch.caption), config.hidden_size).requires_grad_()
+    at_once = words.encode_single_tokens
+
+    def layer_by_layer(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:
+        return torch.cat([at_once(text_encoder, layer) for layer in v_base.split(1, dim=1)], dim=1)
 
     def run() -> None:
         with torch.no_grad():
             base.vae.encode(pixels)
-        for layer in tokens:
-            encode_single_tokens(base.text_encoder, layer).sum().backward()
-        tokens.grad = None
-        step()
+        with patch.object(words, "encode_single_tokens", layer_by_layer):
+            step()
 
     return run
 
