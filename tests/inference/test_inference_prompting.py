@@ -59,3 +59,7 @@ def test_without_a_prompt_it_means_nothing_even_beside_one(pipe):
         assert torch.allclose(image, draw(pipe, prompt)[0], atol=1e-4)
     parts = draw(pipe, ["a man", None, "", "a woman"], batch_size=3)
     assert torch.allclose(parts, mixed, atol=1e-4)
+
+
+def test_a_whole_number_as_lambda_leaves_room_for_fractions():
+    assert torch.full_like(lambdas_of([None], 1.0, own=3), 0.5).tolist() == [0.5]

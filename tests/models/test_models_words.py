@@ -121,3 +121,8 @@ def test_all_words_go_through_the_text_encoder_at_once(text_encoder, spoken):
     say(text_encoder, spoken, 1.0)
     hook.remove()
     assert sequences == [(BATCH * WORDS, WIDTH)]
+
+
+def test_a_bypass_of_zeros_leads_nowhere_in_half_precision_too():
+    clip_base = torch.tensor([[3.0, 4.0]], dtype=torch.float16)
+    assert torch.equal(combine(clip_base, torch.zeros(1, 2, dtype=torch.float16), 3.0), clip_base)
