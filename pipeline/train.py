@@ -36,9 +36,8 @@ def main(params: Params) -> None:
     span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
     prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
-    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior)
-    if values["start"] == "pretrained":
-        adapter.start_mapper(paths.pretrained)
+    pretrained = paths.pretrained if values["start"] == "pretrained" else None
+    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior, pretrained)
     reading = ReadOptions(**pick(ReadOptions, section["loader"]))
     train(
         find_shards(params),

@@ -26,7 +26,7 @@ from fourdistill.inference.inputs import (
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
-from fourdistill.inference.prompting import check_strength, text_guidance_of
+from fourdistill.inference.prompting import text_guidance_of
 from fourdistill.inference.sampling import prepare, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
@@ -210,10 +210,7 @@ class FourDistillPipeline(DiffusionPipeline):
         Raises `InputError` naming the argument and what was expected.
         """
         # 1. Arguments => one row per image
-        check_strength(prompt_strength)
-        if text_guidance is None:
-            prompts = [prompt] if prompt is None or isinstance(prompt, str) else prompt
-            text_guidance = text_guidance_of(prompts, prompt_strength)
+        text_guidance = text_guidance_of(prompt, prompt_strength) if text_guidance is None else text_guidance
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(

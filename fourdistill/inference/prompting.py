@@ -21,12 +21,15 @@ def check_strength(strength: float) -> None:
         raise InputError(f"prompt_strength: expected 0 to 1, got {strength}")
 
 
-def text_guidance_of(prompts: Sequence[str | None], strength: float) -> float:
-    """The weight of guidance towards the prompts; 1, which costs nothing, where there is none."""
+def text_guidance_of(prompt: str | Sequence[str | None] | None, strength: float) -> float:
+    """The weight of guidance towards one or several prompts; 1, which costs nothing, where there is none."""
+    check_strength(strength)
+    prompts = [prompt] if prompt is None or isinstance(prompt, str) else prompt
     return 1 + (TEXT_GUIDANCE - 1) * strength if any(prompts) else 1.0
 
 
 def lambdas_of(prompts: Sequence[str | None], strength: float, own: float) -> torch.Tensor:
     """Lambda of B images (B,): the adapter's own, or nearer to CLIP's space where there is a prompt."""
+    check_strength(strength)
     with_prompt = own * (1 - (1 - LAMBDA_SHARE) * strength)
     return torch.tensor([with_prompt if prompt else own for prompt in prompts], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""How an image comes about, in the order in which it happens: prepare once, then condition, denoise and decode.
+"""How an image comes about, in the order in which it happens: prepare once, then branch out, denoise and decode.
 
 The functions take the pipeline, whose parts they run, as their first argument.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fourdistill.inference.guidance import without
+from fourdistill.inference.guidance import Guidance, without
 from fourdistill.inference.inputs import make_conditions
 from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
@@ -101,19 +101,15 @@ def sample(pipe: Any, prepared: Prepared, noise: torch.Tensor, generator: Genera
     return np.concatenate(parts) if options.output_type == "np" else torch.cat(parts)
 
 
-def condition(pipe: Any, prepared: Prepared, options: SamplingOptions, timestep: torch.Tensor) -> Conditioning:
-    """What the U-Net is conditioned on at a timestep (): the branches of guidance, one after the other."""
-    branches = options.guidance.branches()
+def branch_out(prepared: Prepared, guidance: Guidance) -> Prepared:
+    """The branches of guidance, one after the other, each with what it leaves to B images; of (branches * B) rows."""
+    branches = guidance.branches()
     texts = [prepared.negative_embeds if name in ("all", "text") else prepared.prompt_embeds for name in branches]
-    conditions = Conditions.cat(without(prepared.conditions, name, prepared.null_image) for name in branches)
-    return pipe.adapter(
-        pipe.text_encoder,
-        torch.cat(texts),
-        conditions,
-        timestep.expand(len(conditions.has_image)),
-        torch.cat([prepared.lambda_] * len(branches)),
-        carrier=options.carrier,
-        image_scale=options.image_scale,
+    return replace(
+        prepared,
+        prompt_embeds=torch.cat(texts),
+        conditions=Conditions.cat(without(prepared.conditions, name, prepared.null_image) for name in branches),
+        lambda_=torch.cat([prepared.lambda_] * len(branches)),
     )
 
 
@@ -129,12 +125,18 @@ def denoise(
     scheduler, branches, step_end = pipe.scheduler, options.guidance.branches(), options.step_end
     # Only some schedulers' `step` takes a generator.
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    conditioning = condition(pipe, prepared, options, scheduler.timesteps[0])
+    branched = branch_out(prepared, options.guidance)
+    timesteps = scheduler.timesteps[:, None].expand(-1, len(branched.lambda_))  # (steps, branches * B)
+    conditioning: Conditioning = pipe.adapter(
+        pipe.text_encoder, branched.prompt_embeds, branched.conditions, timesteps[0], branched.lambda_,
+        carrier=options.carrier, image_scale=options.image_scale,
+    )  # fmt: skip
     for i, t in enumerate(scheduler.timesteps):
         if pipe.interrupt:
             break
         if i and pipe.adapter.varies_with_timesteps:
-            conditioning = replace(condition(pipe, prepared, options, t), text=conditioning.text)
+            given = (pipe.text_encoder, branched.conditions, timesteps[i], branched.lambda_)
+            conditioning = replace(conditioning, words=pipe.adapter.words(*given))
         model_input = scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
         noise_pred = pipe.unet(model_input, t, encoder_hidden_states=conditioning, return_dict=False)[0]
         predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from diffusers.utils.accelerate_utils import apply_forward_hook  # offloading moves whole models, whatever is called
+from safetensors.torch import load_file
 from torch import nn
 
 from fourdistill.errors import InputError
@@ -28,10 +30,15 @@ from fourdistill.models.image_prompt import ImagePrompt
 from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
-from fourdistill.models.words import say
+from fourdistill.models.words import Words, say
 
 WEIGHTS_NAME = "adapter.safetensors"
 CARRIERS = ("words", "image_prompt")  # of what frame i looks like to the U-Net
+# What decides a mapper's form: the first two any, all of them one that is told the displacement alone.
+MAPPER_FORM = (
+    "mapper_input", "num_words", "view_encoding", "num_frequencies", "hidden_width", "sigma_time", "sigma_view",
+    "sigma_timesteps", "sigma_layer",
+)  # fmt: skip
 
 
 class Adapter(nn.Module):
@@ -92,8 +99,13 @@ class Adapter(nn.Module):
         settings: AdapterSettings,
         generator: torch.Generator,
         prior: DisplacementPrior | None = None,
+        pretrained: Path | None = None,
     ) -> "Adapter":
-        """A new adapter for a base, whose words begin as what its IP-Adapter would show; a prior stays as it is."""
+        """A new adapter for a base; a prior stays as it is.
+
+        Its words begin as what the base's IP-Adapter would show, or as those of a `pretrained` adapter's folder. Raises
+        `InputError` where there is no IP-Adapter, no prior where one is needed, or the pretrained one does not fit.
+        """
         if base.ip_adapter is None:
             raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to start the image prompt from")
         if settings.sees_source and prior is None:
@@ -108,24 +120,32 @@ class Adapter(nn.Module):
         prompt.projector.load_state_dict(projector.state_dict())
         for mine, theirs in ((prompt.to_k_ip, base.ip_adapter.to_k_ip), (prompt.to_v_ip, base.ip_adapter.to_v_ip)):
             mine.load_state_dict(nn.ModuleList(theirs).state_dict())
-        if isinstance(adapter.mapper, Mapper):
+        if pretrained is not None:
+            adapter.start_mapper(pretrained)
+        elif isinstance(adapter.mapper, Mapper):
             texts: list[Any] = [base.unet.get_submodule(name) for name in adapter.config.base_facts.layer_names]
             to_k, to_v = [layer.to_k for layer in texts], [layer.to_v for layer in texts]
             adapter.mapper.start_from(base.ip_adapter, to_k, to_v, settings.lambda_ * clip_length(base.text_encoder))
         return adapter
 
     def start_mapper(self, folder: Path) -> None:
-        """Take over the mapper of a trained adapter in `folder`; raises `InputError` where it is of another form."""
-        theirs = read_config(folder / CONFIG_NAME)
-        own = (self.config.settings, self.config.projector), (theirs.settings, theirs.projector)
-        for name in ("mapper_input", "num_words"):
-            wanted, found = (getattr(each, name) or sizes["num_queries"] for each, sizes in own)
+        """Take over the mapper of a trained adapter in `folder`.
+
+        Raises `InputError` where it is of another form, or was trained beside another image prompt.
+        """
+        theirs, advice = read_config(folder / CONFIG_NAME), "train.start: scratch needs none"
+        for name in MAPPER_FORM if self.prior is None else MAPPER_FORM[:2]:
+            wanted, found = form_of(self.config, name), form_of(theirs, name)
             if wanted != found:
                 raise InputError(
-                    f"{folder / CONFIG_NAME}: {name}: expected {wanted} to start from, found {found}; train.start: "
-                    "scratch needs none"
+                    f"{folder / CONFIG_NAME}: {name}: expected {wanted} to start from, found {found}; {advice}"
                 )
-        load_weights(self.mapper, folder / WEIGHTS_NAME, prefix="mapper.")
+        path = folder / WEIGHTS_NAME
+        load_weights(self.mapper, path, prefix="mapper.")
+        prompt = load_file(path)
+        for name, own in self.image_prompt.state_dict().items():
+            if not torch.equal(prompt[f"image_prompt.{name}"].half(), own.half()):
+                raise InputError(f"{path}: image_prompt: expected the base's, found another; {advice}")
 
     @property
     def device(self) -> torch.device:
@@ -180,18 +200,36 @@ class Adapter(nn.Module):
         sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `tokens`: what `foresee` gives, where
         it was called before. Raises `InputError` where there is no prior and the carrier is not words.
         """
-        lambda_ = self.config.settings.lambda_ if lambda_ is None else lambda_
-        tokens = self.foresee(conditions) if tokens is None else tokens
-        variant = isinstance(self.mapper, DisplacementMapper)
-        if variant and carrier != "words":
+        if self.prior is None and carrier != "words":
             raise InputError(f"carrier: expected words of an adapter without a displacement prior, got {carrier}")
-        seen = conditions.has_time | conditions.has_view if variant else conditions.has_image
-        words = None
-        if carrier == "words" and (seen.any() or self.training):  # a step needs something to go back through
-            spoken = self.mapper(conditions, timesteps) if variant else self.mapper(tokens)
-            words = say(text_encoder, spoken, lambda_)
-        keys, values = self.image_prompt.keys_values(tokens) if variant or carrier != "words" else ((), ())
+        tokens = self.foresee(conditions) if tokens is None else tokens
+        words = self.words(text_encoder, conditions, timesteps, lambda_, tokens) if carrier == "words" else None
+        shows = self.prior is None or carrier == "image_prompt"
+        keys, values = self.image_prompt.keys_values(tokens) if shows else ((), ())
+        seen = self.spoken_to(conditions)
         return Conditioning(prompt_embeds, words, None if seen.all() else seen, keys, values, image_scale)
+
+    @apply_forward_hook
+    def words(
+        self,
+        text_encoder: nn.Module,
+        conditions: Conditions,
+        timesteps: torch.Tensor,
+        lambda_: float | torch.Tensor | None,
+        tokens: torch.Tensor | None = None,
+    ) -> Words | None:
+        """The words alone, from the same arguments as `forward`; None where no sample has any."""
+        if not (self.spoken_to(conditions).any() or self.training):  # a step needs something to go back through
+            return None
+        if isinstance(self.mapper, DisplacementMapper):
+            spoken = self.mapper(conditions, timesteps)
+        else:
+            spoken = self.mapper(self.foresee(conditions) if tokens is None else tokens)
+        return say(text_encoder, spoken, self.config.settings.lambda_ if lambda_ is None else lambda_)
+
+    def spoken_to(self, conditions: Conditions) -> torch.Tensor:
+        """Which samples have words (B,): those with an image, or without a prior those with a displacement."""
+        return conditions.has_time | conditions.has_view if self.prior is None else conditions.has_image
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""
@@ -206,6 +244,12 @@ class Adapter(nn.Module):
         adapter = cls(config)
         load_weights(adapter, folder / WEIGHTS_NAME)
         return adapter.eval().requires_grad_(False)
+
+
+def form_of(config: AdapterConfig, name: str) -> Any:
+    """A setting of `MAPPER_FORM`, with the number of words that null stands for."""
+    value = getattr(config.settings, name)
+    return config.projector["num_queries"] if value is None else value
 
 
 def clip_length(text_encoder: nn.Module) -> float:

@@ -15,8 +15,6 @@ from fourdistill.models.prior import PriorConfig
 from fourdistill.models.view_encoding import VIEW_ENCODINGS
 
 FORMAT_VERSION = 3
-
-
 MAPPER_INPUTS = ("displacement_and_source", "displacement")
 
 
@@ -43,7 +41,7 @@ class AdapterSettings:
 
     @property
     def sees_source(self) -> bool:
-        """Whether the words come of what frame j will look like, not of the displacement alone."""
+        """Whether the words tell what frame j becomes, not the displacement alone."""
         return self.mapper_input == "displacement_and_source"
 
 

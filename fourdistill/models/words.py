@@ -3,10 +3,10 @@
     v* = CLIP(v_base) + lambda |CLIP(v_base)| v_bypass / |v_bypass|
 
 Each word has one v_base and two bypasses: its v* for the keys of cross-attention says where in the picture the word is
-heard, its v* for the values says what is drawn there (XTI: Voynov et al., arXiv 2303.09522, section 4). CLIP's last
-layer norm gives all that it says one length, and lambda is how many times as far v* leads away from there. As in the
-original code the bypass is measured by |CLIP(v_base)|: beside vectors of length 14 to 28 one of length lambda is
-nothing.
+heard, its v* for the values says what is drawn there. (NeTI has a bypass for the values alone: Alaluf et al., arXiv
+2305.15391.) CLIP's last layer norm gives all that it says one length, and lambda is how many times as far v* leads away
+from there. As in the original code the bypass is measured by |CLIP(v_base)|: beside vectors of length 14 to 28 one of
+length lambda is nothing.
 """
 
 from dataclasses import dataclass

@@ -18,10 +18,10 @@ class DropoutRates:
     """
 
     text: float = 0.1
-    image: float = 0.05
+    image: float = 0.0
     time: float = 0.1
     view: float = 0.1
-    all: float = 0.05
+    all: float = 0.0
     bypass: float = 0.5
 
 

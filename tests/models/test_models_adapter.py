@@ -257,7 +257,7 @@ def test_a_new_adapter_needs_an_image_prompt_and_for_its_default_a_prior(base):
 
 def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path):
     trained = start_tiny_adapter(base)
-    perturb(trained)
+    perturb(trained.mapper)
     trained.save(tmp_path)
     before = {name: value.clone() for name, value in adapter.state_dict().items()}
     adapter.start_mapper(tmp_path)
@@ -286,6 +286,21 @@ def test_a_mapper_of_another_form_is_no_start(base, adapter, tmp_path, settings,
         start_tiny_adapter(base, **settings).start_mapper(tmp_path)
     with pytest.raises(InputError, match=r"none.config\.json: expected an adapter's configuration"):
         adapter.start_mapper(tmp_path / "none")
+
+
+def test_a_mapper_beside_another_image_prompt_is_no_start(base, adapter, tmp_path):
+    with torch.no_grad():
+        adapter.image_prompt.to_k_ip[0].weight += 0.1
+    adapter.save(tmp_path)
+    with pytest.raises(InputError, match=r"adapter\.safetensors: image_prompt: expected the base's, found another"):
+        start_tiny_adapter(base).start_mapper(tmp_path)
+
+
+def test_a_mapper_of_other_bandwidths_is_no_start(base, tmp_path):
+    settings = {"mapper_input": "displacement", "num_words": 1}
+    start_tiny_adapter(base, **settings, sigma_time=3.0).save(tmp_path)
+    with pytest.raises(InputError, match=r"sigma_time: expected 6\.0 to start from, found 3\.0"):
+        start_tiny_adapter(base, **settings).start_mapper(tmp_path)
 
 
 def test_a_mapper_for_another_base_is_no_start(adapter, tmp_path):
