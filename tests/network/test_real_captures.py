@@ -145,6 +145,7 @@ def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
     params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "width": 32, "num_components": 16, "start": "scratch"}
     params["train"] |= {
         "max_steps": 3,
+        "start": "scratch",
         "batch_size": 8,
         "num_val_pairs": 8,
         "warmup_steps": 1,
