@@ -24,8 +24,6 @@ ACTIONS = {
     "leap_a": "jumps forward with both feet",
     "leap_b": "jumps far forward",
     "leap_c": "crouches and jumps forward",
-    "leap_d": "takes a standing jump forward",
-    "leap_e": "bends the knees and jumps",
     "turn_a": "turns around with small steps",
     "turn_b": "steps around to face the other way",
     "turn_c": "turns and walks off",

@@ -31,12 +31,12 @@ def _cuts(recording: str, **spans: tuple[float, float]) -> dict[str, Cut]:
     return {name: Cut(recording, *span) for name, span in spans.items()}
 
 
-# Where each begins and ends was chosen by eye, between one action and the next. None overlaps another.
+# Where each begins and ends was chosen by eye, between one action and the next. None overlaps another, and the seven
+# jumps that are left out look like `leap_b` and `leap_c`.
 CUTS = (
     _cuts(
         "playground_jumps",
-        leap_a=(1.3, 2.7), leap_b=(5.8, 7.2), turn_a=(8.2, 9.9), leap_c=(12.0, 13.7), leap_d=(14.1, 15.6),
-        turn_b=(16.1, 17.7), leap_e=(19.5, 21.1),
+        leap_a=(1.3, 2.7), leap_b=(5.8, 7.2), turn_a=(8.2, 9.9), leap_c=(12.0, 13.7), turn_b=(16.1, 17.7),
     )
     | _cuts(
         "playground_climbs",
@@ -58,7 +58,7 @@ CUTS = (
 
 # For tests of what was never trained on: nothing that a model is trained with may show any of these.
 HELD_OUT = (
-    "leap_d", "climb_f", "swing_b", "reach_b", "let_go_b", "box_d", "box_k", "stand_up",
+    "climb_f", "swing_b", "reach_b", "let_go_b", "box_d", "box_i", "box_k", "stand_up",
     # of benchmarks/unseen_motion.yaml: whose clips are known, but not together
     "run+punch", "walk+dance_a", "kick+dance_b", "walk+spinkick",
 )  # fmt: skip

@@ -5,7 +5,16 @@ import pytest
 from body import Shape, build_body
 from clips import CLIPS, COMPOSED, CUTS, GROUPS, HELD_OUT, cut_clip, expand_groups, load_clip, parts
 from dataset import posed
-from motion import JOINT_NAMES, LEGS, combine_clips, mirror_clip, reverse_clip, rotation_matrix, sample_clip
+from motion import (
+    JOINT_NAMES,
+    LEGS,
+    combine_clips,
+    mirror_clip,
+    reverse_clip,
+    rotation_matrix,
+    sample_clip,
+    world_rotations,
+)
 from skinning import FINGERS, rig_body
 
 BUILDS = (
@@ -62,6 +71,25 @@ def test_a_cut_faces_forward_moves_and_bends_as_people_do(name):
             angle = 2 * np.arctan2(hinge[:, 3], hinge[:, 0])
             angle = (angle + np.pi) % (2 * np.pi) - np.pi
             assert (sign * angle > -1e-3).all() and np.abs(angle).max() < np.deg2rad(170)
+
+
+def degrees_apart(ours, others):
+    """Mean angle between the joints' world rotations (N, 13, 4) of two motions."""
+    return np.rad2deg(2 * np.arccos(np.abs(np.sum(ours * others, axis=-1)).clip(0, 1))).mean()
+
+
+@pytest.mark.network
+def test_no_motion_is_another_and_what_is_held_out_is_new(wheels):
+    def moments(clip):
+        times = np.linspace(0, clip.duration, 9)
+        return np.array([list(world_rotations(sample_clip(clip, time)[1]).values()) for time in times])
+
+    clips = {name: load_clip(wheels, name) for name in (*GROUPS["known"], *HELD_OUT)}
+    shown = {name: (moments(clip), moments(mirror_clip(clip))) for name, clip in clips.items()}
+    for name in clips:
+        nearest = min(degrees_apart(shown[name][0], view) for other in GROUPS["known"] if other != name
+                      for view in shown[other])  # fmt: skip
+        assert nearest > (19 if name in HELD_OUT else 10), name
 
 
 @pytest.mark.network
