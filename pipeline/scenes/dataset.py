@@ -12,8 +12,9 @@ import numpy as np
 from body import Shape, build_body
 from cameras import Camera, jittered_cameras, poses_bounds, ring_cameras
 from captions import describe
+from clips import load_clip
 from clothes import draw_outfit, garment_fields, paint, thickness
-from motion import Clip, load_clip, mirror_clip, sample_clip
+from motion import Clip, mirror_clip, sample_clip
 from raycast import Mesh, Surroundings, render
 from settings import Settings
 from skinning import Rigging, pose_body, rig_body, vertex_normals

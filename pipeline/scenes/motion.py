@@ -4,15 +4,8 @@ Frame of a clip: +x forward, y up, +z to the person's right (right-handed). Quat
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from assets import motion_frames
-
-CLIPS = (
-    "backflip", "cartwheel", "crawl", "dance_a", "dance_b", "getup_facedown", "getup_faceup", "jump", "kick", "punch",
-    "roll", "run", "spin", "spinkick", "walk",
-)  # fmt: skip
 
 # Joint → (its parent, numbers in the file): four make a quaternion, one is the angle of a hinge about z.
 JOINTS = {
@@ -48,12 +41,6 @@ class Clip:
         return float(self.times[-1])
 
 
-def load_clip(folder: Path, name: str) -> Clip:
-    """The clip called `name` out of the wheel in `folder`: one of `CLIPS`, or two as in `walk+punch`."""
-    clips = [parse_clip(motion_frames(folder, part)) for part in name.split("+")]
-    return clips[0] if len(clips) == 1 else combine_clips(*clips)
-
-
 def combine_clips(legs: Clip, rest: Clip) -> Clip:
     """Root and legs of one clip with chest, neck and arms of another, stretched to the first one's duration.
 
@@ -81,6 +68,22 @@ def mirror_clip(clip: Clip) -> Clip:
     names = [f"{swap[side]}_{rest}" if rest else side for side, _, rest in (n.partition("_") for n in JOINT_NAMES)]
     order = [JOINT_NAMES.index(name) for name in names]
     return Clip(clip.times, clip.root_positions * [1, 1, -1], clip.rotations[:, order] * [1, -1, -1, 1])
+
+
+def reverse_clip(clip: Clip) -> Clip:
+    """The clip from its end to its beginning."""
+    return Clip(clip.duration - clip.times[::-1], clip.root_positions[::-1], clip.rotations[::-1])
+
+
+def turn_clip(clip: Clip) -> Clip:
+    """The clip turned about the vertical to face +x at its beginning, and moved to start above the origin."""
+    forward = rotation_matrix(clip.rotations[0, 0])[:, 0]  # what the root's +x has become
+    half = np.arctan2(forward[2], forward[0]) / 2
+    turn = np.array([np.cos(half), 0.0, np.sin(half), 0.0])
+    rotations = clip.rotations.copy()
+    rotations[:, 0] = [multiply(turn, root) for root in clip.rotations[:, 0]]
+    positions = clip.root_positions - clip.root_positions[0] * [1, 0, 1]
+    return Clip(clip.times, positions @ rotation_matrix(turn).T, rotations)
 
 
 def sample_clip(clip: Clip, seconds: float) -> tuple[np.ndarray, np.ndarray]:

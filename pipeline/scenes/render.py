@@ -58,7 +58,8 @@ def command(
     resolution: Annotated[int | None, typer.Option(help="Pixels a side.")] = None,
     layout: Annotated[str | None, typer.Option(help=f"Cameras: {' or '.join(LAYOUTS)}.")] = None,
     motions: Annotated[
-        str | None, typer.Option(help="Clips, separated by commas; walk+punch: legs of one, the rest of another.")
+        str | None,
+        typer.Option(help="Motions, separated by commas (README.md); walk+punch: legs of one, the rest of another."),
     ] = None,
     crf: Annotated[int | None, typer.Option(help="x264's quality, lower is better.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; -1: one per core.")] = -1,

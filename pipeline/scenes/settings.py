@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from motion import CLIPS
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from clips import expand_groups, parts
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -18,8 +18,14 @@ SECTION = "render"
 KEPT_FILE = "settings.json"
 
 Count = Annotated[int, Field(ge=1)]
-ONE_OF_CLIPS = f"({'|'.join(CLIPS)})"
-Motion = Annotated[str, Field(pattern=rf"^{ONE_OF_CLIPS}(\+{ONE_OF_CLIPS})?$")]  # walk, or walk+punch: see motion.py
+
+
+def _motion(name: str) -> str:
+    parts(name)  # or ValueError
+    return name
+
+
+Motion = Annotated[str, AfterValidator(_motion)]
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -39,6 +45,8 @@ class Settings:
 def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
     """The section `render` of `path`, each value replaced by the one in `overrides` that is not None.
 
+    Groups among the motions are replaced by what is in them.
+
     Raises `InputError` naming the file, the key and what was expected.
     """
     try:
@@ -51,6 +59,8 @@ def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
     if not isinstance(section, dict):
         raise InputError(f"{path}: {SECTION}: expected a section of this name")
     values = section | {name: value for name, value in overrides.items() if value is not None}
+    if isinstance(values.get("motions"), list):
+        values["motions"] = expand_groups(values["motions"])
     try:
         # Through JSON, so that a list passes for a tuple in strict mode.
         return TypeAdapter(Settings).validate_json(json.dumps(values))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from body import Shape
 from captions import ACTIONS, describe
+from clips import CLIPS, CUTS
 from clothes import (
     BOTTOM_COLOURS,
     COLOURS,
@@ -15,7 +16,6 @@ from clothes import (
     draw_outfit,
     paint,
 )
-from motion import CLIPS
 from raycast import linear_to_srgb
 
 OUTFIT = Outfit((210, 160, 130), "brown", "long", "yellow", "white", "short-sleeved", "blue", "trousers", "black")
@@ -64,8 +64,17 @@ def test_caption_names_everything_that_is_seen():
 
 
 def test_every_clip_has_an_action_of_its_own():
-    assert set(ACTIONS) == set(CLIPS)
-    assert len(set(ACTIONS.values())) == len(CLIPS)
+    assert set(ACTIONS) == {*CLIPS, *CUTS}
+    assert len(set(ACTIONS.values())) == len(CLIPS) + len(CUTS)
+
+
+def test_captions_name_no_side_since_half_of_the_scenes_are_mirrored():
+    assert not [action for action in ACTIONS.values() if {"left", "right"} & set(action.split())]
+
+
+def test_a_made_motion_is_called_by_what_it_is_made_of():
+    assert describe(shape(), OUTFIT, "walk-mirrored").endswith(" trousers walks")
+    assert describe(shape(), OUTFIT, "run-reversed+punch").endswith(" runs in reverse and throws punches")
 
 
 def test_pictures_have_the_colours_that_captions_name():

