@@ -167,6 +167,7 @@ class TrainPrior:
     sigma_view: NonNegativeFloat
     max_azimuth_frequency: Count
     mirror: bool
+    recolour: bool
     codec_embeds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
     max_steps: Count

@@ -2,6 +2,7 @@
 
 from fourdistill.config import Params
 from fourdistill.data.features import encode_frames
+from fourdistill.models.augmentations import augmentations
 from fourdistill.models.base import FrameEncoder
 from fourdistill.models.precision import default_device
 from fourdistill.stage import run_stage
@@ -12,11 +13,12 @@ def main(params: Params) -> None:
     section, paths = params.encode_frames, params.paths
     # Worker processes of one machine would all load the base on its first GPU.
     on_gpu = section.engine == "loky" and default_device().type == "cuda"
+    changes = augmentations(params.train_prior.mirror, params.train_prior.recolour)
     encode_frames(
         paths.frames_table,
         paths.frames,
         paths.features,
-        FrameEncoder(paths.base, section.mixed_precision, params.train_prior.mirror),
+        FrameEncoder(paths.base, section.mixed_precision, changes),
         section.batch_size,
         engine=section.engine,
         jobs=1 if on_gpu and section.jobs == -1 else section.jobs,

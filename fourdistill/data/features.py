@@ -2,7 +2,7 @@
 
 A file `<features>/<scene>/<camera>.safetensors` holds `frame_index` int32 (N,), `latents` fp16 (N, C, h, w), the VAE's
 posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states;
-if asked for also `mirrored_embeds`, those of the frames' mirror images.
+if asked for also those of the frames changed (`models.augmentations`), such as `mirrored_embeds`.
 """
 
 import io
@@ -23,7 +23,7 @@ from fourdistill.data.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.errors import InputError
 
 Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
-"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe "mirrored_embeds": (B, T, D)}."""
+"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe more of (B, T, D)}."""
 
 LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
 FRAME = "a frame of extract_frames"  # what is expected of a file

@@ -4,7 +4,7 @@ Every number about the base (layers, widths, timesteps) is read from the model.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names, install_processors
+from fourdistill.models.augmentations import PLAIN, Augmentation
 from fourdistill.models.base_folder import EXPECTED
 from fourdistill.models.find_base import Found, find_base, find_checkpoint, find_image_encoder
 from fourdistill.models.hub import OPTIONS
@@ -209,20 +210,20 @@ def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Ten
 
 
 def encode_frames(
-    base: BaseModel, images: list[Image.Image], mixed_precision: str = "no", mirror: bool = False
+    base: BaseModel,
+    images: list[Image.Image],
+    mixed_precision: str = "no",
+    changes: Sequence[Augmentation] = (PLAIN,),
 ) -> dict[str, np.ndarray]:
     """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16.
 
-    With `mirror` also `mirrored_embeds` (N, S, D), of the mirror images.
+    Every further one of `changes` adds embeddings (N, S, D) of the changed frames under its own name.
     """
     with autocast(mixed_precision, base.vae.device):
-        features = {
-            "latents": encode_latents(base.vae, images),
-            "image_embeds": encode_image_prompt(base.image_encoder, base.feature_extractor, images),
-        }
-        if mirror:
-            mirrored = [ImageOps.mirror(image) for image in images]
-            features["mirrored_embeds"] = encode_image_prompt(base.image_encoder, base.feature_extractor, mirrored)
+        features = {"latents": encode_latents(base.vae, images)}
+        for change in changes:
+            changed = [change(image) for image in images]
+            features[change.feature] = encode_image_prompt(base.image_encoder, base.feature_extractor, changed)
     return {name: value.half().cpu().numpy() for name, value in features.items()}
 
 
@@ -237,11 +238,11 @@ class FrameEncoder:
 
     base: str  # loaded by every worker process for itself, once
     mixed_precision: str = "no"
-    mirror: bool = False
+    changes: tuple[Augmentation, ...] = (PLAIN,)
 
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
         """N frames of one size => arrays of N rows."""
-        return encode_frames(_load(self.base), images, self.mixed_precision, self.mirror)
+        return encode_frames(_load(self.base), images, self.mixed_precision, self.changes)
 
 
 @lru_cache(maxsize=1)

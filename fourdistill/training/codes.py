@@ -1,5 +1,6 @@
 """Pairs as codes: all that the displacement prior trains on, small enough to stay in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,31 +8,38 @@ import numpy as np
 import torch
 
 from fourdistill.data.frame_pairs import FramePairs, read_frame_features
+from fourdistill.models.augmentations import PLAIN, Augmentation
 from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.view_encoding import encode_view
 
 ENCODE_SIZE = 512  # frames at once
-EMBEDS = {False: "image_embeds", True: "mirrored_embeds"}  # of frames as they are, and of their mirror images
 
 
 class PairCodes:
-    """The pairs of a split with the codes of their frames, as they are and, if asked for, mirrored.
+    """The pairs of a split with the codes of their frames, as they are and changed in V - 1 ways.
 
-    The mirror image of a scene is another scene: left and right are exchanged, and with them the sign of every
-    azimuth.
+    A changed scene is another scene; in one that is mirrored the sign of every azimuth is the other one.
     """
 
-    def __init__(self, pairs: FramePairs, embeds: list[torch.Tensor], codec: EmbeddingCodec, view_encoding: str):
-        """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, and maybe those of their mirror images."""
+    def __init__(
+        self,
+        pairs: FramePairs,
+        embeds: list[torch.Tensor],
+        codec: EmbeddingCodec,
+        view_encoding: str,
+        changes: Sequence[Augmentation] = (PLAIN,),
+    ):
+        """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, of each of V `changes`."""
         self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
         parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
-        self.codes = torch.stack([torch.cat(part) for part in parts])  # (1 or 2, F, K)
+        self.codes = torch.stack([torch.cat(part) for part in parts])  # (V, F, K)
         self.delta_time = torch.from_numpy(pairs.delta_time)
         self.has_time, self.has_view = torch.from_numpy(pairs.has_time), torch.from_numpy(pairs.has_view)
         spherical, pose = torch.from_numpy(pairs.delta_spherical), torch.from_numpy(pairs.relative_pose)
         views = [(spherical, pose), (spherical * torch.tensor([-1.0, 1, 1]), mirror_pose(pose))]
         self.view = torch.stack([encode_view(*view, view_encoding) for view in views])  # (2, N, I)
+        self.mirrored = torch.tensor([int(change.mirror) for change in changes])  # (V,)
         self._by_target = self.target.argsort(stable=True)  # pairs of one target side by side
         self._group_size = torch.bincount(self.target, minlength=len(pairs.keys))  # by frame
         self._group_start = self._group_size.cumsum(0) - self._group_size
@@ -41,11 +49,11 @@ class PairCodes:
 
     @property
     def num_variants(self) -> int:
-        """1, or 2 with mirror images."""
+        """V: frames as they are, and each change of them."""
         return len(self.codes)
 
     def __call__(self, index: torch.Tensor, variant: torch.Tensor) -> "CodedPairs":
-        """Samples of N pairs of one target by index (B, N), each sample as it is (0) or mirrored (1), (B,)."""
+        """Samples of N pairs of one target by index (B, N), each under the change of number (B,)."""
         images = [self._conditions(column, variant) for column in index.unbind(1)]
         codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
         conditions = replace(images[0], others=tuple(images[1:]))
@@ -57,7 +65,7 @@ class PairCodes:
             has_image=torch.ones(len(index), dtype=torch.bool),
             delta_time=self.delta_time[index],
             has_time=self.has_time[index],
-            view=self.view[variant, index],
+            view=self.view[self.mirrored[variant], index],
             has_view=self.has_view[index],
         )
 
@@ -85,12 +93,9 @@ def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
     return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
 
 
-def read_embeds(pairs: FramePairs, features: Path | str, mirror: bool) -> list[torch.Tensor]:
-    """Image embeddings of the pairs' frames (F, S, D), fp16, and those of their mirror images if asked for."""
-    return [
-        torch.from_numpy(read_frame_features(features, pairs.keys, EMBEDS[flag]))
-        for flag in (False, True)[: 1 + mirror]
-    ]
+def read_embeds(pairs: FramePairs, features: Path | str, changes: Sequence[Augmentation]) -> list[torch.Tensor]:
+    """Image embeddings of the pairs' frames (F, S, D), fp16, under each of some changes."""
+    return [torch.from_numpy(read_frame_features(features, pairs.keys, change.feature)) for change in changes]
 
 
 def sample_embeds(embeds: list[torch.Tensor], num_embeds: int, seed: int) -> torch.Tensor:

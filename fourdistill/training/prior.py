@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fourdistill.data.files import sha256
 from fourdistill.data.frame_pairs import FramePairs, read_frame_pairs
 from fourdistill.errors import InputError
+from fourdistill.models.augmentations import PLAIN, augmentations
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
@@ -31,7 +32,8 @@ class PriorSettings:
     """The knobs of the prior's training; every random choice follows from `seed`."""
 
     seed: int = 0
-    mirror: bool = True  # train on mirror images too
+    mirror: bool = True  # train on mirror images too, and ...
+    recolour: bool = False  # ... on frames whose colour channels have changed places
     start_share: float = 0.0  # of the weights that a pretrained prior began with, in the average that is saved
     codec_embeds: int = 4096  # image embeddings that the codec is fitted to
     num_components: int = 384  # of the codes
@@ -76,7 +78,9 @@ def train_prior(
     if accelerator.num_processes > 1:
         raise InputError("train_prior: expected one process: it is small, and several would train on the same pairs")
     pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
-    embeds = {split: read_embeds(each, features, settings.mirror and split == "train") for split, each in pairs.items()}
+    changes = dict.fromkeys(pairs, (PLAIN,))
+    changes["train"] = augmentations(settings.mirror, settings.recolour)
+    embeds = {split: read_embeds(each, features, changes[split]) for split, each in pairs.items()}
     prior = start_prior(next(iter(embeds.values()), None), settings, form, pretrained)
     began = {name: value.clone() for name, value in prior.state_dict().items()}
     decisive = {name: value for name, value in asdict(settings).items() if name not in OF_NO_CONSEQUENCE}
@@ -90,7 +94,10 @@ def train_prior(
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
     start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
     encoding = prior.config.view_encoding
-    coded = {split: PairCodes(each, embeds.pop(split), prior.codec, encoding) for split, each in pairs.items()}
+    coded = {
+        split: PairCodes(each, embeds.pop(split), prior.codec, encoding, changes[split])
+        for split, each in pairs.items()
+    }
     run = PriorRun(accelerator, prior, settings, coded)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     lr_scheduler = get_scheduler(
@@ -198,7 +205,7 @@ class PriorRun:
         self.window_start = time.perf_counter()
 
     def loss(self, step: int) -> torch.Tensor:
-        """The mean loss of a batch. Pairs, mirror images and noise follow from (seed, step) alone."""
+        """The mean loss of a batch. Pairs, changes of their frames and noise follow from (seed, step) alone."""
         settings, pairs = self.settings, self.pairs["train"]
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         index = torch.randint(len(pairs), (settings.batch_size,), generator=generator)

@@ -15,11 +15,12 @@ from fourdistill.data.frame_pairs import read_frame_pairs
 from fourdistill.data.tables import PAIRS, write_table
 from fourdistill.errors import InputError
 from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.models.augmentations import augmentations
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.view_encoding import encode_view
 from fourdistill.training import prior as module
-from fourdistill.training.codes import PairCodes, mirror_pose
+from fourdistill.training.codes import PairCodes, mirror_pose, read_embeds
 from fourdistill.training.prior import PriorSettings, train_prior
 
 SETTINGS = PriorSettings(
@@ -49,6 +50,12 @@ def write_data(folder, counts=None):
                 "latents": np.zeros((NUM_FRAMES, 1, 1, 1), np.float16),
                 "image_embeds": np.stack([embeds_at(scene, azimuth, time) for time in times]),
                 "mirrored_embeds": np.stack([embeds_at(scene + 5, -azimuth, time) for time in times]),
+                **{
+                    change.feature: np.stack(
+                        [embeds_at(scene + 10 * number, azimuth * (-1) ** change.mirror, time) for time in times]
+                    )
+                    for number, change in enumerate(augmentations(True, True)[2:], 1)
+                },
             }
             save_file(features, path)
     rng, rows = np.random.default_rng(0), []
@@ -265,6 +272,26 @@ def test_missing_inputs_are_one_clear_line(data, tmp_path):
             run(data, tmp_path)
     finally:
         (tmp_path / "moved").rename(data / "features")
+
+
+def test_recoloured_scenes_are_scenes_more_that_turn_the_way_they_are_mirrored(data):
+    pairs = read_frame_pairs(data / "pairs.parquet", "train")
+    changes = augmentations(mirror=True, recolour=True)
+    embeds = read_embeds(pairs, data / "features", changes)
+    coded = PairCodes(pairs, embeds, fit_codec(embeds[0].float(), 8, seed=0), "spherical", changes)
+    assert coded.num_variants == 6 and len({tuple(codes.flatten().tolist()) for codes in coded.codes}) == 6
+    index = torch.from_numpy(np.flatnonzero(pairs.has_view))[:, None]
+    plain = coded(index, torch.zeros(len(index), dtype=torch.long)).conditions.view[:, 0]  # sine of the azimuth
+    for number, change in enumerate(changes):
+        view = coded(index, torch.full((len(index),), number)).conditions.view[:, 0]
+        assert torch.allclose(view, -plain if change.mirror else plain)
+
+
+def test_recolouring_trains_on_other_scenes(data, tmp_path):
+    run(data, tmp_path / "without")
+    run(data, tmp_path / "with", replace(SETTINGS, recolour=True))
+    weight = "decoder.0.weight"
+    assert not torch.equal(weights(tmp_path / "with")[weight], weights(tmp_path / "without")[weight])
 
 
 def test_mirror_images_must_have_been_encoded(tmp_path):
