@@ -15,7 +15,7 @@ from fourdistill.errors import InputError
 from fourdistill.models.adapter import WEIGHTS_NAME, Adapter
 from fourdistill.models.base import load_base
 
-LIMIT_BYTES = 21_000_000
+LIMIT_BYTES = 23_000_000
 
 
 def package(
