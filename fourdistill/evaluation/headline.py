@@ -5,19 +5,19 @@ from collections.abc import Mapping
 HEADLINE = {
     "psnr": "psnr",
     "psnr.new": "new_scene.psnr",
+    "iou": "silhouette.iou",
+    "loose": "silhouette.loose",
+    "delta_e": "colour.delta_e",
     "time": "known_scene.time.mae_frames",
     "azimuth": "known_scene.view.azimuth_error_deg",
     "top1": "known_scene.joint.top1",
-    "rank": "known_scene.time.spearman",
     "time.new": "new_scene.time.mae_frames",
     "azim.new": "new_scene.view.azimuth_error_deg",
     "top1.new": "new_scene.joint.top1",
     "rank.new": "new_scene.time.spearman",
     "leak.time": "leakage.time_frames",
-    "leak.azim": "leakage.azimuth_deg",
     "edit.clip": "editability.clip_t",
     "edit.time": "editability.time_frames",
-    "edit.azim": "editability.azimuth_deg",
 }
 """Short name => the name among all figures, see `scores`."""
 

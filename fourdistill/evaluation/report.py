@@ -73,7 +73,10 @@ def write_edits(
 def write_pairs(
     path: Path, commands: Sequence[Command], seeds: Sequence[int], large: np.ndarray, scores: Mapping[str, np.ndarray]
 ) -> None:
-    """The evaluated pairs in CSV, one row each: what was commanded, the seed of the noise, and every score."""
+    """The evaluated pairs in CSV, one row each: what was commanded, the seed of the noise, and every score.
+
+    A score that a pair does not have is left empty.
+    """
     rows = []
     for i, command in enumerate(commands):
         azimuth, elevation, radius = command.spherical or (None, None, None)
@@ -84,7 +87,8 @@ def write_pairs(
             row |= {f"{side}_camera": key["camera"], f"{side}_frame": key["frame"]}
         row |= {"time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation, "radius": radius}
         row |= {"size": round(command.size(), 4), "large": bool(large[i]), "seed": seeds[i]}
-        rows.append(row | {name: round(float(values[i]), 4) for name, values in scores.items()})
+        known = {name: float(values[i]) for name, values in scores.items()}
+        rows.append(row | {name: round(value, 4) if np.isfinite(value) else "" for name, value in known.items()})
     write_csv(path, rows)
 
 

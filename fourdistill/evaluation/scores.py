@@ -21,7 +21,7 @@ from fourdistill.evaluation.control import Outcomes, control_values, sweep_corre
 from fourdistill.evaluation.sequences import SequenceDistance, similarity, warp_error
 
 Scores = Mapping[str, np.ndarray]
-"""Metric => one value per pair, (N,)."""
+"""Metric => one value per pair, (N,); NaN where there is none."""
 Metrics = dict[str, float]
 Interval = Callable[[int, np.random.Generator], tuple[float, float]]
 
@@ -76,7 +76,7 @@ def summarise_quality(
     for prefix, scores in systems.items():
         for metric, values in scores.items():
             for pattern, members in groups.items():
-                summary.add(prefix + pattern.format(metric), values[members])
+                summary.add(prefix + pattern.format(metric), values[members & np.isfinite(values)])
 
 
 def summarise_groups(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:

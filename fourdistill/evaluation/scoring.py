@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fourdistill.evaluation.backdrop import BackdropReader
 from fourdistill.evaluation.cells import Cells, read_cells
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.control import Outcomes
@@ -24,6 +25,7 @@ from fourdistill.evaluation.scores import (
     summarise_quality,
     summarise_sequences,
 )
+from fourdistill.evaluation.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, Pictures
 
 
@@ -63,7 +65,7 @@ class Scored:
 
     summary: Summary
     quality: dict[str, Scores]
-    """System => PSNR and SSIM of every pair."""
+    """System => PSNR, SSIM and what else is known of every pair; NaN where it is not."""
     large: np.ndarray
     """Which pairs lead far (num_pairs,) bool."""
     control: Outcomes
@@ -75,9 +77,12 @@ class Scored:
 
     def remarks(self) -> list[str]:
         """What a reader of the figures must know, a line each."""
-        return [f"{missing.metric} was not computed: {missing.reason}" for missing in self.not_computed] + [
-            f"{name} by {BACKBONES[name]}" for name in BACKBONES if name in self.summary.metrics
-        ]
+        figures = self.summary.metrics
+        remarks = [f"{missing.metric} was not computed: {missing.reason}" for missing in self.not_computed]
+        if NUM_SCORED in figures:
+            of = f"{figures[NUM_SCORED]} of {figures['num_pairs']} pairs"
+            remarks.append(f"silhouette and colour are of {of}: those {WHERE}")
+        return remarks + [f"{name} by {BACKBONES[name]}" for name in BACKBONES if name in figures]
 
 
 class Scorer:
@@ -102,6 +107,10 @@ class Scorer:
             of_pairs = {name: images[:count] for name, images in pictures.items()}
             quality = score_quality(of_pairs, truth)
             missing = score_perception(of_pairs, truth, quality, summary, self.seed)
+            backdrop = BackdropReader(self.frames_table, self.read)
+            silhouettes = score_silhouettes(of_pairs, truth, [backdrop(command.target) for command in task.pairs])
+            quality |= {prefix: {**quality[prefix], **found} for prefix, found in silhouettes.items()}
+            summary.metrics[NUM_SCORED] = num_scored(silhouettes[MODEL])
             summarise_quality(quality, task.pairs, large, summary)
         cells = read_cells({sweep.scene for sweep in task.sweeps}, self.frames_table, self.read, self.spaces)
         of_sweeps = {name: images[count:] for name, images in pictures.items()}

@@ -39,6 +39,14 @@ CONTROL: Columns = {
     "leak: frames": ("leakage.time_frames", 2),
     "leak: azimuth°": ("leakage.azimuth_deg", 1),
 }
+SILHOUETTES: Columns = {
+    "IoU, known": ("known_scene.silhouette.iou", 3),
+    "new": ("new_scene.silhouette.iou", 3),
+    "loose, known": ("known_scene.silhouette.loose", 4),
+    "new ": ("new_scene.silhouette.loose", 4),
+    "ΔE, known": ("known_scene.colour.delta_e", 1),
+    "new  ": ("new_scene.colour.delta_e", 1),
+}
 SEQUENCES: Columns = {
     "time: warp error": ("sequence.time.warp_error", 4),
     "similarity": ("sequence.time.similarity", 3),
@@ -71,6 +79,7 @@ SECTIONS: Mapping[str, Columns] = {
     "Control, known scenes": in_group(CONTROL, "known_scene"),
     "Control, new scenes": in_group(CONTROL, "new_scene"),
     "Image quality": QUALITY,
+    "Silhouette and colour": SILHOUETTES,
     "Sequences": SEQUENCES,
     "Poses": POSES,
     "Prompts": EDITS,

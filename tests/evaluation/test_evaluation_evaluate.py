@@ -162,6 +162,7 @@ def test_the_page_holds_everything_and_fetches_nothing(evaluated):
     assert page.count("<circle") == 6 + 6  # time and joint commands, view and joint commands
     assert "http" not in page and "<script" not in page
     assert "Fid was not computed: 9 images; needs more than" in page
+    assert "Silhouette and colour are of 0 of 9 pairs: those whose camera stands still" in page
 
 
 def test_sequences_are_scored_beside_the_truth(evaluated):
@@ -267,5 +268,7 @@ def test_the_figures_that_the_ablation_and_the_headline_show_are_measured(evalua
     """Which scenes are known or new depends on the data; what is measured of them does not."""
     listed = YAML(typ="safe").load((ROOT / "benchmarks" / "ablation.yaml").read_text())["figures"].values()
     for name in {*listed, *HEADLINE.values()}:
+        if "silhouette." in name or "colour." in name:
+            continue  # the fixture's frames are noise, before which nobody stands out; see their own test
         if not name.startswith(("gap.", "editability.")):
             assert name.removeprefix("known_scene.").removeprefix("new_scene.") in evaluated[1], name
