@@ -78,8 +78,8 @@ def train_prior(
     if accelerator.num_processes > 1:
         raise InputError("train_prior: expected one process: it is small, and several would train on the same pairs")
     pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
-    changes = dict.fromkeys(pairs, (PLAIN,))
-    changes["train"] = augmentations(settings.mirror, settings.recolour)
+    augmented = augmentations(settings.mirror, settings.recolour)
+    changes = {split: augmented if split == "train" else (PLAIN,) for split in pairs}
     embeds = {split: read_embeds(each, features, changes[split]) for split, each in pairs.items()}
     prior = start_prior(next(iter(embeds.values()), None), settings, form, pretrained)
     began = {name: value.clone() for name, value in prior.state_dict().items()}
