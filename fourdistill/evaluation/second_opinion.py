@@ -25,7 +25,7 @@ SPACE = "efficientnet"
 EXTRA = "second-opinion"
 SIDE = 224  # px, that the network was trained at
 MEAN, SCALE = 127.0, 128.0  # of bytes, as in Google's efficientnet_lite_builder.py
-PLACED = 3  # of STAGES, for control: of all of them the one that finds the truth through the VAE best
+PLACED = 3  # of STAGES, for control: finds the truth through the VAE better than the next one does
 STAGES = (0, 2, 4, 10, 15)  # blocks after which the resolution changes or the features end: 112, 56, 28, 14, 7 px
 HASH_DIGITS = 8  # that the weights' name says of their SHA-256
 
