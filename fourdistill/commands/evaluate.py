@@ -23,7 +23,9 @@ def run(
     base: Annotated[
         str | None, typer.Option(help="Whose VAE and CLIP span the feature spaces; data/base/mini by default.")
     ] = None,
-    space: Annotated[str, typer.Option(help="Declared feature space: pixels, latents or clip.")] = "latents",
+    space: Annotated[
+        str, typer.Option(help="Declared feature space: pixels, latents, clip or efficientnet.")
+    ] = "latents",
     large_gap: Annotated[
         float, typer.Option(help="Gap from which a pair is large in time: a share of the scene, or of --max-gap-s.")
     ] = 0.25,
@@ -36,6 +38,9 @@ def run(
     structure_from_motion: Annotated[
         bool, typer.Option("--structure-from-motion", help="Pose the orbits with COLMAP: for scenes with texture.")
     ] = False,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="Judge by EfficientNet-Lite0 too; needs the extra second-opinion.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamplings.")] = 0,
     out: Annotated[Path | None, typer.Option(readable=False, help="Write the figures to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -46,17 +51,16 @@ def run(
     `reports/evaluation/generated/` of `make repro` is an example. Exit status 2 where the input is not as expected.
     """
     # Here, since torch takes seconds to import and the other commands do without.
-    from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
+    from fourdistill.evaluation.feature_spaces import FeatureSpaces
     from fourdistill.evaluation.folder import score_folder
     from fourdistill.evaluation.frames import FrameReader
     from fourdistill.evaluation.scoring import Scorer, ScoreSettings
+    from fourdistill.evaluation.second_opinion import SecondOpinion
     from fourdistill.evaluation.tables import format_figures
     from fourdistill.inference.displacement import check_number
     from fourdistill.models.base import load_base
     from fourdistill.models.precision import default_device
 
-    if space not in SPACES:
-        raise InputError(f"--space: expected one of {', '.join(SPACES)}, found {space!r}")
     for option, value in (("--large-gap", large_gap), ("--large-azimuth-deg", large_azimuth_deg)):
         check_number(value, option)
     if max_gap_s is not None and check_number(max_gap_s, "--max-gap-s") <= 0:
@@ -64,7 +68,9 @@ def run(
     check_out("--out", out)
     loaded = load_base(default_base(base), with_ip_adapter=False).to(default_device())
     size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
-    spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size)
+    opinion = SecondOpinion(default_device()) if second_opinion else None
+    spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size, second_opinion=opinion)
+    spaces.check(space, "--space")
     read = FrameReader(grid, frames or grid.parent / "frames", size)
     settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
     scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed), max_gap_s)

@@ -23,6 +23,7 @@ from fourdistill.evaluation.page import write_page
 from fourdistill.evaluation.report import write_csv, write_edits, write_pairs, write_sheets, write_sweeps
 from fourdistill.evaluation.scores import Scores, commanded_frames, summarise_edits
 from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
+from fourdistill.evaluation.second_opinion import SecondOpinion
 from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
 
@@ -47,7 +48,9 @@ class EvaluationSettings:
     """Whether to paint the baselines that need the model, too."""
     batch_size: int
     feature_space: str
-    """In which control is reported without a prefix: pixels, latents or clip."""
+    """In which control is reported without a prefix: pixels, latents, clip or, with a second opinion, efficientnet."""
+    second_opinion: bool
+    """Whether EfficientNet-Lite0 judges too; see `second_opinion`."""
     large_gap: float
     """A pair leads far ("large") from this |normalized_gap| on, or ..."""
     large_azimuth_deg: float
@@ -128,7 +131,9 @@ def evaluate(
     size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
     read = FrameReader(inputs.frames_table, inputs.frames, size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=seed, **settings.sampling())
-    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
+    opinion = SecondOpinion(pipe.image_encoder.device) if settings.second_opinion else None
+    spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size, opinion)
+    spaces.check(settings.feature_space, "evaluate.feature_space")
     nearest = nearest_train(task.commands, inputs.frames_table, inputs.features, rng)
     groups = [task.pairs, *(sweep.commands for sweep in sweeps)]
     pictures = paint_systems(paint, spaces, groups, nearest, rng, baselines=settings.baselines)

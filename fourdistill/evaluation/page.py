@@ -21,6 +21,8 @@ NOTES = {
     "Image quality": "Against the true frame, over held-out pairs; large displacements are those that copying fails.",
     "Silhouette and colour": "Over held-out pairs whose figure stands out from its backdrop: overlap of the generated "
     "and the true figure, share of the generated one in floating pieces, colour difference (CIEDE2000) on the true.",
+    "Second opinion": "As EfficientNet-Lite0 sees it, which others trained on photographs: distance from the true "
+    "picture, kernel distance from all true pictures, and control in its space.",
     "Sequences": "Time and camera sweeps as sequences. Similarity is to be compared with that of the truth.",
     "Prompts": "Joint commands of the sweeps with another scene's caption for their prompt: how like the prompt and "
     "the truth the pictures are, and how far from the commanded place they were found, as for control.",

@@ -65,23 +65,35 @@ def kid(images: Tensor, truth: Tensor, *, subset_size: int, seed: int) -> tuple[
     deviation is no standard error, and 0 where a subset is the whole set. Raises `ValueError` for a `subset_size`
     below 2. Bińkowski et al. 2018, "Demystifying MMD GANs".
     """
-    if subset_size < 2:
-        raise ValueError(f"subset_size: expected at least 2, found {subset_size}")
+    check_subsets(subset_size)
     if (count := min(len(images), len(truth))) < subset_size:
         return NotComputed("kid", f"{count} images, subsets of {subset_size} wanted")
     network = _inception()
     if isinstance(network, str):
         return NotComputed("kid", network)
+    return kernel_distance(_features(images, network), _features(truth, network), subset_size=subset_size, seed=seed)
+
+
+def kernel_distance(x: Tensor, y: Tensor, *, subset_size: int, seed: int) -> tuple[float, float] | NotComputed:
+    """`kid` by any features (N, D) and (M, D), with the kernel (x·y / D + 1)³."""
+    check_subsets(subset_size)
+    if (count := min(len(x), len(y))) < subset_size:
+        return NotComputed("kid", f"{count} images, subsets of {subset_size} wanted")
     from torchmetrics.image.kid import poly_mmd  # imports torch-fidelity if there is one, which may fail
 
-    x, y = _features(images, network), _features(truth, network)
     generator = torch.Generator().manual_seed(seed)  # torchmetrics' own metric draws from the global one
     values = []
     for _ in range(SUBSETS):
         of_x, of_y = (torch.randperm(len(features), generator=generator)[:subset_size] for features in (x, y))
-        values.append(poly_mmd(x[of_x], y[of_y]))
+        values.append(poly_mmd(x[of_x].double(), y[of_y].double()))
     found = torch.stack(values)
     return float(found.mean()), float(found.std(correction=0))
+
+
+def check_subsets(subset_size: int) -> None:
+    """Raise `ValueError` where a subset is too small to be compared with itself."""
+    if subset_size < 2:
+        raise ValueError(f"subset_size: expected at least 2, found {subset_size}")
 
 
 def fid(images: Tensor, truth: Tensor) -> float | NotComputed:

@@ -11,7 +11,7 @@ from fourdistill.evaluation.backdrop import BackdropReader
 from fourdistill.evaluation.cells import Cells, read_cells
 from fourdistill.evaluation.commands import Command
 from fourdistill.evaluation.control import Outcomes
-from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
+from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.frames import FrameReader
 from fourdistill.evaluation.grid import Sweep
 from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
@@ -25,6 +25,7 @@ from fourdistill.evaluation.scores import (
     summarise_quality,
     summarise_sequences,
 )
+from fourdistill.evaluation.second_opinion import score_second_opinion
 from fourdistill.evaluation.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
 from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, Pictures
 
@@ -107,6 +108,12 @@ class Scorer:
             of_pairs = {name: images[:count] for name, images in pictures.items()}
             quality = score_quality(of_pairs, truth)
             missing = score_perception(of_pairs, truth, quality, summary, self.seed)
+            if self.spaces.second_opinion is not None:
+                found = score_second_opinion(self.spaces.second_opinion, of_pairs, to_tensor(truth), self.seed)
+                opinions, of_sets, no_kid = found
+                quality |= {prefix: {**quality[prefix], **scores} for prefix, scores in opinions.items()}
+                summary.metrics |= of_sets
+                missing += [no_kid] if no_kid else []
             backdrop = BackdropReader(self.frames_table, self.read)
             silhouettes = score_silhouettes(of_pairs, truth, [backdrop(command.target) for command in task.pairs])
             quality |= {prefix: {**quality[prefix], **found} for prefix, found in silhouettes.items()}
@@ -125,7 +132,7 @@ class Scorer:
         found: dict[tuple[str, str], Outcomes] = {}
         for prefix, images in pictures.items():
             features = self.spaces(images, len(images), f"features, {prefix.rstrip('.') or 'model'}")
-            for space in SPACES:
+            for space in self.spaces.names:
                 found[prefix, space] = cells.locate(commands, features[space], space)
                 if space == self.settings.feature_space:
                     summarise_groups(prefix, sweeps, found[prefix, space], summary)

@@ -47,6 +47,14 @@ SILHOUETTES: Columns = {
     "ΔE, known": ("known_scene.colour.delta_e", 1),
     "new  ": ("new_scene.colour.delta_e", 1),
 }
+OPINION: Columns = {
+    "distance": ("efficientnet.distance", 3),
+    "new scenes": ("new_scene.efficientnet.distance", 3),
+    "KID": ("efficientnet.kid", 4),
+    "time: frames": ("efficientnet.time.mae_frames", 2),
+    "azimuth°": ("efficientnet.view.azimuth_error_deg", 1),
+    "joint top-1": ("efficientnet.joint.top1", 3),
+}
 SEQUENCES: Columns = {
     "time: warp error": ("sequence.time.warp_error", 4),
     "similarity": ("sequence.time.similarity", 3),
@@ -80,6 +88,7 @@ SECTIONS: Mapping[str, Columns] = {
     "Control, new scenes": in_group(CONTROL, "new_scene"),
     "Image quality": QUALITY,
     "Silhouette and colour": SILHOUETTES,
+    "Second opinion": OPINION,
     "Sequences": SEQUENCES,
     "Poses": POSES,
     "Prompts": EDITS,

@@ -19,6 +19,7 @@ SETTINGS = EvaluationSettings(
     baselines=True,
     batch_size=4,
     feature_space="pixels",
+    second_opinion=False,
     large_gap=0.25,
     large_azimuth_deg=100,
     num_bootstrap=50,
