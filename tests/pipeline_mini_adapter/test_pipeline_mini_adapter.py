@@ -35,8 +35,11 @@ def test_the_recipe_overrides_the_main_parameters():
     assert tuned.train_prior.start == "pretrained" and tuned.train_prior.start_share > 0
     more = load_params(ROOT / "params.yaml", RECIPE / "more.yaml")
     assert more.paths.pretrained == tuned.paths.prior and more.extract_frames.split == main.extract_frames.split
+    dense = load_params(ROOT / "params.yaml", RECIPE / "dense.yaml")
+    assert dense.paths.pretrained == more.paths.prior and dense.extract_frames.split == main.extract_frames.split
+    assert dense.train_prior.mirror and dense.train_prior.recolour
     words = load_params(ROOT / "params.yaml", RECIPE / "words.yaml")
-    assert words.paths.prior == more.paths.prior and words.paths.shards != main.paths.shards
+    assert words.paths.prior == dense.paths.prior and words.paths.shards != main.paths.shards
     assert words.train.start == "scratch" and words.train.max_steps > main.train.max_steps
     stages = YAML(typ="safe").load((RECIPE / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
