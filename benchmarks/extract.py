@@ -20,9 +20,9 @@ from typing import Annotated
 import joblib
 import typer
 
-from fourdistill.data.frames import extract_frames
-from fourdistill.data.jpegs import find_ffmpeg
-from fourdistill.data.readers import SourceFolder, read_source
+from fourdistill.frames.extract import extract_frames
+from fourdistill.sources.readers import SourceFolder, read_source
+from fourdistill.video.jpegs import find_ffmpeg
 
 SIZE = 128  # pixels of the frames
 

@@ -32,7 +32,7 @@ from fourdistill.formats import write_ip_adapter
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
+from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 
 Contender = Callable[[], object]

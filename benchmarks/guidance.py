@@ -18,18 +18,18 @@ import typer
 from matplotlib.figure import Figure
 
 from fourdistill.config import Params, load_params
-from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
-from fourdistill.evaluation.cells import Cells, read_cells
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.evaluate import EvaluationSettings
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.generate import Painter
-from fourdistill.evaluation.grid import Sweep, build_sweeps
-from fourdistill.evaluation.report import write_csv
-from fourdistill.evaluation.scores import Summary
+from fourdistill.evaluation.metrics.cells import Cells, read_cells
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.scores import Summary
+from fourdistill.evaluation.report.sheets import write_csv
+from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.precision import default_device
+from fourdistill.models.base.precision import default_device
+from fourdistill.storage.files import new_file
 
 WEIGHTS = (1.0, 1.5, 2.0, 3.0)
 SPACE = "latents"

@@ -31,9 +31,9 @@ import typer
 from diffusers import UNet2DConditionModel
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]  # exported lazily
 
-from fourdistill.data.loader import make_loader
-from fourdistill.data.publish import publish_shards
-from fourdistill.models.precision import default_device, resolve_precision
+from fourdistill.models.base.precision import default_device, resolve_precision
+from fourdistill.shards.loader.batches import make_loader
+from fourdistill.shards.publish import publish_shards
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from s3_server import BUCKET, credentials, running_s3

@@ -32,7 +32,7 @@ def main(
 
 def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
     """Build the pairs in a temporary folder; seconds, processor seconds, peak GiB."""
-    from fourdistill.data.pairs import build_pairs
+    from fourdistill.pairs.build import build_pairs
 
     with tempfile.TemporaryDirectory() as folder:
         outputs = (Path(folder) / name for name in ("pairs.parquet", "pairs.json", "gaps.csv"))

@@ -14,18 +14,18 @@ import torch
 import typer
 
 from fourdistill.config import Params, load_params
-from fourdistill.data.features import IMAGE_EMBEDS
-from fourdistill.data.frame_pairs import read_frame_features
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.control import control_values, outcomes, sweep_correlation
-from fourdistill.evaluation.generate import command_arguments
-from fourdistill.evaluation.grid import Sweep, build_sweeps
-from fourdistill.evaluation.retrieval import Grid, read_grids
-from fourdistill.evaluation.scores import commanded_frames
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
+from fourdistill.evaluation.metrics.control import control_values, outcomes, sweep_correlation
+from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
+from fourdistill.evaluation.metrics.scores import commanded_frames
+from fourdistill.evaluation.systems.generate import command_arguments
+from fourdistill.features.files import IMAGE_EMBEDS
 from fourdistill.geometry.displacement import wrap_angle
 from fourdistill.inference.inputs import broadcast, make_conditions
 from fourdistill.models.prior import DisplacementPrior
+from fourdistill.pairs.frame_pairs import read_frame_features
 
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
 

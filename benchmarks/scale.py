@@ -51,12 +51,12 @@ def main(
 
 def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int) -> float:
     """Run one stage in `folder`; its processor seconds, those of its children included."""
-    from fourdistill.data.features import encode_frames
-    from fourdistill.data.frames import extract_frames
-    from fourdistill.data.pairs import build_pairs
-    from fourdistill.data.readers import SourceFolder, read_source
-    from fourdistill.data.shards import write_shards
-    from fourdistill.models.base import FrameEncoder
+    from fourdistill.features.files import encode_frames
+    from fourdistill.frames.extract import extract_frames
+    from fourdistill.models.base.model import FrameEncoder
+    from fourdistill.pairs.build import build_pairs
+    from fourdistill.shards.write import write_shards
+    from fourdistill.sources.readers import SourceFolder, read_source
 
     frames, table, pairs = folder / "frames", folder / "frames.parquet", folder / "pairs.parquet"
     encode = FrameEncoder(base)

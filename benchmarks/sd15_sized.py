@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from fourdistill.models.attention import cross_attention_names, install_processors
-from fourdistill.models.base import BaseModel, IPAdapter
+from fourdistill.models.base.model import BaseModel, IPAdapter
 
 NUM_VISION_LAYERS = 4  # of ViT-H's 32, which both contenders run once: memory is spared, not time
 LATENT_SIZE = 32  # 256 x 256 pixels

@@ -24,18 +24,18 @@ import typer
 from accelerate import Accelerator
 from sd15_sized import build_sd15_base
 
-from fourdistill.data.loader import Batch
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import install_processors
-from fourdistill.models.base import BaseModel, load_base, restore_stock_processors
+from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.training.loop import make_optimizer
-from fourdistill.training.objective import Objective
-from fourdistill.training.parts import Parts
-from fourdistill.training.settings import TrainingSettings
-from fourdistill.training.step import Denoiser
+from fourdistill.shards.loader.batches import Batch
+from fourdistill.training.mappers.loop import make_optimizer
+from fourdistill.training.mappers.objective import Objective
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.runtime.micro_batches import MicroBatches
 
 
 def main(
@@ -150,7 +150,7 @@ def take_steps(
     """Draws, losses, backward, clipping and AdamW; `model` is the denoiser, prepared by accelerate or not."""
     settings = TrainingSettings(batch_size=len(batch.caption))
     optimizer = make_optimizer(denoiser.adapter, settings)
-    objective = Objective(accelerator, model, denoiser, settings, Parts.divide(settings.batch_size, None, 1, 0))
+    objective = Objective(accelerator, model, denoiser, settings, MicroBatches.divide(settings.batch_size, None, 1, 0))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     steps = iter(range(10**9))
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import load_base
-from fourdistill.models.checkpoint_kinds import describe
-from fourdistill.models.ip_adapter import FIXED_SIZES, projector_weights, read_ip_adapter, shapes_of
-from fourdistill.models.weight_files import save_weights
+from fourdistill.models.base.checkpoint_kinds import describe
+from fourdistill.models.base.ip_adapter import FIXED_SIZES, projector_weights, read_ip_adapter, shapes_of
+from fourdistill.models.base.model import load_base
+from fourdistill.models.base.weight_files import save_weights
+from fourdistill.storage.files import new_file
 
 
 def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from fourdistill import pictures
 from fourdistill.animation import check_rate, exact_rate, save_gif
-from fourdistill.data.files import check_writable, new_file
 from fourdistill.errors import InputError
 from fourdistill.pictures import PictureError
+from fourdistill.storage.files import check_writable, new_file
 
 SUFFIXES = (".png", ".gif", ".mp4")
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from fourdistill.config import Params
-from fourdistill.data.pairs import build_pairs
+from fourdistill.pairs.build import build_pairs
 from fourdistill.stage import run_stage
 
 

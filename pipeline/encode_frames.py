@@ -1,10 +1,10 @@
 """Stage `encode_frames`: VAE latents and image embeddings, once per frame."""
 
 from fourdistill.config import Params
-from fourdistill.data.features import encode_frames
-from fourdistill.models.augmentations import augmentations
-from fourdistill.models.base import FrameEncoder
-from fourdistill.models.precision import default_device
+from fourdistill.features.augmentations import augmentations
+from fourdistill.features.encode import FrameEncoder
+from fourdistill.features.files import encode_frames
+from fourdistill.models.base.precision import default_device
 from fourdistill.stage import run_stage
 
 

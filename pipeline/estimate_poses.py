@@ -1,8 +1,8 @@
 """Stage `estimate_poses`: cameras of films that come without, by structure from motion."""
 
 from fourdistill.config import Params
-from fourdistill.data.estimated_poses import estimate_poses
-from fourdistill.data.readers import ESTIMATE, SourceFolder, read_sources
+from fourdistill.poses.estimate import estimate_poses
+from fourdistill.sources.readers import ESTIMATE, SourceFolder, read_sources
 from fourdistill.stage import run_stage
 
 

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
-from fourdistill.evaluation.tables import format_figures
+from fourdistill.evaluation.report.tables import format_figures
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.precision import default_device
+from fourdistill.models.base.precision import default_device
 from fourdistill.stage import run_stage
 
 

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 
 from fourdistill.config import Params
-from fourdistill.data.frames import extract_frames
-from fourdistill.data.poses_table import with_poses
-from fourdistill.data.readers import ESTIMATE, SourceFolder, read_folder, scenes_of
-from fourdistill.data.splits import SplitRule
+from fourdistill.frames.extract import extract_frames
+from fourdistill.frames.splits import SplitRule
+from fourdistill.poses.table import with_poses
+from fourdistill.sources.readers import ESTIMATE, SourceFolder, read_folder, scenes_of
 from fourdistill.stage import run_stage
 
 

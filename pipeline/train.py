@@ -6,18 +6,18 @@ import torch
 from PIL import Image
 
 from fourdistill.config import Params, pick
-from fourdistill.data.loader import ReadOptions, Shards, Source, list_splits, make_loader
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import BaseModel, load_base
+from fourdistill.models.base.model import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
+from fourdistill.shards.loader.batches import ReadOptions, Shards, Source, list_splits, make_loader
 from fourdistill.stage import run_stage
-from fourdistill.training.launch import is_launched, launch
-from fourdistill.training.loop import train
-from fourdistill.training.report import REPORT_NAME
-from fourdistill.training.settings import DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.mappers.loop import train
+from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.runtime.launch import is_launched, launch
+from fourdistill.training.runtime.report import REPORT_NAME
 
 NUM_SAMPLES = 6
 

@@ -1,7 +1,7 @@
 """Stage `write_shards`: pairs, frames and features to tars that stock WebDataset reads."""
 
 from fourdistill.config import Params
-from fourdistill.data.shards import write_shards
+from fourdistill.shards.write import write_shards
 from fourdistill.stage import run_stage
 
 

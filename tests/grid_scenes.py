@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from tiny_scenes import SIZE, ring_cameras
 
-from fourdistill.data.tables import FRAMES, write_table
+from fourdistill.tables import FRAMES, write_table
 
 NUM_CAMERAS, NUM_FRAMES = 4, 9
 

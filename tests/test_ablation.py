@@ -9,7 +9,7 @@ from dvc.utils.hydra import apply_overrides
 from imports import ROOT
 
 from fourdistill.config import load_params
-from fourdistill.training.settings import apply_preset
+from fourdistill.training.mappers.settings import apply_preset
 
 spec = importlib.util.spec_from_file_location("ablation", ROOT / "benchmarks" / "ablation.py")
 assert spec is not None and spec.loader is not None

@@ -14,7 +14,7 @@ from PIL import Image
 from fourdistill.animation import exact_rate, gif_delays_ms, save_gif
 from fourdistill.demo.show import show_sequence
 from fourdistill.errors import InputError
-from fourdistill.evaluation.pictures import save_there_and_back
+from fourdistill.evaluation.report.pictures import save_there_and_back
 from fourdistill.media import write_pictures
 
 

@@ -22,7 +22,7 @@ def normalized(name: str) -> str:
 def test_every_import_is_of_a_declared_dependency():
     declared = {normalized(re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0]) for line in PROJECT["dependencies"]}
     distributions, undeclared = packages_distributions(), set()
-    for folder in ("fourdistill", "pipeline"):
+    for folder in ("fourdistill", "pipeline", "recipes"):
         for path in (ROOT / folder).glob("**/*.py" if folder == "fourdistill" else "*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

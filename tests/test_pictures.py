@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from fourdistill.data.pictures import read_picture as read_capture
 from fourdistill.media import read_picture as read_condition
 from fourdistill.pictures import FORMATS, PictureError, read_header, read_picture
+from fourdistill.video.pictures import read_picture as read_capture
 
 RAMP = np.tile(np.arange(0, 255, 4, dtype=np.uint8), (48, 1))  # (48, 64)
 COLORS = np.stack([RAMP, RAMP[:, ::-1], np.repeat(np.arange(48, dtype=np.uint8)[:, None] * 5, 64, 1)], -1)

@@ -47,14 +47,16 @@ def test_deps_cover_what_the_script_imports(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_name_nothing_that_the_script_does_not_run(stage):
+def test_deps_name_little_that_the_script_does_not_run(stage):
+    """A file is run by the stage; of a folder it runs at least half, so that `dvc.yaml` can name folders."""
     script = Path("pipeline") / f"{stage}.py"
     used = {script} | transitive_imports(script)
     for dep in code_deps(stage):
         path = ROOT / dep
         files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name != "__init__.py"]
-        idle = [str(f.relative_to(ROOT)) for f in files if f.relative_to(ROOT) not in used]
-        assert files and not idle, f"dvc.yaml: {stage}: {dep} brings {idle or 'nothing'}, which the script never runs"
+        run = [file for file in files if file.relative_to(ROOT) in used]
+        found = f"the script runs {len(run)} of {len(files)} modules"
+        assert run and 2 * len(run) >= len(files), f"dvc.yaml: {stage}: {dep}: {found}"
 
 
 def test_lambda_touches_training_alone():

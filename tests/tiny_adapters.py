@@ -9,7 +9,7 @@ from PIL import Image
 
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
-from fourdistill.models.base import BaseModel, load_base
+from fourdistill.models.base.model import BaseModel, load_base
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 

@@ -40,7 +40,7 @@ def run(
     check_address(host, port)
     from fourdistill.demo.serve import serve  # from here on things take seconds
     from fourdistill.inference.pipeline import FourDistillPipeline
-    from fourdistill.models.precision import find_device
+    from fourdistill.models.base.precision import find_device
 
     on = find_device(device)
     pipe = FourDistillPipeline.from_pretrained(base, adapter).to(on)

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from fourdistill.commands.outputs import check_out
-from fourdistill.data.files import new_file
 from fourdistill.errors import InputError
 from fourdistill.shipped import default_base
+from fourdistill.storage.files import new_file
 
 EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet --json`"
 
@@ -51,15 +51,15 @@ def run(
     `reports/evaluation/generated/` of `make repro` is an example. Exit status 2 where the input is not as expected.
     """
     # Here, since torch takes seconds to import and the other commands do without.
-    from fourdistill.evaluation.feature_spaces import FeatureSpaces
+    from fourdistill.evaluation.commands.frames import FrameReader
     from fourdistill.evaluation.folder import score_folder
-    from fourdistill.evaluation.frames import FrameReader
+    from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+    from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+    from fourdistill.evaluation.report.tables import format_figures
     from fourdistill.evaluation.scoring import Scorer, ScoreSettings
-    from fourdistill.evaluation.second_opinion import SecondOpinion
-    from fourdistill.evaluation.tables import format_figures
     from fourdistill.inference.displacement import check_number
-    from fourdistill.models.base import load_base
-    from fourdistill.models.precision import default_device
+    from fourdistill.models.base.model import load_base
+    from fourdistill.models.base.precision import default_device
 
     for option, value in (("--large-gap", large_gap), ("--large-azimuth-deg", large_azimuth_deg)):
         check_number(value, option)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fourdistill.data.files import check_writable, check_writable_folder
 from fourdistill.errors import InputError
 from fourdistill.shipped import default_adapter, default_base
+from fourdistill.storage.files import check_writable, check_writable_folder
 
 EXAMPLES = """Examples:
 
@@ -55,7 +55,7 @@ def run(
     from fourdistill.formats import left_out, write_ip_adapter
     from fourdistill.inference.saving import find_adapter
     from fourdistill.models.adapter import Adapter
-    from fourdistill.models.base import load_base
+    from fourdistill.models.base.model import load_base
 
     if format_name is Format.pipeline:
         from fourdistill.inference.pipeline import FourDistillPipeline

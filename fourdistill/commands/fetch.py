@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fourdistill.data.catalogue import DATASETS, find_dataset
+from fourdistill.sources.public.catalogue import DATASETS, find_dataset
 
 EXAMPLES = "`fourdistill fetch neural-3d-video --part coffee_martini`"
 
@@ -30,7 +30,7 @@ def run(
     if name is None:
         _print_datasets(as_json)
         return
-    from fourdistill.data.fetch import fetch
+    from fourdistill.sources.public.fetch import fetch
 
     dataset = find_dataset(name)
     folder = out or Path("data/raw") / name

@@ -88,7 +88,7 @@ def run(
     picture = read_picture(image)
 
     from fourdistill.inference.pipeline import FourDistillPipeline  # from here on things take seconds
-    from fourdistill.models.precision import find_device
+    from fourdistill.models.base.precision import find_device
 
     on = find_device(device)
     pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler, image_encoder=image_encoder)

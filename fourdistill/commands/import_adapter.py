@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from fourdistill.data.files import check_writable, check_writable_folder
 from fourdistill.errors import InputError
 from fourdistill.shipped import default_adapter, default_base
+from fourdistill.storage.files import check_writable, check_writable_folder
 
 EXAMPLES = """Examples:
 
@@ -51,7 +51,7 @@ def run(
     from fourdistill.formats import convert_ip_adapter, import_ip_adapter  # from here on things take seconds
     from fourdistill.inference.saving import find_adapter
     from fourdistill.models.adapter import Adapter
-    from fourdistill.models.base import load_base
+    from fourdistill.models.base.model import load_base
 
     if as_file:
         typer.echo(f"{out}: {convert_ip_adapter(checkpoint, out)}, for train.ip_adapter")

@@ -14,7 +14,7 @@ from fourdistill.commands.outputs import check_out
 from fourdistill.errors import InputError
 
 if TYPE_CHECKING:
-    from fourdistill.data.inspection import CameraFacts, FolderFacts
+    from fourdistill.sources.inspect.facts import CameraFacts, FolderFacts
 
 EXAMPLES = "`fourdistill inspect data/raw/mocap --figure mocap.png`"
 # Written down: the readers take a while to import, which no --help should wait for.
@@ -41,12 +41,12 @@ def run(
     """
     check_out("--figure", figure)
 
-    from fourdistill.data.inspection import find_format, inspect_folder
-    from fourdistill.data.readers import SourceFolder
+    from fourdistill.sources.inspect.facts import find_format, inspect_folder
+    from fourdistill.sources.readers import SourceFolder
 
     facts, scenes = inspect_folder(SourceFolder(path, format_name or find_format(path)))
     if figure:
-        from fourdistill.data.inspection_figure import draw_scenes  # Matplotlib
+        from fourdistill.sources.inspect.figure import draw_scenes  # Matplotlib
 
         draw_scenes(scenes, figure)
     if as_json:

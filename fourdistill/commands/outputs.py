@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fourdistill.data.files import check_writable
+from fourdistill.storage.files import check_writable
 
 
 def check_out(option: str, path: Path | None) -> None:

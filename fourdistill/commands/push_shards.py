@@ -24,8 +24,8 @@ def run(
     What is there already with the same size and checksum is not sent again. Credentials and endpoint come the usual AWS
     way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 where something is not as expected, access included.
     """
-    from fourdistill.data.publish import publish_shards  # both import torch, which takes seconds
-    from fourdistill.data.store import INDEX
+    from fourdistill.shards.publish import publish_shards  # both import torch, which takes seconds
+    from fourdistill.storage.store import INDEX
 
     total = sum(path.stat().st_size for path in folder.glob("*.tar"))
     columns = [TextColumn("push-shards"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]

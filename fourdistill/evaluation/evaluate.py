@@ -7,25 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.data.files import new_file, new_folder
-from fourdistill.data.tables import FRAMES, read_table
-from fourdistill.evaluation.cells import Cells
-from fourdistill.evaluation.commands import Command, choose_pairs
-from fourdistill.evaluation.control import Outcomes
+from fourdistill.evaluation.commands.draw import Command, choose_pairs
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import CaptionEncoder, Edits, choose_edits, score_edits
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import write_generated
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.generate import Painter
-from fourdistill.evaluation.grid import build_sweeps
-from fourdistill.evaluation.headline import headline
-from fourdistill.evaluation.page import write_page
-from fourdistill.evaluation.report import write_csv, write_edits, write_pairs, write_sheets, write_sweeps
-from fourdistill.evaluation.scores import Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.metrics.cells import Cells
+from fourdistill.evaluation.metrics.control import Outcomes
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.scores import Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+from fourdistill.evaluation.report.headline import headline
+from fourdistill.evaluation.report.page import write_page
+from fourdistill.evaluation.report.sheets import write_csv, write_edits, write_pairs, write_sheets, write_sweeps
 from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
-from fourdistill.evaluation.second_opinion import SecondOpinion
-from fourdistill.evaluation.systems import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
+from fourdistill.evaluation.systems.generate import Painter
+from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.storage.files import new_file, new_folder
+from fourdistill.tables import FRAMES, read_table
 
 CONDITIONS = ("text", "image", "time", "view")  # those with a guidance weight of their own
 

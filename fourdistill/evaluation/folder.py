@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import Command, FrameKey, Instant, normalized_gap
-from fourdistill.evaluation.grid import Sweep
-from fourdistill.evaluation.report import write_csv
-from fourdistill.evaluation.retrieval import read_grids
+from fourdistill.evaluation.commands.draw import Command, FrameKey, Instant, normalized_gap
+from fourdistill.evaluation.commands.sweeps import Sweep
+from fourdistill.evaluation.metrics.retrieval import read_grids
+from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
-from fourdistill.evaluation.systems import COPY, MODEL, VAE
+from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE
 from fourdistill.geometry.displacement import spherical_delta
 from fourdistill.pictures import PictureError, read_picture
+from fourdistill.tables import FRAMES, read_table
 
 COMMANDS = "commands.csv"
 COLUMNS = ("file", "scene", "source_camera", "source_frame", "target_camera", "target_frame", "sweep")

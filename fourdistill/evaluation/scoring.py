@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.backdrop import BackdropReader
-from fourdistill.evaluation.cells import Cells, read_cells
-from fourdistill.evaluation.commands import Command
-from fourdistill.evaluation.control import Outcomes
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.grid import Sweep
-from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
-from fourdistill.evaluation.orbit_poses import OrbitScorer, summarise_orbits
-from fourdistill.evaluation.perceptual import BACKBONES, NotComputed, fid, kid, lpips
-from fourdistill.evaluation.scores import (
+from fourdistill.evaluation.commands.draw import Command
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.commands.sweeps import Sweep
+from fourdistill.evaluation.metrics.backdrop import BackdropReader
+from fourdistill.evaluation.metrics.cells import Cells, read_cells
+from fourdistill.evaluation.metrics.control import Outcomes
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, summarise_orbits
+from fourdistill.evaluation.metrics.perceptual import BACKBONES, NotComputed, fid, kid, lpips
+from fourdistill.evaluation.metrics.scores import (
     Scores,
     Summary,
     summarise_control,
@@ -25,9 +25,9 @@ from fourdistill.evaluation.scores import (
     summarise_quality,
     summarise_sequences,
 )
-from fourdistill.evaluation.second_opinion import score_second_opinion
-from fourdistill.evaluation.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
-from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, Pictures
+from fourdistill.evaluation.metrics.second_opinion import score_second_opinion
+from fourdistill.evaluation.metrics.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
+from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, Pictures
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from fourdistill.inference.sampling import prepare, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base import BaseModel, encode_image_prompt, encode_null_image, load_base
+from fourdistill.models.base.model import BaseModel, encode_image_prompt, encode_null_image, load_base
 
 
 class FourDistillPipeline(DiffusionPipeline):

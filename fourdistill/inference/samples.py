@@ -13,7 +13,7 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 def draw_sheet(pipe: FourDistillPipeline, batch: Any, *, num_inference_steps: int = 20, seed: int = 0) -> Image.Image:
     """One row per pair: condition | generated | truth.
 
-    `batch` is a `data.loader.Batch` of B pairs with its `source_images` and `target_images`.
+    `batch` is a `shards.loader.Batch` of B pairs with its `source_images` and `target_images`.
     """
     displacement: dict[str, Any] = displacement_arguments(
         pipe.adapter.config.settings.view_encoding,

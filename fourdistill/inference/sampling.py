@@ -16,9 +16,9 @@ from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
 from fourdistill.inference.prompting import lambdas_of
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base import encode_null_image
+from fourdistill.models.base.model import encode_null_image
+from fourdistill.models.base.text import PromptEncoder
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.text import PromptEncoder
 
 
 @dataclass(frozen=True)

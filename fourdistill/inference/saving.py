@@ -8,9 +8,9 @@ from diffusers import DiffusionPipeline
 
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import WEIGHTS_NAME, Adapter
-from fourdistill.models.find_base import describe_checkpoint
+from fourdistill.models.base.find import describe_checkpoint
+from fourdistill.models.base.hub import OPTIONS, fetch_files, split_name
 from fourdistill.models.folder import CONFIG_NAME
-from fourdistill.models.hub import OPTIONS, fetch_files, split_name
 
 ADAPTER, INDEX = "adapter", "model_index.json"
 

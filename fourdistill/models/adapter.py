@@ -23,7 +23,7 @@ from fourdistill.models.adapter_config import (
     read_config,
 )
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base import BaseModel
+from fourdistill.models.base.model import BaseModel
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import ImagePrompt

@@ -9,8 +9,8 @@ from torch import nn
 
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
-from fourdistill.models.base import BaseModel
-from fourdistill.models.base_folder import describe_folder, read_json
+from fourdistill.models.base.folder import describe_folder, read_json
+from fourdistill.models.base.model import BaseModel
 from fourdistill.models.prior import PriorConfig
 from fourdistill.models.view_encoding import VIEW_ENCODINGS
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fourdistill.errors import InputError
-from fourdistill.models.weight_files import check_safetensors, save_weights
+from fourdistill.models.base.weight_files import check_safetensors, save_weights
 
 CONFIG_NAME = "config.json"
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fourdistill.models.base import IPAdapter
+from fourdistill.models.base.model import IPAdapter
 from fourdistill.models.words import Spoken
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.commands.inspect import FORMATS
-from fourdistill.data.files import partial_of
-from fourdistill.data.readers import READERS
+from fourdistill.sources.readers import READERS
+from fourdistill.storage.files import partial_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line(place, out, monkeypatch):
         partial.symlink_to("/dev/full")
         return partial
 
-    monkeypatch.setattr("fourdistill.data.files.partial_of", on_a_full_disk)
+    monkeypatch.setattr("fourdistill.storage.files.partial_of", on_a_full_disk)
     assert_one_line(place, [*DRAW, *MODELS, "--out", out], f"{out}: No space left on device")
 
 

@@ -27,7 +27,7 @@ from fourdistill.demo.serve import find_examples, launch, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 
 
 @pytest.fixture(scope="module")

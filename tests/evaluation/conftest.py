@@ -7,9 +7,10 @@ from grid_scenes import frame_rows, write_frames
 from PIL import Image
 from tiny_scenes import SIZE
 
-from fourdistill.data.features import encode_frames as write_features
-from fourdistill.data.pairs import build_pairs
-from fourdistill.models.base import encode_frames, load_base
+from fourdistill.features.encode import encode_frames
+from fourdistill.features.files import encode_frames as write_features
+from fourdistill.models.base.model import load_base
+from fourdistill.pairs.build import build_pairs
 
 
 @pytest.fixture(scope="session")

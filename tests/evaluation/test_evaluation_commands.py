@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fourdistill.data.tables import PAIRS, read_table
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import Command, FrameKey, choose_pairs
+from fourdistill.evaluation.commands.draw import Command, FrameKey, choose_pairs
+from fourdistill.tables import PAIRS, read_table
 
 KEY = FrameKey("walk", "cam00", 0)
 

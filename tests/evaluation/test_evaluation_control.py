@@ -6,10 +6,10 @@ from grid_scenes import NUM_CAMERAS, NUM_FRAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.control import control_values as values_and_rows
-from fourdistill.evaluation.control import outcomes, sweep_correlation
-from fourdistill.evaluation.retrieval import Grid, locate, read_grids
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.metrics.control import control_values as values_and_rows
+from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
+from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
 from fourdistill.geometry.displacement import wrap_angle
 
 

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.control import control_values, outcomes
-from fourdistill.evaluation.image_metrics import psnr, ssim, to_tensor
-from fourdistill.evaluation.retrieval import Grid
-from fourdistill.evaluation.sequences import SequenceDistance, warp_error
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.metrics.control import control_values, outcomes
+from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
+from fourdistill.evaluation.metrics.retrieval import Grid
+from fourdistill.evaluation.metrics.sequences import SequenceDistance, warp_error
 
 SIZE, NUM_CAMERAS, NUM_FRAMES = 48, 6, 10
 CELLS = [(camera, frame) for camera in range(NUM_CAMERAS) for frame in range(NUM_FRAMES)]

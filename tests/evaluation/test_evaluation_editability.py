@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.cells import read_cells
-from fourdistill.evaluation.commands import choose_pairs
+from fourdistill.evaluation.commands.draw import choose_pairs
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import (
     CaptionEncoder,
     at_lambda,
@@ -26,12 +27,11 @@ from fourdistill.evaluation.editability import (
     score_edits,
 )
 from fourdistill.evaluation.evaluate import Inputs, Outputs, edit_points, evaluate
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.generate import Painter, command_arguments
-from fourdistill.evaluation.grid import build_sweeps
-from fourdistill.evaluation.pictures import contact_sheet, wrap
-from fourdistill.evaluation.scores import Summary, summarise_edits
+from fourdistill.evaluation.metrics.cells import read_cells
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.scores import Summary, summarise_edits
+from fourdistill.evaluation.report.pictures import contact_sheet, wrap
+from fourdistill.evaluation.systems.generate import Painter, command_arguments
 
 CAPTIONS = ["a man in a kick", "a man in a walk"]
 FIGURES = ("clip_t", "clip_i", "time_frames", "azimuth_deg")

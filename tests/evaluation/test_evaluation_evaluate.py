@@ -14,17 +14,17 @@ from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands import FrameKey, choose_pairs
+from fourdistill.evaluation.commands.draw import FrameKey, choose_pairs
+from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.folder import score_folder
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.generate import Painter, command_arguments
-from fourdistill.evaluation.headline import HEADLINE
-from fourdistill.evaluation.image_metrics import MAX_PSNR
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR
+from fourdistill.evaluation.report.headline import HEADLINE
+from fourdistill.evaluation.report.tables import LABELS
 from fourdistill.evaluation.scoring import Scorer, score_quality
-from fourdistill.evaluation.systems import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
-from fourdistill.evaluation.tables import LABELS
+from fourdistill.evaluation.systems.generate import Painter, command_arguments
+from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
-from fourdistill.data.tables import FRAMES, read_table
 from fourdistill.evaluation.folder import COLUMNS, read_answer, read_folder
+from fourdistill.tables import FRAMES, read_table
 
 
 @pytest.fixture

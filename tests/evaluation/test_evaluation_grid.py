@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
 
-from fourdistill.data.pairs import build_pairs
-from fourdistill.data.tables import PAIRS, read_table
-from fourdistill.evaluation.commands import choose_pairs
-from fourdistill.evaluation.grid import build_sweeps
+from fourdistill.evaluation.commands.draw import choose_pairs
+from fourdistill.evaluation.commands.sweeps import build_sweeps
+from fourdistill.pairs.build import build_pairs
+from fourdistill.tables import PAIRS, read_table
 
 
 def sweeps_of(tmp_path, rows, num_scenes=1, num_steps=100, max_gap=None, max_gap_s=None):

@@ -3,7 +3,7 @@ import json
 from dvc.compare import metrics_table
 from imports import ROOT
 
-from fourdistill.evaluation.headline import HEADLINE, headline
+from fourdistill.evaluation.report.headline import HEADLINE, headline
 
 TERMINAL = 160  # columns
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from textured_room import SIZE, K, orbit, photograph
 
-from fourdistill.data.tables import FRAMES, write_table
-from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.orbit_poses import OrbitScorer, pose_errors, summarise_orbits
-from fourdistill.evaluation.scores import Summary
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, pose_errors, summarise_orbits
+from fourdistill.evaluation.metrics.scores import Summary
+from fourdistill.tables import FRAMES, write_table
 
 POSES = orbit(5)
 

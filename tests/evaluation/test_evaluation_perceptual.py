@@ -18,8 +18,8 @@ from torch import nn
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from fourdistill.evaluation import perceptual
-from fourdistill.evaluation.perceptual import NotComputed
+from fourdistill.evaluation.metrics import perceptual
+from fourdistill.evaluation.metrics.perceptual import NotComputed
 
 
 def pictures(count, size=64, seed=0):

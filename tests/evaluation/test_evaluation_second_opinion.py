@@ -17,10 +17,10 @@ from torchmetrics.image.kid import poly_mmd
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
-from fourdistill.evaluation.feature_spaces import SPACES, FeatureSpaces
-from fourdistill.evaluation.image_metrics import to_tensor
-from fourdistill.evaluation.perceptual import NotComputed, kernel_distance
-from fourdistill.evaluation.second_opinion import STAGES, SecondOpinion, load_network, score_second_opinion
+from fourdistill.evaluation.metrics.feature_spaces import SPACES, FeatureSpaces
+from fourdistill.evaluation.metrics.image_metrics import to_tensor
+from fourdistill.evaluation.metrics.perceptual import NotComputed, kernel_distance
+from fourdistill.evaluation.metrics.second_opinion import STAGES, SecondOpinion, load_network, score_second_opinion
 
 ESPRESSO, TABBIES = 967, {281, 282, 285}  # classes of ImageNet
 

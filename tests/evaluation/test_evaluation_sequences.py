@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourdistill.evaluation.sequences import SequenceDistance, similarity, warp_error
+from fourdistill.evaluation.metrics.sequences import SequenceDistance, similarity, warp_error
 
 RNG = np.random.default_rng(0)
 

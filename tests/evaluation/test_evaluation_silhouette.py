@@ -12,14 +12,14 @@ from PIL import Image
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.backdrop import BackdropReader, estimate_backdrop, to_lab
-from fourdistill.evaluation.commands import Command, FrameKey
-from fourdistill.evaluation.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.folder import COLUMNS, score_folder
-from fourdistill.evaluation.frames import FrameReader
-from fourdistill.evaluation.report import write_pairs
+from fourdistill.evaluation.metrics.backdrop import BackdropReader, estimate_backdrop, to_lab
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.silhouette import figure_mask, loose_share, score_silhouettes
+from fourdistill.evaluation.report.sheets import write_pairs
 from fourdistill.evaluation.scoring import Scorer
-from fourdistill.evaluation.silhouette import figure_mask, loose_share, score_silhouettes
 
 SIDE = 96
 WALL, FLOOR = 226, 212  # sRGB; in shadow 0.52 of a floor's light is left: 159

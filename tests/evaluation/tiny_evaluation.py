@@ -4,7 +4,7 @@ from tiny_adapters import start_tiny_adapter
 
 from fourdistill.evaluation.evaluate import EvaluationSettings
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 
 SETTINGS = EvaluationSettings(
     num_pairs=9,

@@ -106,7 +106,7 @@ def test_the_adapter_is_fetched_as_the_base_is(tiny_base, adapter_folder, tmp_pa
         (tmp_path / "adapter").symlink_to(adapter_folder)
         return tmp_path
 
-    monkeypatch.setattr("fourdistill.models.hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("fourdistill.models.base.hub.snapshot_download", snapshot_download)
     hub: dict[str, Any] = {"token": "secret", "cache_dir": str(tmp_path / "cache")}
     assert find_adapter("someone/walker", None, revision="v2", variant="fp16", **hub) == tmp_path / "adapter"
     (tmp_path / "adapter").unlink()

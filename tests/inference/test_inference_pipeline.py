@@ -13,7 +13,7 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import MAPPER_INPUTS
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 from fourdistill.models.prior import DisplacementPrior
 
 _, ORIGINAL = MAPPER_INPUTS  # the other is the default

@@ -6,7 +6,7 @@ from tiny_adapters import start_tiny_adapter, tiny_picture
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import lambdas_of, text_guidance_of
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 
 
 @pytest.fixture(scope="module")

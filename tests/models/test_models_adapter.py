@@ -12,12 +12,13 @@ from tiny_adapters import start_tiny_adapter, tiny_prior
 from tiny_models import build_tiny_base
 
 from fourdistill.errors import InputError
+from fourdistill.features.encode import encode_frames
 from fourdistill.models.adapter import Adapter, clip_length
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base import encode_frames, encode_image_prompt, load_base
+from fourdistill.models.base.model import encode_image_prompt, load_base
+from fourdistill.models.base.text import PromptEncoder
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.text import PromptEncoder
 from fourdistill.models.words import encode_single_tokens, say
 
 TIMESTEPS = torch.tensor([300, 800])

@@ -3,7 +3,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from fourdistill.models.attention import Conditioning, LayerAttnProcessor, cross_attention_names
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 from fourdistill.models.words import Words
 
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.models.base import load_base
-from fourdistill.models.base_folder import check_base_folder
+from fourdistill.models.base.folder import check_base_folder
+from fourdistill.models.base.model import load_base
 
 MODELS = {
     "unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel,
@@ -212,8 +212,8 @@ class Hub:
 
     def __init__(self, monkeypatch, folder, out, online):
         self.folder, self.out, self.online, self.fetched = folder, out, online, []
-        monkeypatch.setattr("fourdistill.models.hub.snapshot_download", self.download)
-        monkeypatch.setattr("fourdistill.models.hub.HfApi", lambda: self)
+        monkeypatch.setattr("fourdistill.models.base.hub.snapshot_download", self.download)
+        monkeypatch.setattr("fourdistill.models.base.hub.HfApi", lambda: self)
 
     def download(self, repo, allow_patterns, **options):
         assert repo == "someone/base" and options == {"revision": "v2"}
@@ -261,7 +261,7 @@ def test_an_ip_adapter_and_its_encoder_are_fetched_as_the_base_is(base, tmp_path
         asked.append((repo, options))
         return str(base)
 
-    monkeypatch.setattr("fourdistill.models.hub.snapshot_download", download)
+    monkeypatch.setattr("fourdistill.models.base.hub.snapshot_download", download)
     local: dict[str, Any] = {"token": "secret", "cache_dir": tmp_path, "local_files_only": True}
     file = next((base / "ip_adapter").glob("*.safetensors")).relative_to(base)
     names: dict[str, Any] = {"ip_adapter": f"{owner}/{file}", "image_encoder": f"{owner}/image_encoder"}

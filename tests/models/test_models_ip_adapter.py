@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from fourdistill.errors import InputError
 from fourdistill.formats import convert_ip_adapter, import_ip_adapter
-from fourdistill.models.base import load_base
-from fourdistill.models.checkpoint_kinds import describe
-from fourdistill.models.ip_adapter import nested, read_ip_adapter
+from fourdistill.models.base.checkpoint_kinds import describe
+from fourdistill.models.base.ip_adapter import nested, read_ip_adapter
+from fourdistill.models.base.model import load_base
 
 WIDTH = 32
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fourdistill.models.precision import autocast, resolve_precision
+from fourdistill.models.base.precision import autocast, resolve_precision
 
 CPU = torch.device("cpu")
 

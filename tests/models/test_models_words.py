@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTextModelWithProjection
 
-from fourdistill.models.base import load_base
+from fourdistill.models.base.model import load_base
 from fourdistill.models.words import Spoken, combine, encode_single_tokens, say
 
 BATCH, LAYERS, WORDS, WIDTH = 2, 3, 4, 32

@@ -21,11 +21,11 @@ from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
 
 from fourdistill.config import load_params
-from fourdistill.data.frames import extract_frames
-from fourdistill.data.readers import SourceFolder, read_source
-from fourdistill.data.tables import FRAMES, PAIRS, read_table, to_matrices
+from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import project
 from fourdistill.geometry.distortion import sample_bilinear
+from fourdistill.sources.readers import SourceFolder, read_source
+from fourdistill.tables import FRAMES, PAIRS, read_table, to_matrices
 
 pytestmark = pytest.mark.network
 

@@ -1,6 +1,6 @@
 """A training that dies at a step, like a killed process but within this one."""
 
-from fourdistill.training.objective import Objective
+from fourdistill.training.mappers.objective import Objective
 
 
 class Killed(Exception):

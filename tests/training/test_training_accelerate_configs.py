@@ -22,7 +22,7 @@ EXPECTED = {  # name => distributed_type, num_processes, num_machines
 PROGRAM = """
 import json, sys
 import torch
-from fourdistill.training.tracking import start_accelerator
+from fourdistill.training.runtime.tracking import start_accelerator
 
 accelerator = start_accelerator("no")
 ranks = accelerator.gather(torch.tensor([accelerator.process_index + 1])).tolist()

@@ -12,13 +12,13 @@ from s3_server import BUCKET, credentials, running_s3
 from tiny_adapters import start_tiny_adapter
 from toy_shards import noise_target, write_toy_shards
 
-from fourdistill.data.loader import ReadOptions
-from fourdistill.data.publish import publish_shards
-from fourdistill.models.base import load_base
-from fourdistill.training.loop import train
-from fourdistill.training.objective import Objective
-from fourdistill.training.remote import RemoteCheckpoints
-from fourdistill.training.settings import TrainingSettings
+from fourdistill.models.base.model import load_base
+from fourdistill.shards.loader.batches import ReadOptions
+from fourdistill.shards.publish import publish_shards
+from fourdistill.training.mappers.loop import train
+from fourdistill.training.mappers.objective import Objective
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.runtime.remote import RemoteCheckpoints
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 NUM_TARS, PER_TAR = 6, 4

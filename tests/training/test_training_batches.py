@@ -7,8 +7,8 @@ from fourdistill.config import pick
 from fourdistill.errors import InputError
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
-from fourdistill.training.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
+from fourdistill.training.mappers.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
 from fourdistill.training.shuffle import shuffle_condition
 
 NULL_IMAGE = torch.full((1, 3, 2), 7.0)

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from fourdistill.errors import InputError
-from fourdistill.training.checkpoint import Checkpoints
+from fourdistill.training.runtime.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def test_a_second_machine_takes_the_step_of_this_run_not_its_own_of_another(
     (older / "step-00000007").rename(older / "step-00000002")
     save(checkpoints(tmp_path / "first", address), accelerator, model, 2)
     monkeypatch.setattr(Accelerator, "is_main_process", False)
-    monkeypatch.setattr("fourdistill.training.checkpoint.broadcast_object_list", lambda found: ["step-00000002"])
+    monkeypatch.setattr(
+        "fourdistill.training.runtime.checkpoint.broadcast_object_list", lambda found: ["step-00000002"]
+    )
     step, kept = checkpoints(tmp_path / "second", address).resume(accelerator)
     assert (step, kept) == (2, {"step": 2}) and (model.weight == 2).all()
 

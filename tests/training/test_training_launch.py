@@ -11,10 +11,10 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from fourdistill.errors import InputError
-from fourdistill.training import launch
-from fourdistill.training.launch import status_of
-from fourdistill.training.parts import Parts
-from fourdistill.training.preemption import PREEMPTED
+from fourdistill.training.runtime import launch
+from fourdistill.training.runtime.launch import status_of
+from fourdistill.training.runtime.micro_batches import MicroBatches
+from fourdistill.training.runtime.preemption import PREEMPTED
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 ONE, TWO = f"--config_file {CONFIGS}/one_gpu.yaml --cpu", str(CONFIGS / "two_cpu_processes.yaml")
@@ -24,7 +24,7 @@ from pathlib import Path
 
 folder, launcher = Path(sys.argv[1]), sys.argv[2]
 if "ACCELERATE_MIXED_PRECISION" not in os.environ:
-    from fourdistill.training.launch import launch
+    from fourdistill.training.runtime.launch import launch
     launch(launcher, folder / "report.json")
     sys.exit()
 told = []
@@ -52,7 +52,7 @@ def test_a_config_file_or_arguments(tmp_path):
     config = tmp_path / "two.yaml"
     config.touch()
     program = ["pipeline/train.py", "--params", "p.yaml"]
-    launcher = [sys.executable, "-m", "fourdistill.training.launch"]
+    launcher = [sys.executable, "-m", "fourdistill.training.runtime.launch"]
     assert launch.launch_command(str(config)) == [*launcher, "--config_file", str(config), *program]
     assert launch.launch_command("--num_processes 1 --cpu") == [*launcher, "--num_processes", "1", "--cpu", *program]
 
@@ -121,13 +121,13 @@ def test_bad_input_ends_with_the_status_of_bad_input(training, tmp_path, launche
 
 
 def test_every_part_of_a_batch_is_somebodys():
-    divided = [Parts.divide(24, 6, 3, process) for process in range(3)]
+    divided = [MicroBatches.divide(24, 6, 3, process) for process in range(3)]
     assert sorted(part for each in divided for part in each.mine) == list(range(6))
     assert {each.size for each in divided} == {4}
     seeds = {each.draw_seed(0, step, part) for each in divided for part in each.mine for step in range(4)}
     assert len(seeds) == 24
     with pytest.raises(InputError, match="micro_batches: expected a multiple of the 2 processes, got 3"):
-        Parts.divide(24, 3, 2, 0)
+        MicroBatches.divide(24, 3, 2, 0)
 
 
 def test_the_status_is_that_of_the_process_that_failed_by_itself():

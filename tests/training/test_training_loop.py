@@ -15,17 +15,17 @@ from PIL import Image
 from tiny_adapters import start_tiny_adapter, tiny_prior
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
-from fourdistill.data.loader import ReadOptions, make_loader
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base import load_base
-from fourdistill.training.batches import move
-from fourdistill.training.gaps import measure_gaps
-from fourdistill.training.loop import make_optimizer, train
-from fourdistill.training.monitor import Monitor
-from fourdistill.training.preemption import Preempted
-from fourdistill.training.settings import TrainingSettings
-from fourdistill.training.step import Denoiser
+from fourdistill.models.base.model import load_base
+from fourdistill.shards.loader.batches import ReadOptions, make_loader
+from fourdistill.training.mappers.batches import move
+from fourdistill.training.mappers.gaps import measure_gaps
+from fourdistill.training.mappers.loop import make_optimizer, train
+from fourdistill.training.mappers.monitor import Monitor
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.runtime.preemption import Preempted
 
 SETTINGS = TrainingSettings(
     batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
@@ -282,7 +282,7 @@ def test_what_trades_time_for_memory_changes_no_step(noise_shards, base, tmp_pat
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"micro_batches": 3}, "batch_size: expected a multiple of its 3 parts, got 4"),
+        ({"micro_batches": 3}, "batch_size: expected a multiple of its 3 micro-batches, got 4"),
         ({"micro_batches": 2}, "expected at least 2 shards of split train, .* found 1"),
         ({"mixed_precision": "fp16"}, "fp16: expected a GPU"),
     ],

@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from tiny_adapters import start_tiny_adapter
 from toy_shards import noise_target, write_toy_shards
 
-from fourdistill.data.loader import make_loader
-from fourdistill.models.base import load_base
-from fourdistill.training.objective import Objective
-from fourdistill.training.parts import Parts
-from fourdistill.training.settings import DropoutRates, TrainingSettings
-from fourdistill.training.step import Denoiser
+from fourdistill.models.base.model import load_base
+from fourdistill.shards.loader.batches import make_loader
+from fourdistill.training.mappers.objective import Objective
+from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings
+from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.runtime.micro_batches import MicroBatches
 
 SIZE = 12
 NOTHING = DropoutRates(0, 0, 0, 0, 0, 0)
@@ -41,7 +41,7 @@ def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torc
         return denoiser(*arguments)
 
     settings = TrainingSettings(batch_size=SIZE, dropout=rates)
-    objective = Objective(Accelerator(cpu=True), model, denoiser, settings, Parts.divide(SIZE, 1, 1, 0))  # type: ignore[arg-type]
+    objective = Objective(Accelerator(cpu=True), model, denoiser, settings, MicroBatches.divide(SIZE, 1, 1, 0))  # type: ignore[arg-type]
     return (objective(batch, step, 0).item(), *given[0])
 
 

@@ -11,17 +11,17 @@ from processes import losses
 from safetensors.numpy import save_file
 from touches import count_touches, kill
 
-from fourdistill.data.frame_pairs import read_frame_pairs
-from fourdistill.data.tables import PAIRS, write_table
 from fourdistill.errors import InputError
+from fourdistill.features.augmentations import augmentations
 from fourdistill.geometry.poses import inverse, relative_pose
-from fourdistill.models.augmentations import augmentations
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.view_encoding import encode_view
-from fourdistill.training import prior as module
-from fourdistill.training.codes import PairCodes, mirror_pose, read_embeds
-from fourdistill.training.prior import PriorSettings, train_prior
+from fourdistill.pairs.frame_pairs import read_frame_pairs
+from fourdistill.tables import PAIRS, write_table
+from fourdistill.training.prior import train as module
+from fourdistill.training.prior.codes import PairCodes, mirror_pose, read_embeds
+from fourdistill.training.prior.train import PriorSettings, train_prior
 
 SETTINGS = PriorSettings(
     num_components=8, batch_size=16, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, checkpoint_every=3,

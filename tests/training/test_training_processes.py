@@ -12,7 +12,7 @@ from processes import Harm, join, losses, run, start
 from toy_shards import noise_target, toy_pair, write_toy_shards
 
 from fourdistill.errors import InputError
-from fourdistill.training.sharding import read_sharding
+from fourdistill.training.runtime.sharding import read_sharding
 
 STEPS = 12
 
@@ -26,7 +26,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(tiny_base, shards, tmp_path_factory):
-    """A run of two parts on one process that nothing disturbed."""
+    """A run of two micro-batches on one process that nothing disturbed."""
     folder = tmp_path_factory.mktemp("unbroken")
     run(tiny_base, shards, folder, micro_batches=2, max_steps=STEPS)
     return folder

@@ -6,10 +6,10 @@ from tiny_adapters import start_tiny_adapter
 from torch.nn import functional as F
 
 from fourdistill.errors import InputError
-from fourdistill.models.base import encode_null_image, load_base
+from fourdistill.models.base.model import encode_null_image, load_base
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.loss import prediction_target
-from fourdistill.training.step import Denoiser
+from fourdistill.training.mappers.loss import prediction_target
+from fourdistill.training.mappers.step import Denoiser
 
 BATCH = 4
 CAPTIONS = ["a man", "a woman in a blue top", "", "a man"]

@@ -1,1 +1,0 @@
-"""From raw captures to batches: readers, frames, pairs, features, shards and the loader."""

@@ -1,0 +1,44 @@
+"""Where pictures are looked up: the camera x time grids of scenes, and the features of all of their true frames."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fourdistill.evaluation.commands.draw import Command
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.metrics.control import Outcomes, outcomes
+from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Every frame of some scenes."""
+
+    grids: Mapping[str, Grid]
+    """By scene."""
+    features: Mapping[str, Mapping[str, np.ndarray]]
+    """By scene, then by space: of the grid's frames (N, D)."""
+
+    def locate(self, commands: Sequence[Command], features: np.ndarray, space: str) -> Outcomes:
+        """What commands led to, by the features (M, D) of their pictures in one space."""
+        return outcomes(commands, features, self.grids, {scene: of[space] for scene, of in self.features.items()})
+
+    def target(self, command: Command, space: str) -> np.ndarray:
+        """The features (D,) of the frame that a perfect model would return."""
+        scene = command.target.scene
+        return self.features[scene][space][self.grids[scene].index(command.target)]
+
+
+def read_cells(scenes: Collection[str], frames_table: Path, read: FrameReader, spaces: FeatureSpaces) -> Cells:
+    """The cells of some scenes, all of their frames encoded; raises `InputError` where one is missing."""
+    grids = read_grids(frames_table, sorted(scenes))
+    return Cells(
+        grids,
+        {
+            scene: spaces((read(key) for key in grid.keys), len(grid.keys), f"features, grid of {scene}")
+            for scene, grid in grids.items()
+        },
+    )

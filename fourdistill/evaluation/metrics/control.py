@@ -1,0 +1,106 @@
+"""Did the commanded displacement happen? Errors of time and view, leakage from one into the other, rank correlation.
+
+A generated picture is located on its scene's grid (`retrieval`); its error is how far it was found from the commanded
+target. What was not commanded should not have happened either: the time error of a picture for which only the view
+was commanded is leakage, and so is the view error of one for which only time was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torchmetrics.functional import spearman_corrcoef
+
+from fourdistill.evaluation.commands.draw import Command
+from fourdistill.evaluation.metrics.retrieval import Grid, Located, locate
+from fourdistill.geometry.displacement import wrap_angle
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What M commands led to, one value each; NaN where a pose is unknown."""
+
+    frames: np.ndarray
+    """Frame index found minus commanded target (M,), signed, as are the next three."""
+    seconds: np.ndarray
+    azimuth: np.ndarray
+    """Degrees, the short way round."""
+    elevation: np.ndarray
+    """Degrees."""
+    hit: np.ndarray
+    """Whether the nearest cell is the target's (M,) bool."""
+    obtained_frames: np.ndarray
+    """The displacement d that happened: frame index of the source minus that of the nearest cell (M,)."""
+    obtained_azimuth: np.ndarray
+    """Azimuth of the nearest posed cell minus the source's, degrees."""
+
+    def __getitem__(self, rows: np.ndarray) -> "Outcomes":
+        """The outcomes of some of the commands."""
+        return Outcomes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def outcomes(
+    commands: Sequence[Command],
+    features: np.ndarray,
+    grids: Mapping[str, Grid],
+    truth: Mapping[str, np.ndarray],
+) -> Outcomes:
+    """Locate the pictures of `commands` by their features (M, D) among those of their scenes' frames (N, D)."""
+    columns = np.full((len(fields(Outcomes)), len(commands)), np.nan)
+    scenes = np.array([command.target.scene for command in commands])
+    for scene in np.unique(scenes):
+        rows, grid = np.flatnonzero(scenes == scene), grids[scene]
+        found = locate(features[rows], truth[scene], grid)
+        target = np.array([grid.index(commands[int(row)].target) for row in rows])
+        source = np.array([grid.index(commands[int(row)].source) for row in rows])
+        columns[:, rows] = _compare(found, grid, source, target)
+    names = [field.name for field in fields(Outcomes)]
+    return Outcomes(**dict(zip(names, columns, strict=True)) | {"hit": columns[names.index("hit")] == 1})
+
+
+def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rows of `Outcomes` for one scene (7, M)."""
+    degrees = 180 / np.pi
+    return np.stack(
+        [
+            found.frame - grid.frame[target],
+            found.seconds - grid.seconds[target],
+            wrap_angle(found.spherical[:, 0] - grid.spherical[target, 0]) * degrees,
+            (found.spherical[:, 1] - grid.spherical[target, 1]) * degrees,
+            found.cell == target,
+            grid.frame[source] - grid.frame[found.cell],
+            wrap_angle(grid.spherical[found.posed_cell, 0] - grid.spherical[source, 0]) * degrees,
+        ]
+    )
+
+
+def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Flat name => the values (K,) whose mean is that metric, and of which commands they are (K,); may be empty.
+
+    `time.*` where time was commanded, `view.*` where the view was, `joint.top1` where both were; `leakage.*` where
+    only the other was.
+    """
+    kinds = np.array([command.kind for command in commands])
+    in_time, in_view = kinds != "view", kinds != "time"
+    posed = np.isfinite(result.azimuth)
+    of = {
+        "time.mae_frames": (np.abs(result.frames), in_time),
+        "time.mae_s": (np.abs(result.seconds), in_time),
+        "time.top1": (result.hit, kinds == "time"),
+        "view.azimuth_error_deg": (np.abs(result.azimuth), in_view & posed),
+        "view.elevation_error_deg": (np.abs(result.elevation), in_view & posed),
+        "view.top1": (result.hit, kinds == "view"),
+        "joint.top1": (result.hit, kinds == "joint"),
+        "leakage.time_frames": (np.abs(result.frames), kinds == "view"),
+        "leakage.azimuth_deg": (np.abs(result.azimuth), (kinds == "time") & posed),
+    }
+    return {name: (values[rows].astype(float), np.flatnonzero(rows)) for name, (values, rows) in of.items()}
+
+
+def sweep_correlation(commanded: np.ndarray, obtained: np.ndarray) -> float:
+    """Spearman's rank correlation of a sweep, ties sharing their mean rank; 0 where nothing moved at all."""
+    if np.ptp(obtained) == 0 or np.ptp(commanded) == 0:
+        return 0.0  # the coefficient is 0/0: what stands still follows no command
+    value = spearman_corrcoef(torch.from_numpy(obtained).double(), torch.from_numpy(commanded).double())
+    return float(value)

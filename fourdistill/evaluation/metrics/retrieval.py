@@ -1,0 +1,144 @@
+"""Where a picture stands on the camera x time grid of its scene: the nearest true frame, and how far to the next.
+
+The nearest cell answers "which frame is this?" in whole cells. Between cells a feature space is taken to be piecewise
+linear: a picture is projected on to the segments from its nearest cell to that cell's neighbours along one axis, and
+the share of the segment that it covers is the share of the step that it took. A true frame covers none, so it stands
+exactly on its cell. A picture nearer to its own cell than to the neighbour covers at most half.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fourdistill.errors import InputError
+from fourdistill.evaluation.commands.draw import FrameKey
+from fourdistill.geometry.displacement import fit_scene_frame, spherical, wrap_angle
+from fourdistill.tables import FRAMES, read_table
+
+MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, and rounding: cameras further apart are not taken for neighbours
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of one scene, all of its frames, N of them."""
+
+    keys: list[FrameKey]
+    frame: np.ndarray
+    """Frame index (N,) int."""
+    seconds: np.ndarray
+    """Presentation time (N,) float64."""
+    time: np.ndarray
+    """In [0, 1] within the scene (N,) float64."""
+    spherical: np.ndarray
+    """Azimuth and elevation (rad), radius over the scene's scale (N, 3) float64; NaN where no pose is known."""
+
+    def index(self, key: FrameKey) -> int:
+        """The cell of a frame; raises `InputError` where the grid does not have it."""
+        try:
+            return self.keys.index(key)
+        except ValueError:
+            raise InputError(f"{key.scene}: expected frame {key.frame} of camera {key.camera}, found none") from None
+
+    def neighbours_in_time(self, cell: int) -> list[int]:
+        """The frames of the same camera just before and just after."""
+        same = [i for i, key in enumerate(self.keys) if key.camera == self.keys[cell].camera]
+        return _beside(same, self.seconds[same], cell)
+
+    def neighbours_in_view(self, cell: int) -> list[int]:
+        """The cameras at the same instant next to either side by azimuth, at most `MAX_AZIMUTH_STEP` away."""
+        same = [i for i, key in enumerate(self.keys) if key.frame == self.keys[cell].frame]
+        offset = wrap_angle(self.spherical[same, 0] - self.spherical[cell, 0])
+        near = [i for i, angle in zip(same, offset, strict=True) if abs(angle) <= MAX_AZIMUTH_STEP]
+        return _beside(near, wrap_angle(self.spherical[near, 0] - self.spherical[cell, 0]), cell)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where M pictures were found."""
+
+    cell: np.ndarray
+    """The nearest cell (M,) int."""
+    posed_cell: np.ndarray
+    """The nearest cell whose camera's pose is known, where there is any (M,) int; mostly the same."""
+    frame: np.ndarray
+    """Between cells (M,) float64, as are the rest."""
+    seconds: np.ndarray
+    spherical: np.ndarray
+    """(M, 3), as in `Grid`."""
+    distance: np.ndarray
+    """To the nearest cell, in the feature space (M,)."""
+
+
+def read_grids(frames_table: Path, scenes: Sequence[str] | None = None) -> dict[str, Grid]:
+    """The grids of the named scenes, of all by default; raises `InputError` where the table lacks one."""
+    rows: dict[str, list[dict]] = {}
+    for row in read_table(frames_table, FRAMES).to_pylist():
+        rows.setdefault(row["scene"], []).append(row)
+    if missing := sorted(set(scenes or ()) - set(rows)):
+        raise InputError(f"{frames_table}: scene: expected {missing[0]}, found none of its frames")
+    return {scene: _grid(rows[scene]) for scene in (scenes or rows)}
+
+
+def _grid(rows: list[dict]) -> Grid:
+    poses = [np.full((4, 4), np.nan) if row["c2w"] is None else np.reshape(row["c2w"], (4, 4)) for row in rows]
+    c2w = np.stack(poses)  # (N, 4, 4)
+    if not np.isfinite([(row["timestamp_s"], row["time"]) for row in rows]).all():
+        raise InputError(f"frames table: {rows[0]['scene']}: timestamp_s, time: expected finite numbers")
+    posed = np.isfinite(c2w).all(axis=(1, 2))
+    frame = fit_scene_frame(np.unique(c2w[posed], axis=0))
+    return Grid(
+        keys=[FrameKey(row["scene"], row["camera"], row["frame_index"]) for row in rows],
+        frame=np.array([row["frame_index"] for row in rows]),
+        seconds=np.array([row["timestamp_s"] for row in rows], np.float64),
+        time=np.array([row["time"] for row in rows], np.float64),
+        spherical=np.full((len(rows), 3), np.nan) if frame is None else spherical(frame, c2w),
+    )
+
+
+def locate(features: np.ndarray, truth: np.ndarray, grid: Grid) -> Located:
+    """Find pictures by their features (M, D) among the features (N, D) of the grid's frames, by Euclidean distance.
+
+    The first of equally near cells is taken.
+    """
+    features, truth = features.astype(np.float64), truth.astype(np.float64)
+    squared = (features**2).sum(1)[:, None] + (truth**2).sum(1) - 2 * features @ truth.T  # (M, N)
+    cell = squared.argmin(1)
+    posed = np.isfinite(grid.spherical).all(axis=1)  # (N,)
+    posed_cell = np.where(posed, squared, np.inf).argmin(1) if posed.any() else cell
+    frame, seconds = grid.frame[cell].astype(np.float64), grid.seconds[cell].copy()
+    angles = grid.spherical[posed_cell].copy()
+    for row, (picture, nearest, nearest_posed) in enumerate(zip(features, cell, posed_cell, strict=True)):
+        neighbour, share = _part_way(picture, truth, nearest, grid.neighbours_in_time(nearest))
+        frame[row] += share * (grid.frame[neighbour] - grid.frame[nearest])
+        seconds[row] += share * (grid.seconds[neighbour] - grid.seconds[nearest])
+        neighbour, share = _part_way(picture, truth, nearest_posed, grid.neighbours_in_view(nearest_posed))
+        step = grid.spherical[neighbour] - grid.spherical[nearest_posed]
+        step[0] = wrap_angle(step[0])
+        angles[row] += share * step
+    distance = np.sqrt(np.take_along_axis(squared, cell[:, None], 1)[:, 0].clip(min=0))
+    return Located(cell, posed_cell, frame, seconds, angles, distance)
+
+
+def _part_way(picture: np.ndarray, truth: np.ndarray, nearest: int, neighbours: list[int]) -> tuple[int, float]:
+    """The neighbour whose segment the picture (D,) comes nearest to, and the share of it covered, in [0, 1/2]."""
+    best, best_share, best_length = nearest, 0.0, 0.0
+    for neighbour in neighbours:
+        segment = truth[neighbour] - truth[nearest]
+        length = np.linalg.norm(segment)
+        if length == 0:
+            continue
+        covered = float((picture - truth[nearest]) @ segment / length)
+        if covered > best_length:  # the longer the projection, the smaller what remains of the picture
+            best, best_share, best_length = neighbour, min(covered / float(length), 0.5), covered
+    return best, best_share
+
+
+def _beside(cells: list[int], positions: np.ndarray, cell: int) -> list[int]:
+    """The cells just before and just after `cell` by their positions."""
+    if cell not in cells:  # no pose, no neighbours in view
+        return []
+    order = [cells[i] for i in np.argsort(positions, kind="stable")]
+    place = order.index(cell)
+    return order[max(place - 1, 0) : place] + order[place + 1 : place + 2]

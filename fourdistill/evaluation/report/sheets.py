@@ -1,0 +1,107 @@
+"""What an evaluation writes for people: contact sheets, sweeps as sheets and GIFs, and the list of pairs."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fourdistill.evaluation.commands.draw import Command
+from fourdistill.evaluation.commands.sweeps import Sweep
+from fourdistill.evaluation.report.pictures import (
+    MARGIN,
+    contact_sheet,
+    save_png,
+    save_there_and_back,
+    sheet_width,
+    wrap,
+)
+from fourdistill.storage.files import new_file
+from fourdistill.tables import KINDS
+
+COLUMNS = ("condition", "generated", "truth")
+EDITS_SHEET = "edits"
+Triplet = tuple[Image.Image, Image.Image, Image.Image]
+"""condition, generated, truth."""
+
+
+def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[Triplet], num_rows: int) -> None:
+    """`pairs_<kind>.png` for every kind: `num_rows` pairs, spread evenly from the nearest to the farthest."""
+    for kind in KINDS:
+        members = sorted(
+            (i for i, command in enumerate(commands) if command.kind == kind), key=lambda i: commands[i].size()
+        )
+        if members:
+            shown = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, num_rows).round().astype(int))]
+            rows = [triplets[i] for i in shown]
+            labels = [f"{commands[i].label()}  {commands[i].source.scene}" for i in shown]
+            save_png(folder / f"pairs_{kind}.png", contact_sheet(rows, COLUMNS, labels))
+
+
+def write_sweeps(folder: Path, sweeps: Sequence[Sweep], triplets: Sequence[Triplet], num_scenes: int) -> None:
+    """The sweeps of the first `num_scenes` scenes; `triplets` follow the commands of all sweeps."""
+    shown = list(dict.fromkeys(sweep.scene for sweep in sweeps))[:num_scenes]
+    start = 0
+    for sweep in sweeps:
+        stop = start + len(sweep.commands)
+        if sweep.scene in shown:
+            write_sweep(folder, sweep, triplets[start:stop])
+        start = stop
+
+
+def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None:
+    """`<sweep>.png`: generated above truth, one column a command; `<sweep>.gif`: condition | generated | truth."""
+    labels = [command.label() for command in sweep.commands]
+    (condition, *_), generated, truth = zip(*triplets, strict=True)
+    rows = [[condition, *generated], [condition, *truth]]
+    sheet = contact_sheet(rows, ["condition", *labels], [["", "generated"], ["", "truth"]])
+    save_png(folder / f"{sweep.name}.png", sheet)
+    frames = [contact_sheet([row], COLUMNS, [label]) for row, label in zip(triplets, labels, strict=True)]
+    save_there_and_back(folder / f"{sweep.name}.gif", frames)
+
+
+def write_edits(
+    folder: Path, commands: Sequence[Command], columns: Mapping[str, Sequence[Image.Image]], num_rows: int
+) -> None:
+    """`edits.png`: a row for each of the first `num_rows` edits, what was commanded and the prompt below it.
+
+    `columns` maps a heading to a picture a command.
+    """
+    count = min(num_rows, len(commands))
+    rows = [[images[i] for images in columns.values()] for i in range(count)]
+    if rows:
+        width = sheet_width(len(columns), rows[0][0].width) - 2 * MARGIN
+        labels = [f"{c.label()}  {c.source.scene}\n{wrap(c.caption or '', width)}" for c in commands[:count]]
+        save_png(folder / f"{EDITS_SHEET}.png", contact_sheet(rows, list(columns), labels))
+
+
+def write_pairs(
+    path: Path, commands: Sequence[Command], seeds: Sequence[int], large: np.ndarray, scores: Mapping[str, np.ndarray]
+) -> None:
+    """The evaluated pairs in CSV, one row each: what was commanded, the seed of the noise, and every score.
+
+    A score that a pair does not have is left empty.
+    """
+    rows = []
+    for i, command in enumerate(commands):
+        azimuth, elevation, radius = command.spherical or (None, None, None)
+        row = {"pair_id": command.pair_id, "kind": command.kind, "scene": command.source.scene}
+        row["new_scene"] = command.new_scene
+        for side in ("source", "target"):
+            key = asdict(getattr(command, side))
+            row |= {f"{side}_camera": key["camera"], f"{side}_frame": key["frame"]}
+        row |= {"time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation, "radius": radius}
+        row |= {"size": round(command.size(), 4), "large": bool(large[i]), "seed": seeds[i]}
+        known = {name: float(values[i]) for name, values in scores.items()}
+        rows.append(row | {name: round(value, 4) if np.isfinite(value) else "" for name, value in known.items()})
+    write_csv(path, rows)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows of one set of keys as CSV, whole or not at all; an empty file where there are none."""
+    with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys() if rows else (), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,86 @@
+"""Carry out commands with a pipeline, a batch at a time, and never the same one twice."""
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.inference.displacement import radius_factor
+from fourdistill.inference.pipeline import FourDistillPipeline
+
+
+class Painter:
+    """Pictures for commands, all of the base's size; what was painted once is remembered.
+
+    The noise of a picture depends on the seed and its source alone: what differs between two pictures from one source
+    is what was commanded. The prompt is the source's caption.
+    """
+
+    def __init__(
+        self,
+        pipe: FourDistillPipeline,
+        read: FrameReader,
+        *,
+        batch_size: int,
+        seed: int,
+        **sampling: Any,
+    ):
+        """`sampling`: the pipeline's arguments that are the same for all pictures, such as `guidance_scale`.
+
+        A picture's own caption changes nothing about it: prompts count as little as they can, unless told otherwise.
+        """
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe, self.read, self.batch_size, self.seed = pipe, read, batch_size, seed
+        self._sampling = {"prompt_strength": 0.0, **sampling}
+        self._painted: dict[tuple, Image.Image] = {}
+
+    def __call__(self, commands: Sequence[Command], description: str, **changed: Any) -> list[Image.Image]:
+        """One picture per command, with a progress bar over those that are new.
+
+        `changed`: arguments of the pipeline, in the place of those that are the same for all pictures.
+        """
+        sampling = self._sampling | changed
+
+        def key(command: Command) -> tuple:
+            displacement = (command.time, command.spherical, command.relative_pose)
+            return (command.source, displacement, command.caption, frozenset(sampling.items()))
+
+        todo = list({key(command): command for command in commands if key(command) not in self._painted}.values())
+        with tqdm(total=len(todo), desc=description, unit="image") as bar:
+            for start in range(0, len(todo), self.batch_size):
+                batch = todo[start : start + self.batch_size]
+                images = self.pipe(
+                    image=[self.read(command.source) for command in batch],
+                    prompt=[command.caption or "" for command in batch],
+                    **command_arguments(batch, self.pipe.adapter.config.settings.view_encoding),
+                    generator=[torch.Generator().manual_seed(self.noise_seed(command.source)) for command in batch],
+                    **sampling,
+                ).images
+                self._painted |= {key(command): image for command, image in zip(batch, images, strict=True)}
+                bar.update(len(batch))
+        return [self._painted[key(command)] for command in commands]
+
+    def noise_seed(self, source: FrameKey) -> int:
+        """The seed of the noise that every picture from this source starts from."""
+        return crc32(f"{self.seed}/{source.scene}/{source.camera}/{source.frame}".encode())
+
+
+def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[str, Any]:
+    """The commanded displacements as the pipeline's arguments, in the form that the adapter was trained on."""
+    arguments: dict[str, Any] = {"time": [command.time for command in commands]}
+    if view_encoding == "matrix":
+        poses = [command.relative_pose for command in commands]
+        return arguments | {
+            "relative_pose": [None if pose is None else torch.tensor(pose).view(3, 4) for pose in poses]
+        }
+    moved = [command.spherical for command in commands]
+    return arguments | {
+        "azimuth": [None if angles is None else angles[0] for angles in moved],
+        "elevation": [None if angles is None else angles[1] for angles in moved],
+        "radius": [None if angles is None else float(radius_factor(angles[2])) for angles in moved],
+    }

@@ -1,0 +1,1 @@
+"""What the frozen encoders make of frames, computed once."""

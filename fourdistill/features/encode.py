@@ -1,0 +1,54 @@
+"""Frames to features by the frozen base: VAE latents, and image embeddings of every augmentation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fourdistill.features.augmentations import PLAIN, Augmentation
+from fourdistill.models.base.model import BaseModel, encode_image_prompt, encode_latents, load_base
+from fourdistill.models.base.precision import autocast, default_device
+
+
+def encode_frames(
+    base: BaseModel,
+    images: list[Image.Image],
+    mixed_precision: str = "no",
+    changes: Sequence[Augmentation] = (PLAIN,),
+) -> dict[str, np.ndarray]:
+    """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16.
+
+    Every further one of `changes` adds embeddings (N, S, D) of the changed frames under its own name.
+    """
+    with autocast(mixed_precision, base.vae.device):
+        features = {"latents": encode_latents(base.vae, images)}
+        for change in changes:
+            changed = [change(image) for image in images]
+            features[change.feature] = encode_image_prompt(base.image_encoder, base.feature_extractor, changed)
+    return {name: value.half().cpu().numpy() for name, value in features.items()}
+
+
+@dataclass(frozen=True)
+class FrameEncoder:
+    """Frames => their features, see `encode_frames`; small enough to be sent to other processes and machines."""
+
+    base: str  # loaded by every worker process for itself, once
+    mixed_precision: str = "no"
+    changes: tuple[Augmentation, ...] = (PLAIN,)
+
+    def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
+        """N frames of one size => arrays of N rows."""
+        return encode_frames(_load(self.base), images, self.mixed_precision, self.changes)
+
+
+@lru_cache(maxsize=1)
+def _load(base: str) -> BaseModel:
+    """The base on this process's device, without its IP-Adapter; the VAE laid out as its convolutions like it."""
+    loaded = load_base(base, with_ip_adapter=False).to(default_device())
+    vae: Any = loaded.vae
+    vae.to(memory_format=torch.channels_last)
+    return loaded

@@ -1,0 +1,141 @@
+"""Features of frames, computed once: one safetensors file per camera, written whole, read row by row.
+
+A file `<features>/<scene>/<camera>.safetensors` holds `frame_index` int32 (N,), `latents` fp16 (N, C, h, w), the VAE's
+posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states;
+if asked for also those of the frames changed (`models.augmentations`), such as `mirrored_embeds`.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from safetensors.numpy import save_file
+
+from fourdistill.errors import InputError
+from fourdistill.features.tensors import MappedTensors, RemoteTensors, open_tensors
+from fourdistill.storage.fanout import fan_out
+from fourdistill.storage.store import Store, checksum, new_set, open_set
+from fourdistill.tables import FORMAT_VERSION, FRAMES, read_table
+
+Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
+"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe more of (B, T, D)}."""
+
+LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
+FRAME = "a frame of extract_frames"  # what is expected of a file
+_FEATURES = "features of encode_frames"
+_MAX_OPEN = 128  # files on disk; of those at an address, headers are kept alone
+_MAX_HEADERS = 1024
+
+
+def encode_frames(
+    frames_table: Path,
+    frames_dir: Path | str,
+    out: Path | str,
+    encode: Encode,
+    batch_size: int,
+    *,
+    engine: str = "loky",
+    jobs: int = 1,
+    gpus: float = 0,
+    index_copy: Path | None = None,
+) -> None:
+    """Run `encode` over every frame of the table, `batch_size` at a time, and write one file per camera.
+
+    Frames and `out` may each be a folder or an fsspec address; an `out` at an address has an index, which is written to
+    `index_copy` too. Cameras are shared by `jobs` workers of `engine`, each with `gpus` GPUs of a Ray cluster; `encode`
+    must then be something that can be pickled. What was there is replaced whole. Raises `InputError` for a frame that
+    cannot be read, or features beyond fp16.
+    """
+    table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
+    frames = open_set(frames_dir, "extract_frames")
+    with new_set(out, {".safetensors"}, depth=1, index_copy=index_copy) as store:
+        written = fan_out(
+            partial(_encode_camera, encode, frames, store, batch_size),
+            list(_cameras(table)),
+            engine=engine,
+            jobs=jobs,
+            description="encode_frames",
+            gpus=gpus,
+        )
+        if store.is_remote:
+            store.write_index({"version": FORMAT_VERSION, "features": written})
+
+
+def _encode_camera(
+    encode: Encode, frames: Store, store: Store, batch_size: int, task: tuple[str, str, pa.Table]
+) -> dict[str, Any]:
+    """Write the features of one camera, which has the rows of `task`; returns its line of the index of an address."""
+    scene, camera, rows = task
+    batches = []
+    for start in range(0, rows.num_rows, batch_size):
+        paths = rows["path"][start : start + batch_size].to_pylist()
+        batches.append(encode(list(frames.each(partial(read_frame, frames), paths))))
+    features = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    tensors = _to_half(features, f"{scene}/{camera}")
+    tensors[FRAME_INDEX] = rows["frame_index"].to_numpy().astype(np.int32)
+    name = f"{scene}/{camera}.safetensors"
+    with store.file(name) as path:
+        save_file(tensors, path)
+        return {"name": name, **(checksum(path) if store.is_remote else {})}
+
+
+def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
+    """(scene, camera, its rows) of a table sorted by them."""
+    scene, camera = (table[name].combine_chunks().dictionary_encode() for name in ("scene", "camera"))
+    changes = np.diff(scene.indices.to_numpy(), prepend=-1) != 0
+    changes |= np.diff(camera.indices.to_numpy(), prepend=-1) != 0
+    starts = np.flatnonzero(changes)
+    for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
+        yield scene[start].as_py(), camera[start].as_py(), table.slice(start, stop - start)
+
+
+def read_frame(frames: Store, name: str) -> Image.Image:
+    """A frame as RGB; raises `InputError` naming one that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(frames.read(name, FRAME)), formats=["JPEG"]) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
+        reason = " ".join(str(error).split())
+        raise InputError(f"{frames.path(name)}: expected a readable picture: {reason}") from error
+
+
+def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    half = {}
+    for feature, values in features.items():
+        with np.errstate(over="ignore"):  # checked here, with a name to it
+            half[feature] = np.ascontiguousarray(values, np.float16)
+        if not np.isfinite(half[feature]).all():
+            raise InputError(f"{name}: {feature}: expected finite values within fp16")
+    return half
+
+
+class FeatureReader:
+    """Features by (scene, camera, frame_index), from a folder or an address; may be used by several threads."""
+
+    def __init__(self, features: Path | str) -> None:
+        self.store = open_set(features, "encode_frames")
+        size = _MAX_HEADERS if self.store.is_remote else _MAX_OPEN
+        self._file = lru_cache(size)(partial(_open_features, self.store))
+
+    def read(self, scene: str, camera: str, frame_index: int, name: str) -> np.ndarray:
+        """One frame's `latents` (C, h, w) or `image_embeds` (T, D), fp16; raises `InputError` where there are none."""
+        file = f"{scene}/{camera}.safetensors"
+        tensors, rows = self._file(file)
+        if frame_index not in rows:
+            raise InputError(f"{self.store.path(file)}: {FRAME_INDEX}: expected frame {frame_index}, found none")
+        if name not in tensors.names:
+            raise InputError(f"{self.store.path(file)}: {name}: expected this tensor, found none; see encode_frames")
+        return tensors.row(name, rows[frame_index])
+
+
+def _open_features(store: Store, file: str) -> tuple[MappedTensors | RemoteTensors, dict[int, int]]:
+    """The tensors of a file, and the row of each frame in them."""
+    tensors = open_tensors(store, file, _FEATURES)
+    if missing := {LATENTS, IMAGE_EMBEDS, FRAME_INDEX} - tensors.names:
+        raise InputError(f"{store.path(file)}: {', '.join(sorted(missing))}: expected these tensors, found none")
+    return tensors, {int(index): row for row, index in enumerate(tensors.whole(FRAME_INDEX))}

@@ -1,0 +1,1 @@
+"""Scenes to frames: JPEGs, and one table of all of them."""

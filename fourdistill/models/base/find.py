@@ -1,0 +1,140 @@
+"""Where a base, its image encoder and its IP-Adapter are: folders of this machine, or fetched from the Hub once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fourdistill.errors import InputError
+from fourdistill.models.base.checkpoint_kinds import describe
+from fourdistill.models.base.folder import (
+    KIND,
+    STEMS,
+    check_base_folder,
+    check_kind,
+    choose_parts,
+    describe_folder,
+    read_json,
+)
+from fourdistill.models.base.hub import fetch_files, list_files, split_name
+from fourdistill.models.base.weight_files import check_safetensors, choose_weights, describe_file, read_shapes
+
+_ENCODERS = ("clip_vision_model", "clip")  # model types that a CLIPVisionModelWithProjection can be read from
+_BASE = f"a model folder in diffusers' layout ({KIND})"
+_ENCODER = "a CLIP image encoder's folder"
+_SINGLE_FILE = "of a whole checkpoint in one file, diffusers' from_single_file and save_pretrained make a folder"
+_SMALL = ["*.json", "tokenizer/*"]  # all but weights
+
+
+@dataclass(frozen=True)
+class Found:
+    """The folder of one model, and the variant of its weights to load."""
+
+    folder: Path
+    variant: str | None
+
+
+def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[str, str | None]]:
+    """The folder of a base, and the variant to load of each of its parts with weights.
+
+    A base on the Hub is refused by its configurations before weights are fetched. Raises `InputError`.
+    """
+    folder = Path(base)
+    if not base.strip():
+        raise InputError(f"base: expected {_BASE}, or a Hub id, found an empty name")
+    if folder.is_file():
+        raise InputError(f"{base}: expected {_BASE}, found {describe_checkpoint(folder)}; {_SINGLE_FILE}")
+    if not folder.is_dir():
+        repo, inside = split_name(base, f"{_BASE}, or a Hub id")
+        if inside:
+            raise InputError(f"{base}: expected {_BASE}, or owner/repo on the Hub")
+        folder = fetch_files(repo, _SMALL, _BASE, base, **hub)
+        parts = check_kind(folder, base)
+        chosen = choose_parts(parts, list_files(repo, folder, **hub), base, variant)
+        files = [f"{part}/{name}" for part, (_, names) in chosen.items() for name in names]
+        folder = fetch_files(repo, [*_SMALL, *files], _BASE, base, **hub)
+    return folder, check_base_folder(folder, base, variant)
+
+
+def describe_checkpoint(path: Path) -> str:
+    """What a file is by its first bytes, and by the names of its weights where they can be read without running it."""
+    found = describe_file(path)
+    return f"a file, {describe(read_shapes(path)) if found == 'safetensors' else found}"
+
+
+def find_image_encoder(
+    variants: dict[str, str | None],
+    base: str,
+    named: str | None,
+    checkpoint: str | Path | None,
+    variant: str | None,
+    **hub: Any,
+) -> Found | None:
+    """The image encoder that is `named`, or None where the base has one, or `image_encoder/` beside its IP-Adapter."""
+    if named is None and "image_encoder" in variants:
+        return None
+    if named is None and checkpoint is not None:
+        beside = Path(checkpoint).parent / "image_encoder"
+        if beside.is_dir() or not Path(checkpoint).is_file():
+            named = beside.as_posix()
+    if named is None:
+        raise InputError(f"{base}: image_encoder: expected a CLIP image encoder in the model or beside its IP-Adapter")
+    folder = Path(named)
+    if not named.strip():
+        raise InputError(f"image_encoder: expected {_ENCODER}, found an empty name")
+    if not folder.is_dir():
+        repo, inside = split_name(named, f"{_ENCODER}, or owner/repo/folder on the Hub")
+        prefix = f"{inside}/" if inside else ""
+        options = _options(repo, base, hub)
+        whole = fetch_files(repo, [f"{prefix}config.json"], _ENCODER, named, **options)
+        names = {name.removeprefix(prefix) for name in list_files(repo, whole, **options) if name.startswith(prefix)}
+        _, files = _choose(names, named, variant)
+        wanted = [f"{prefix}{name}" for name in ("config.json", *files)]
+        folder = fetch_files(repo, wanted, _ENCODER, named, **options) / inside
+    return _check_encoder(folder, named, variant)
+
+
+def _options(repo: str, base: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """The Hub's options for a repository: the `revision` is the base's, and another repository does not have it."""
+    return {name: value for name, value in hub.items() if name != "revision" or repo == base}
+
+
+def _check_encoder(folder: Path, name: str, variant: str | None) -> Found:
+    """Raise `InputError` where a folder is not that of a whole CLIP image encoder."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name}: expected {_ENCODER}, found {describe_folder(folder)}")
+    if read_json(folder / "config.json", name).get("model_type") not in _ENCODERS:
+        raise InputError(f"{name}: expected {_ENCODER}, found {describe_folder(folder)}")
+    chosen, files = _choose({path.name for path in folder.iterdir()}, name, variant)
+    for file in files:
+        if file.endswith(".safetensors"):
+            check_safetensors(folder / file)
+    return Found(folder, chosen)
+
+
+def _choose(names: set[str], name: str, variant: str | None) -> tuple[str | None, list[str]]:
+    try:
+        return choose_weights(names, STEMS["image_encoder"], variant)
+    except InputError as error:
+        raise InputError(f"{name}: expected {_ENCODER}: {error}") from error
+
+
+def find_checkpoint(base: str, ip_adapter: str | None, **hub: Any) -> Path:
+    """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one that the base ships."""
+    if ip_adapter is None:
+        folder = Path(base) / "ip_adapter"
+        files = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".safetensors")
+        if len(files) != 1:
+            raise InputError(f"{folder}: expected one IP-Adapter Plus checkpoint, found {len(files)} .safetensors")
+        return files[0]
+    path, expected = Path(ip_adapter), "an IP-Adapter Plus checkpoint"
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{ip_adapter}: expected {expected}, found a folder: name a file")
+    repo, inside = split_name(ip_adapter, expected)
+    if not inside:
+        raise InputError(f"{ip_adapter}: expected {expected}, there is no such file")
+    found = fetch_files(repo, [inside], expected, ip_adapter, **_options(repo, base, hub)) / inside
+    if not found.is_file():
+        raise InputError(f"{ip_adapter}: expected {expected}, there is no such file in {repo}")
+    return found

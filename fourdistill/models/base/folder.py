@@ -1,0 +1,138 @@
+"""A base's folder before anything of it is loaded: whether it is one of the kind expected, and what to load of it."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from fourdistill.errors import InputError
+from fourdistill.models.base.weight_files import check_safetensors, choose_weights
+
+INDEX = "model_index.json"
+KIND = "Stable Diffusion 1.x or 2.x"
+EXPECTED = "expected a base in diffusers' Stable Diffusion layout"
+# What a base consists of: its parts by class, and the stem of the files of those that have weights.
+CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "scheduler": None,  # any
+}
+OPTIONAL = {"image_encoder": ("CLIPVisionModelWithProjection",), "feature_extractor": None}
+IGNORED = {"safety_checker", "controlnet", "adapter"}  # what may be in a base's folder beside it
+STEMS = {
+    "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
+    "image_encoder": "model",
+}  # fmt: skip
+_PLAIN_UNET = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")  # null where only text goes in
+
+
+def check_kind(folder: Path, base: str) -> set[str]:
+    """Raise `InputError` in a base's name unless the folder's configurations are those of a base; returns its parts."""
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{base}: {INDEX}: expected a model in diffusers' layout, found {describe_folder(folder)}")
+    index = read_json(folder / INDEX, base)
+    kind, parts = index.get("_class_name"), {}
+    for name, value in index.items():
+        if isinstance(value, list) and not name.startswith("_") and value[-1:] not in ([], [None]):
+            parts[name] = str(value[-1])
+    for name, classes in (CLASSES | OPTIONAL).items():
+        if name not in parts and name in OPTIONAL:
+            continue
+        found = parts.get(name, "none")
+        if found == "none" or (classes and found not in classes):
+            wanted = f" {' or '.join(classes)}" if classes else " one"
+            raise InputError(f"{base}: expected {KIND}, found {kind} ({name}: expected{wanted}, found {found})")
+    if more := parts.keys() - CLASSES.keys() - OPTIONAL.keys() - IGNORED:
+        name = min(more)
+        raise InputError(f"{base}: expected {KIND}, found {kind} (with a {name}, {parts[name]})")
+    _check_unet(folder, base, kind)
+    return parts.keys() & (CLASSES.keys() | OPTIONAL.keys())
+
+
+def _check_unet(folder: Path, base: str, kind: Any) -> None:
+    """Raise `InputError` where something else goes into the U-Net than latents of the VAE and words of the text."""
+    unet, vae, text = (read_json(folder / part / "config.json", base) for part in ("unet", "vae", "text_encoder"))
+    for name in _PLAIN_UNET:
+        if unet.get(name) is not None:
+            raise InputError(f"{base}: expected {KIND}, found {kind} (unet: {name}: {unet[name]})")
+    for name, wanted in (
+        ("in_channels", vae.get("latent_channels")),
+        ("out_channels", vae.get("latent_channels")),
+        ("cross_attention_dim", text.get("hidden_size")),
+    ):
+        if wanted is not None and unet.get(name, wanted) != wanted:
+            raise InputError(
+                f"{base}: expected {KIND}, found {kind} (unet: {name}: expected {wanted}, as its vae and text_encoder "
+                f"have, found {unet[name]})"
+            )
+
+
+def choose_parts(
+    parts: Collection[str], names: Collection[str], base: str, variant: str | None
+) -> dict[str, tuple[str | None, list[str]]]:
+    """A base's parts, and all names in its folder (`unet/config.json`) => the variant and the files of each part."""
+    chosen = {}
+    for part in sorted(STEMS.keys() & set(parts)):
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        try:
+            chosen[part] = choose_weights(inside, STEMS[part], variant)
+        except InputError as error:
+            raise InputError(f"{base}: {EXPECTED}: {part}: {error}") from error
+    if variant is not None and all(found != variant for found, _ in chosen.values()):
+        raise InputError(f"{base}: variant: expected one that the base has, found {variant!r}")
+    return chosen
+
+
+def check_base_folder(folder: Path, base: str, variant: str | None) -> dict[str, str | None]:
+    """The parts with weights of a local base and the variant to load of each.
+
+    Raises `InputError` in the base's name where it is of another kind, or a part is not whole.
+    """
+    parts = check_kind(folder, base)
+    names = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
+    chosen = choose_parts(parts, names, base, variant)
+    for part, (_, files) in chosen.items():
+        for name in files:
+            if name.endswith(".safetensors"):
+                check_safetensors(folder / part / name, f"{base}: {EXPECTED}: {part}/{name}")
+    return {part: found for part, (found, _) in chosen.items()}
+
+
+def read_json(path: Path, base: str, expected: str = "a configuration in JSON") -> dict[str, Any]:
+    """A configuration as a dictionary; raises `InputError` naming it where it is none."""
+    name = path if str(path).startswith(base) else f"{base}: {path.name}"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{name}: expected {expected}: {error.strerror}") from error
+    except ValueError as error:  # of JSON or of UTF-8
+        raise InputError(f"{name}: expected {expected}, found something else") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{name}: expected {expected}, found a {type(found).__name__}")
+    return found
+
+
+def describe_folder(folder: Path) -> str:
+    """What a folder is that is no base and no adapter, in a few words."""
+    names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return "an empty folder"
+    if INDEX in names:
+        return f"a pipeline of diffusers ({read_json(folder / INDEX, str(folder)).get('_class_name')})"
+    if inside := [path.parent for depth in ("*", "*/*") for path in sorted(folder.glob(f"{depth}/{INDEX}"))]:
+        return f"a folder around one: name {inside[0]}"
+    if "adapter_config.json" in names:
+        return "a LoRA of PEFT"
+    if "config.json" in names:
+        config = read_json(folder / "config.json", str(folder))
+        if "base_facts" in config:
+            return "an adapter of fourdistill"
+        kind = config.get("_class_name") or next(iter(config.get("architectures") or ()), config.get("model_type"))
+        return f"a {kind} alone" if kind else "a folder with another config.json"
+    if parts := [name for name in names if name in CLASSES]:
+        return f"{', '.join(parts)} without {INDEX}: is the download complete?"
+    if files := [name for name in names if name.lower().endswith((".safetensors", ".ckpt"))]:
+        return f"{files[0]}, a checkpoint in one file"
+    return f"{len(names)} other files and folders"

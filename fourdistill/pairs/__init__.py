@@ -1,0 +1,1 @@
+"""Frames table to pairs table: which two frames belong together, and the displacement between them."""

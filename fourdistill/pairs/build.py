@@ -1,0 +1,242 @@
+"""Frames table to pairs table: grids of the scenes, the draw, and the displacement columns of every pair."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
+from fourdistill.geometry.poses import Array, distinct_poses, relative_pose
+from fourdistill.pairs.sampling import SceneGrid, sample_pairs
+from fourdistill.storage.files import new_file
+from fourdistill.tables import FRAMES, KINDS, PAIRS, SPLITS, fixed_lists, read_table, to_matrices
+from fourdistill.video.timeline import synchronised
+
+ROW_GROUP = 500_000  # pairs: bounds the memory of tables of any length
+
+
+@dataclass(frozen=True)
+class FrameColumns:
+    """The frames table as arrays, one row per frame, sorted as in the table; NaN where nothing is known."""
+
+    table: pa.Table
+    frame_index: NDArray[np.int32]
+    timestamp_s: Array
+    time: NDArray[np.float32]
+    c2w: Array
+    """(F, 4, 4)"""
+    scale: Array
+    spherical: Array
+    """(F, 3) azimuth, elevation, radius over scale."""
+
+
+def build_pairs(
+    frames_table: Path,
+    pairs_table: Path,
+    report_path: Path,
+    gaps_path: Path,
+    *,
+    num_pairs: Mapping[str, int],
+    kinds: Mapping[str, float],
+    bidirectional: bool = True,
+    max_gap: int | None = None,
+    normalizer: str = "scene",
+    max_gap_s: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the pairs table, a report in JSON, and the histogram of gaps in CSV.
+
+    `num_pairs` is per split, `kinds` are proportions. `normalizer` is `scene` (the difference of `time`, so that 1 is
+    the whole scene) or `seconds` (the difference of `timestamp_s` over `max_gap_s`, which then bounds it too).
+    Raises `InputError` where the frames offer no pair of a split that is asked for.
+    """
+    if normalizer not in ("scene", "seconds"):
+        raise InputError(f"build_pairs.normalizer: expected scene or seconds, got {normalizer!r}")
+    if normalizer == "scene" and max_gap_s is not None:
+        raise InputError("build_pairs.max_gap_s: expected null, since build_pairs.normalizer is scene")
+    if normalizer == "seconds" and max_gap_s is None:
+        raise InputError("build_pairs.max_gap_s: expected seconds, since build_pairs.normalizer is seconds; got null")
+    if sum(kinds.values()) <= 0:
+        raise InputError("build_pairs.kinds: expected a positive proportion for one of time, view, joint")
+    table = read_table(frames_table, FRAMES)
+    scenes = _scene_ranges(table)
+    frames = _frame_columns(table, scenes)
+    grids = [_scene_grid(frames, rows, max_gap, max_gap_s) for rows in scenes]
+
+    drawn = {}
+    for split, rng in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):
+        wanted = num_pairs.get(split, 0)
+        drawn[split] = sample_pairs(grids, split, wanted, kinds, bidirectional=bidirectional, rng=rng)
+        if wanted and not len(drawn[split][0]):
+            raise InputError(
+                f"{frames_table}: split {split}: expected frames for {wanted} pairs of kind "
+                f"{', '.join(kind for kind in KINDS if kinds.get(kind))}, found none; "
+                f"see extract_frames.split and build_pairs.num_pairs.{split}"
+            )
+    _write_pairs(pairs_table, frames, drawn, max_gap_s if normalizer == "seconds" else None)
+    _write_reports(report_path, gaps_path, frames, grids, drawn)
+
+
+def _scene_ranges(table: pa.Table) -> list[slice]:
+    """Consecutive rows of each scene; the table is sorted by scene, camera, frame."""
+    codes = table["scene"].combine_chunks().dictionary_encode().indices.to_numpy()
+    if len(codes) == 0:
+        raise InputError("frames table: expected at least one frame, found none")
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(codes)], strict=True)]
+
+
+def _frame_columns(table: pa.Table, scenes: list[slice]) -> FrameColumns:
+    c2w = to_matrices(table["c2w"], (4, 4))
+    scale = np.asarray(table["scene_scale"].to_numpy(zero_copy_only=False), np.float64)
+    positions = np.full((len(c2w), 3), np.nan)
+    for rows in scenes:
+        posed = np.flatnonzero(np.isfinite(scale[rows])) + rows.start
+        frame = fit_scene_frame(np.unique(c2w[posed], axis=0)) if len(posed) else None
+        if frame is None:
+            scale[rows] = np.nan  # no frame to measure displacements in: as good as no poses
+        else:
+            positions[posed] = spherical(frame, c2w[posed])
+    index, timestamp, time = (table[name].to_numpy() for name in ("frame_index", "timestamp_s", "time"))
+    return FrameColumns(table, index, timestamp, time, c2w, scale, positions)
+
+
+def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_s: float | None) -> SceneGrid:
+    """One scene's rows of the table as a grid of cameras x instants."""
+    cameras = frames.table["camera"][rows].combine_chunks().dictionary_encode().indices.to_numpy()
+    index = frames.frame_index[rows]
+    shape = (int(cameras.max()) + 1, int(index.max()) + 1)
+    grid_rows = np.full(shape, -1, np.int64)
+    grid_rows[cameras, index] = np.arange(rows.start, rows.stop)
+    splits = np.full(shape, -1, np.int8)
+    splits[cameras, index] = [SPLITS.index(name) for name in frames.table["split"][rows].to_pylist()]
+    times = np.full(shape, np.nan)
+    times[cameras, index] = frames.timestamp_s[rows]
+    across = np.zeros(shape, bool)
+    across[cameras, index] = np.isfinite(frames.scale[rows])
+    moving = np.array([len(distinct_poses(frames.c2w[rows][cameras == camera])) > 1 for camera in range(shape[0])])
+    limit = shape[1] - 1 if max_gap is None else min(max_gap, shape[1] - 1)
+    return SceneGrid(grid_rows, splits, across & synchronised(times), moving, _bound_gap(times, limit, max_gap_s))
+
+
+def _bound_gap(times: Array, limit: int, max_gap_s: float | None) -> int:
+    """The largest gap in frames, up to `limit`, that nowhere exceeds `max_gap_s`."""
+    if max_gap_s is None:
+        return limit
+    known = np.isfinite(times)  # (C, N); an instant may have no frame at all
+    latest, earliest = np.where(known, times, -np.inf).max(0), np.where(known, times, np.inf).min(0)
+    for gap in range(1, limit + 1):
+        if (latest[gap:] - earliest[:-gap]).max() > max_gap_s:
+            return gap - 1
+    return limit
+
+
+def _write_pairs(path: Path, frames: FrameColumns, drawn: Mapping[str, tuple], max_gap_s: float | None) -> None:
+    """Write all pairs, one row group at a time."""
+    total = sum(len(targets) for targets, _, _ in drawn.values())
+    # Dictionaries pay for names and captions; columns of floats hardly repeat.
+    names = [field.name for field in PAIRS if field.type == pa.string()]
+    with (
+        new_file(path) as partial,
+        pq.ParquetWriter(partial, PAIRS, compression="zstd", use_dictionary=cast(Any, names)) as writer,
+        tqdm(total=total, desc="build_pairs", unit="pair") as bar,
+    ):
+        for part in _pair_tables(frames, drawn, max_gap_s):
+            writer.write_table(part, row_group_size=ROW_GROUP)
+            bar.update(part.num_rows)
+
+
+def _pair_tables(frames: FrameColumns, drawn: Mapping[str, tuple], max_gap_s: float | None) -> Iterator[pa.Table]:
+    """The pairs table in parts of at most `ROW_GROUP` rows."""
+    first_id = 0
+    for split, (targets, sources, kinds) in drawn.items():
+        for start in range(0, len(targets), ROW_GROUP):
+            part = slice(start, start + ROW_GROUP)
+            yield _pair_table(frames, split, first_id, targets[part], sources[part], kinds[part], max_gap_s)
+            first_id += len(targets[part])
+
+
+def _pair_table(
+    frames: FrameColumns,
+    split: str,
+    first_id: int,
+    target: NDArray[np.int64],
+    source: NDArray[np.int64],
+    kinds: NDArray[np.int8],
+    max_gap_s: float | None,
+) -> pa.Table:
+    num = len(target)
+    across = kinds != KINDS.index("time")
+    same_instant = kinds == KINDS.index("view")
+    gap_s = np.where(same_instant, 0.0, frames.timestamp_s[source] - frames.timestamp_s[target])
+    of_scene = frames.time[source].astype(np.float64) - frames.time[target]
+    normalized_gap = np.where(same_instant, 0.0, of_scene if max_gap_s is None else gap_s / max_gap_s)
+
+    pose = np.zeros((num, 3, 4))
+    delta = np.zeros((num, 3))
+    posed_target, posed_source = target[across], source[across]
+    pose[across] = relative_pose(frames.c2w[posed_source], frames.c2w[posed_target])[:, :3]
+    pose[across, :, 3] /= frames.scale[posed_target][:, None]
+    delta[across] = spherical_delta(frames.spherical[posed_source], frames.spherical[posed_target])
+
+    def text(name: str, rows: NDArray[np.int64]) -> pa.Array:
+        column = frames.table[name].combine_chunks().dictionary_encode()
+        return column.take(pa.array(rows)).cast(pa.string())
+
+    def nullable(values: Array) -> pa.Array:
+        return pa.array(values.astype(np.float32), mask=~across)
+
+    columns = {
+        "pair_id": pa.array(np.arange(first_id, first_id + num)),
+        "kind": pa.DictionaryArray.from_arrays(pa.array(kinds), pa.array(KINDS)).cast(pa.string()),
+        "scene": text("scene", target),
+        "source_camera": text("camera", source),
+        "source_frame": pa.array(frames.frame_index[source]),
+        "target_camera": text("camera", target),
+        "target_frame": pa.array(frames.frame_index[target]),
+        "gap": pa.array(frames.frame_index[source] - frames.frame_index[target]),
+        "gap_s": pa.array(gap_s),
+        "normalized_gap": pa.array(normalized_gap.astype(np.float32)),
+        "relative_pose": fixed_lists(pose.reshape(num, 12).astype(np.float32), pa.float32(), across),
+        "delta_azimuth": nullable(delta[:, 0]),
+        "delta_elevation": nullable(delta[:, 1]),
+        "delta_radius": nullable(delta[:, 2]),
+        "caption": text("caption", target),
+        "split": pa.repeat(pa.scalar(split), num),
+    }
+    return pa.table([columns[name] for name in PAIRS.names], schema=PAIRS)
+
+
+def _count_distinct(values: NDArray[np.int64]) -> int:
+    """How many different values there are; `values` is sorted in place, several times as fast as `np.unique`."""
+    values.sort()
+    return int(np.count_nonzero(values[1:] != values[:-1])) + min(len(values), 1)
+
+
+def _write_reports(
+    report_path: Path, gaps_path: Path, frames: FrameColumns, grids: list[SceneGrid], drawn: Mapping[str, tuple]
+) -> None:
+    """Counts per split and kind as JSON; the histogram of signed gaps per split and kind as CSV."""
+    report: dict[str, object] = {"scenes": len(grids), "scenes_without_poses": sum(not g.across.any() for g in grids)}
+    with new_file(gaps_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        histogram = csv.writer(file, lineterminator="\n")
+        histogram.writerow(["split", "kind", "gap", "pairs"])
+        for split, (target, source, kinds) in drawn.items():
+            gaps = frames.frame_index[source] - frames.frame_index[target]
+            report[split] = {"pairs": len(target), "distinct": _count_distinct(target * len(frames.time) + source)} | {
+                kind: int((kinds == index).sum()) for index, kind in enumerate(KINDS)
+            }
+            for index, kind in enumerate(KINDS):
+                values, counts = np.unique(gaps[kinds == index], return_counts=True)
+                histogram.writerows([split, kind, gap, n] for gap, n in zip(values, counts, strict=True))
+    with new_file(report_path) as partial:
+        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

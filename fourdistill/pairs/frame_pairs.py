@@ -1,0 +1,73 @@
+"""Pairs as indices into the frames that they join: what fits into memory whole, without a picture in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fourdistill.features.files import FeatureReader
+from fourdistill.tables import PAIRS, read_table, to_matrices
+
+Key = tuple[str, str, int]
+"""Scene, camera, frame index."""
+
+_COLUMNS = [
+    "kind", "scene", "source_camera", "source_frame", "target_camera", "target_frame", "normalized_gap",
+    "relative_pose", "delta_azimuth", "delta_elevation", "delta_radius", "split",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FramePairs:
+    """N pairs of F frames; displacements are zero where they are absent."""
+
+    keys: Sequence[Key]
+    """The frames."""
+    source: NDArray[np.int64]
+    """Index into `keys` (N,), as is the next."""
+    target: NDArray[np.int64]
+    delta_time: NDArray[np.float32]
+    """`normalized_gap` (N,)."""
+    delta_spherical: NDArray[np.float32]
+    """Azimuth, elevation (rad), radius over the scene's scale (N, 3)."""
+    relative_pose: NDArray[np.float32]
+    """Rows of the 3x4 `source_from_target` (N, 12)."""
+    has_time: NDArray[np.bool_]
+    has_view: NDArray[np.bool_]
+
+
+def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
+    """All pairs of a split, maybe none; raises `InputError` where the table is missing or not one of pairs."""
+    table = read_table(pairs_table, PAIRS, _COLUMNS)
+    table = table.filter(pa.array(np.array(table["split"].to_pylist(), dtype=str) == split))
+    ends = [[table["scene"], table[f"{end}_camera"], table[f"{end}_frame"]] for end in ("source", "target")]
+    columns = [pa.chunked_array([*a.chunks, *b.chunks], a.type) for a, b in zip(*ends, strict=True)]
+    codes = [column.combine_chunks().dictionary_encode() for column in columns]  # 2N names each
+    flat = np.zeros(2 * len(table), np.int64)
+    for code in codes:
+        flat = flat * max(len(code.dictionary), 1) + code.indices.to_numpy()
+    _, first, index = np.unique(flat, return_index=True, return_inverse=True)
+    scene, camera, frame = (column.take(pa.array(first)).to_pylist() for column in columns)
+    kinds = np.array(table["kind"].to_pylist(), dtype=str)
+    angles = [table[f"delta_{name}"].to_numpy() for name in ("azimuth", "elevation", "radius")]
+    return FramePairs(
+        keys=list(zip(scene, camera, frame, strict=True)),
+        source=index[: len(table)],
+        target=index[len(table) :],
+        delta_time=table["normalized_gap"].to_numpy().astype(np.float32),
+        delta_spherical=np.nan_to_num(np.stack(angles, axis=1)).astype(np.float32),
+        relative_pose=np.nan_to_num(to_matrices(table["relative_pose"], (12,))).astype(np.float32),
+        has_time=kinds != "view",
+        has_view=kinds != "time",
+    )
+
+
+def read_frame_features(features: Path | str, keys: Sequence[Key], name: str) -> NDArray[np.float16]:
+    """One feature of some frames (F, ...); raises `InputError` where it is missing."""
+    reader = FeatureReader(features)
+    rows = reader.store.each(lambda key: reader.read(*key, name), keys)
+    return np.stack(list(tqdm(rows, desc=f"read {name}", unit="frame", total=len(keys), disable=None)))

@@ -1,0 +1,1 @@
+"""Camera poses for films that come without."""

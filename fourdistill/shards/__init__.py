@@ -1,0 +1,1 @@
+"""Pairs to WebDataset tars, to any address, and back to batches."""

@@ -1,0 +1,153 @@
+"""Undecoded samples to the values that training needs, and those to batches."""
+
+import io
+import json
+import math
+import struct
+from dataclasses import dataclass
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fourdistill.tables import KINDS
+
+FEATURES = ("target_latents", "source_embeds")
+PICTURES = ("source", "target")
+# What taking nonsense apart may raise: json, NumPy's header (which is Python source) and Pillow.
+DECODE_ERRORS: tuple[type[Exception], ...] = (
+    KeyError, ValueError, TypeError, OSError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError,
+    TokenError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+_LARGEST = torch.finfo(torch.float32).max
+_POSE = ("delta_azimuth", "delta_elevation", "delta_radius")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs, on the CPU. An absent displacement is zero, and its mask False."""
+
+    target_latents: torch.Tensor
+    """(B, C, h, w) in the precision of the shards, fp16; scaled latents of frame i, which is reconstructed."""
+    source_embeds: torch.Tensor
+    """(B, T, D) in the precision of the shards, fp16; image embeddings of frame j, the condition."""
+    delta_time: torch.Tensor
+    """(B,) float32 in [-1, 1]: `normalized_gap`, positive leads back in time."""
+    relative_pose: torch.Tensor
+    """(B, 12) float32: rows of the 3x4 source_from_target, translation over the scene's scale."""
+    delta_spherical: torch.Tensor
+    """(B, 3) float32: azimuth rad, elevation rad, radius over the scene's scale, target - source."""
+    has_time: torch.Tensor
+    """(B,) bool: kinds time and joint."""
+    has_view: torch.Tensor
+    """(B,) bool: kinds view and joint."""
+    caption: list[str]
+    """Empty where there is none."""
+    pair_id: torch.Tensor
+    """(B,) int64."""
+    source_images: torch.Tensor | None = None
+    """(B, 3, H, W) uint8, only when asked for."""
+    target_images: torch.Tensor | None = None
+    """(B, 3, H, W) uint8, only when asked for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoded sample."""
+
+    pair_id: int
+    numbers: list[float]
+    """1 + 12 + 3: normalized_gap, relative_pose, displacement about the scene."""
+    kind: str
+    caption: str
+    arrays: dict[str, np.ndarray]
+    """By member: features, and pictures (H, W, 3) when asked for."""
+
+
+def suffixes(images: bool) -> tuple[str, ...]:
+    """The endings of the members that are read at all."""
+    pictures = tuple(f".{name}.jpg" for name in PICTURES) if images else ()
+    return (".json", *(f".{name}.npy" for name in FEATURES), *pictures)
+
+
+class Decoder:
+    """Samples to rows; every sample's arrays have the shapes of the first one's."""
+
+    def __init__(self, images: bool):
+        self._images = images
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def decode(self, sample: dict[str, Any]) -> Row:
+        """Raises one of `DECODE_ERRORS` where it is not as write_shards writes it."""
+        pair = json.loads(sample["json"])
+        pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
+        numbers = [pair["normalized_gap"], *pose, *displacement]
+        kind, caption, pair_id = pair["kind"], pair["caption"] or "", pair["pair_id"]
+        if len(numbers) != 16 or not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) > _LARGEST:
+            raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite in float32")
+        if kind not in KINDS or not isinstance(caption, str):
+            raise ValueError("expected a kind and a caption")
+        if type(pair_id) is not int or not 0 <= pair_id < 2**63:  # True is an int, too
+            raise ValueError("expected a pair_id of at most 63 bits")
+        caption.encode()  # lone surrogates, which JSON can spell, are no text
+        arrays = {name: read_npy(sample[f"{name}.npy"]) for name in FEATURES}
+        if self._images:
+            arrays |= {name: _read_jpeg(sample[f"{name}.jpg"]) for name in PICTURES}
+        self._check_shapes(arrays)
+        return Row(pair_id, numbers, kind, caption, arrays)
+
+    def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            raise ValueError(f"expected arrays {self._shapes} as in the samples before, found {shapes}")
+
+
+_headers: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # those met so far: in a data set they are few
+
+
+def read_npy(data: bytes) -> np.ndarray:
+    """An .npy file as a view of its bytes; never unpickles. Raises one of `DECODE_ERRORS` where it is none."""
+    start = 10 + int.from_bytes(data[8:10], "little")  # of format 1.0, which np.save writes
+    header = data[:start]
+    if header not in _headers:
+        stream = io.BytesIO(data)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("expected an .npy file of format 1.0")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        if fortran_order or dtype.kind != "f" or dtype.itemsize > 8:  # torch knows none longer
+            raise ValueError(f"expected floating-point numbers in C order, found {dtype}")
+        if len(_headers) > 1000:
+            _headers.clear()
+        _headers[header] = dtype, shape
+    dtype, shape = _headers[header]
+    return np.frombuffer(data, dtype, offset=start).reshape(shape)
+
+
+def _read_jpeg(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
+
+
+def collate(rows: list[Row]) -> dict[str, Any]:
+    """Rows to the fields of a `Batch`."""
+    numbers = torch.tensor([row.numbers for row in rows], dtype=torch.float32)  # (B, 16)
+    kinds = [row.kind for row in rows]
+    pictures = {f"{name}_images": _stack(rows, name).permute(0, 3, 1, 2) for name in PICTURES if name in rows[0].arrays}
+    return {
+        "target_latents": _stack(rows, "target_latents"),  # (B, C, h, w)
+        "source_embeds": _stack(rows, "source_embeds"),  # (B, T, D)
+        "delta_time": numbers[:, 0],
+        "relative_pose": numbers[:, 1:13],
+        "delta_spherical": numbers[:, 13:],
+        "has_time": torch.tensor([kind != "view" for kind in kinds]),
+        "has_view": torch.tensor([kind != "time" for kind in kinds]),
+        "caption": [row.caption for row in rows],
+        "pair_id": torch.tensor([row.pair_id for row in rows]),
+        **pictures,
+    }
+
+
+def _stack(rows: list[Row], name: str) -> torch.Tensor:
+    return torch.from_numpy(np.stack([row.arrays[name] for row in rows]))

@@ -1,0 +1,145 @@
+"""Pairs to tars that stock WebDataset reads, and the index of them."""
+
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow.parquet as pq
+from webdataset.writer import TarWriter
+
+from fourdistill.features.files import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
+from fourdistill.storage.fanout import fan_out
+from fourdistill.storage.store import Store, checksum, new_set, open_set
+from fourdistill.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
+
+MEGABYTE = 1_000_000
+_READ_ROWS = 4096
+_MEASURED = 64  # samples whose size is taken for that of all
+
+
+def write_shards(
+    pairs_table: Path,
+    frames_dir: Path | str,
+    features_dir: Path | str | None,
+    out: Path | str,
+    *,
+    shard_size_mb: float,
+    max_pairs: int | None = None,
+    engine: str = "loky",
+    jobs: int = 1,
+    index_copy: Path | None = None,
+) -> None:
+    """Write `out/{train,val,test}-000000.tar ...` and `index.json`; without `features_dir`, no features in them.
+
+    Frames, features and `out` may each be a folder or an fsspec address; of an `out` at an address, the index is
+    written to `index_copy` too. Of a split with more than `max_pairs`, so many are taken at even distances.
+    The tars of a split hold equally many samples, as many as make `shard_size_mb` by the size of the first ones. The
+    bytes depend on the content alone: samples in order of `pair_id`, members sorted, no times, owners or modes of the
+    machine. What was there is replaced whole.
+    """
+    table = read_table(pairs_table, PAIRS, ["split"])
+    splits = np.array(table["split"].to_pylist(), dtype=str)
+    rows = {split: _spread(np.flatnonzero(splits == split), max_pairs) for split in SPLITS}
+    features = None if features_dir is None else str(features_dir)
+    packer = Packer(open_set(frames_dir, "extract_frames"), features)
+    tars = []
+    with new_set(out, {".tar", ".json"}, depth=0, index_copy=index_copy) as store:
+        for split in SPLITS:
+            if not len(rows[split]):
+                continue
+            size = packer.samples_per_tar(_pairs(pairs_table, rows[split]), shard_size_mb * MEGABYTE)
+            tars += fan_out(
+                partial(_write_tar, packer, store),
+                _tar_tasks(_pairs(pairs_table, rows[split]), split, size),
+                engine=engine,
+                jobs=jobs,
+                description=f"write_shards {split}",
+                total=math.ceil(len(rows[split]) / size),
+            )
+        store.write_index({"version": FORMAT_VERSION, "features": features is not None, "shards": tars})
+
+
+def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
+    """At most `max_pairs` of the rows, at even distances."""
+    if max_pairs is None or len(rows) <= max_pairs:
+        return rows
+    return rows[np.arange(max_pairs) * len(rows) // max_pairs]
+
+
+def _pairs(pairs_table: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The pairs in some rows of the table, ascending."""
+    first = 0
+    for batch in pq.ParquetFile(pairs_table).iter_batches(_READ_ROWS):
+        here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
+        yield from batch.take(here).to_pylist()
+        first += batch.num_rows
+
+
+def _tar_tasks(pairs: Iterator[dict[str, Any]], split: str, size: int) -> Iterator[tuple[str, str, list[dict]]]:
+    """(name, split, its pairs) of one tar after the other."""
+    for number in itertools.count():
+        chunk = list(itertools.islice(pairs, size))
+        if not chunk:
+            return
+        yield f"{split}-{number:06d}.tar", split, chunk
+
+
+def _write_tar(packer: "Packer", store: Store, task: tuple[str, str, list[dict]]) -> dict[str, Any]:
+    """Write one tar; returns its line of the index."""
+    name, split, pairs = task
+    with store.file(name) as path:
+        with path.open("wb") as file:
+            packer.write(file, pairs)
+        written = checksum(path)
+    return {"name": name, "split": split, "samples": len(pairs), **written}
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Pairs => tars of their frames and features, as WebDataset names their members."""
+
+    frames: Store
+    features_dir: str | None
+
+    def write(self, file: BinaryIO, pairs: list[dict[str, Any]]) -> None:
+        """Write a tar of these pairs."""
+        features = None if self.features_dir is None else FeatureReader(self.features_dir)
+        slower = self.frames if features is None or self.frames.is_remote else features.store
+        with TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar:
+            for sample in slower.each(partial(_sample, self.frames, features), pairs):
+                tar.write(sample)
+
+    def samples_per_tar(self, pairs: Iterator[dict[str, Any]], max_bytes: float) -> int:
+        """How many samples make a tar of that size, going by the first ones."""
+        first = list(itertools.islice(pairs, _MEASURED))
+        tar = io.BytesIO()
+        self.write(tar, first)
+        return max(1, round(max_bytes / (len(tar.getvalue()) / len(first))))
+
+
+def _sample(frames: Store, features: FeatureReader | None, pair: dict[str, Any]) -> dict[str, Any]:
+    scene = pair["scene"]
+    source, target = ((pair[f"{end}_camera"], pair[f"{end}_frame"]) for end in ("source", "target"))
+    sample: dict[str, Any] = {
+        "__key__": f"{pair['pair_id']:09d}",
+        "json": json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode(),
+        "source.jpg": frames.read(f"{scene}/{source[0]}/{source[1]:06d}.jpg", FRAME),
+        "target.jpg": frames.read(f"{scene}/{target[0]}/{target[1]:06d}.jpg", FRAME),
+    }
+    if features is not None:
+        sample["source_embeds.npy"] = _to_npy(features.read(scene, *source, IMAGE_EMBEDS))
+        sample["target_latents.npy"] = _to_npy(features.read(scene, *target, LATENTS))
+    return sample
+
+
+def _to_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What is in a folder of raw data: figures and a picture."""

@@ -1,0 +1,1 @@
+"""Public data sets to folders that the readers read."""

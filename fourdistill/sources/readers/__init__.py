@@ -1,0 +1,163 @@
+"""The table of formats: each reader turns one source folder into scenes and touches no pixels."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fourdistill.errors import InputError
+from fourdistill.scene import Film, LeftOut, Pictures, Scene
+from fourdistill.sources.readers.colmap import read_colmap
+from fourdistill.sources.readers.dnerf import read_dnerf
+from fourdistill.sources.readers.dynerf import read_dynerf
+from fourdistill.sources.readers.left_out import left_out
+from fourdistill.sources.readers.listing import readable
+from fourdistill.sources.readers.nerfies import read_nerfies
+from fourdistill.sources.readers.nerfstudio import read_nerfstudio
+from fourdistill.sources.readers.parsing import noting_descriptions
+from fourdistill.sources.readers.qualisys import read_qualisys
+from fourdistill.sources.readers.realestate10k import read_realestate10k
+from fourdistill.sources.readers.ucf101 import read_ucf101
+from fourdistill.sources.readers.video import read_videos
+
+READERS: dict[str, Callable[[Path], list[Scene]]] = {
+    "colmap": read_colmap,
+    "dnerf": read_dnerf,
+    "dynerf": read_dynerf,
+    "nerfies": read_nerfies,
+    "nerfstudio": read_nerfstudio,
+    "qualisys": read_qualisys,
+    "realestate10k": read_realestate10k,
+    "ucf101": read_ucf101,
+    "video": read_videos,
+}
+ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """One folder of raw data and how to read it."""
+
+    folder: Path
+    format: str
+    """One of `READERS`."""
+    prefix: str = ""
+    """Of its scenes' names."""
+    fps: float | None = None
+    """Frames to keep per second; None: all."""
+    duration_s: float | None = None
+    """How long a scene of a format without a clock lasts; None: one second, in name only."""
+    background: str = "white"
+    """What transparent pixels show."""
+    estimate_poses: bool = False
+    """Whether poses are to be estimated rather than read."""
+
+
+@dataclass(frozen=True)
+class ReadFolder:
+    """What a source folder holds: its scenes, and what else is in it."""
+
+    source: SourceFolder
+    scenes: list[Scene]
+    left_out: list[LeftOut]
+
+
+def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
+    """All scenes of every source, sorted by name; raises as `read_source` and `scenes_of`."""
+    return _by_name(scene for source in sources for scene in read_source(source))
+
+
+def scenes_of(folders: Iterable[ReadFolder]) -> list[Scene]:
+    """All scenes of folders that have been read, sorted by name; raises `InputError` where two have one name."""
+    return _by_name(scene for folder in folders for scene in folder.scenes)
+
+
+def read_source(source: SourceFolder) -> list[Scene]:
+    """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
+    with readable(source.folder):
+        return _read(source)
+
+
+def read_folder(source: SourceFolder) -> ReadFolder:
+    """The same, and what is left out; raises likewise."""
+    with readable(source.folder), noting_descriptions() as descriptions:
+        scenes = _read(source)
+        return ReadFolder(source, scenes, left_out(_named(source.folder), source.format, scenes, descriptions))
+
+
+def _read(source: SourceFolder) -> list[Scene]:
+    folder, format_name = _named(source.folder), source.format
+    if format_name not in READERS:
+        raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
+    if not any(folder.iterdir()):
+        raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
+    return [_finish(scene, source) for scene in READERS[format_name](folder)]
+
+
+def _by_name(scenes: Iterable[Scene]) -> list[Scene]:
+    found: dict[str, Scene] = {}
+    for scene in scenes:
+        if scene.name in found:
+            first, second = (_place(one) for one in (found[scene.name], scene))
+            raise InputError(
+                f"{second}: scene {scene.name!r}: expected a name of its own, "
+                f"but {first} belongs to a scene of that name; see extract_frames.sources: prefix"
+            )
+        found[scene.name] = scene
+    return [found[name] for name in sorted(found)]
+
+
+def _place(scene: Scene) -> Path:
+    return scene.videos[0].path if scene.videos else scene.bad[0].path
+
+
+def _named(folder: Path) -> Path:
+    """The same folder, by a path whose last part can name a scene."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
+
+
+def _finish(scene: Scene, source: SourceFolder) -> Scene:
+    """A scene with what its source says about it."""
+    if not scene.videos:
+        return replace(scene, name=source.prefix + scene.name)
+    if source.duration_s is not None and scene.has_clock:
+        raise InputError(
+            f"{source.folder}: duration_s: expected null for format {source.format!r}, which has a clock of its own"
+        )
+    if source.estimate_poses and scene.pose_source is not None:
+        raise InputError(
+            f"{source.folder}: poses: expected read for format {source.format!r}, which has poses of its own"
+        )
+    videos = scene.videos if scene.has_clock else _scaled(scene.videos, source.duration_s or 1.0)
+    videos = tuple(replace(video, background=source.background) for video in videos)
+    warnings = scene.warnings
+    if not scene.has_clock and source.duration_s is None:
+        warnings += ("no clock: the whole scene is counted as one second; see duration_s",)
+    return replace(
+        scene,
+        name=source.prefix + scene.name,
+        videos=videos,
+        fps=source.fps,
+        has_clock=scene.has_clock or source.duration_s is not None,
+        pose_source=ESTIMATE if source.estimate_poses else scene.pose_source,
+        warnings=warnings,
+    )
+
+
+def _scaled(films: tuple[Film, ...], duration_s: float) -> tuple[Film, ...]:
+    """Films whose times, of any unit, run from 0 to `duration_s` over the scene."""
+    times = [picture.timestamp_s for film in films if isinstance(film, Pictures) for picture in film.pictures]
+    first, span = min(times), (max(times) - min(times)) or 1.0
+    return tuple(
+        replace(
+            film,
+            pictures=tuple(
+                replace(picture, timestamp_s=(picture.timestamp_s - first) / span * duration_s)
+                for picture in film.pictures
+            ),
+        )
+        if isinstance(film, Pictures)
+        else film
+        for film in films
+    )

@@ -1,0 +1,187 @@
+"""What the readers share: which files are videos, which folders are scenes, captions and offsets beside them."""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+
+from fourdistill.errors import InputError
+from fourdistill.scene import BadPiece, Scene
+from fourdistill.sources.names import canonical, printable
+from fourdistill.sources.readers.parsing import read_text
+from fourdistill.sources.system_files import is_system_file
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
+        ".h265", ".hevc", ".insv", ".ivf", ".lrv", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+        ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".tod", ".ts",
+        ".vob", ".webm", ".wmv", ".y4m",
+    }
+)  # fmt: skip
+"""How films' names end, in lower case: what FFmpeg reads and people film with."""
+PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_PREVIEWS = frozenset({".apng", ".gif", ".lrv"})
+"""Of those, what cameras and people put beside their films, as small copies."""
+SYNC = "sync.csv"
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies directly in a folder, sorted by name, but for what is hidden or left by a system."""
+    return sorted(path for path in folder.iterdir() if not is_system_file(path.name))
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem.
+
+    A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
+    Small copies (.lrv of action cameras, .gif) are films only where nothing else is.
+    """
+    videos = [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
+    videos = [video for video in videos if video.suffix.lower() not in _PREVIEWS] or videos
+    by_stem: dict[str, Path] = {}
+    for video in videos:
+        check_name(video)
+        if video.stem in by_stem:
+            raise InputError(f"{video}: expected a stem of its own, but {by_stem[video.stem].name} lies beside it")
+        by_stem[video.stem] = video
+    return videos
+
+
+def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, bool]]:
+    """Every file below a folder, in no order, and whether a system left it; a system's folder counts as one file.
+
+    Linked folders are followed, each once. `skipped` files and folders are passed over.
+    """
+    seen: set[str] = set()
+    folders = [str(folder)]
+    while folders:
+        here = folders.pop()
+        if (real := os.path.realpath(here)) in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = os.scandir(here)
+        except OSError:  # no permission, a disk that fails
+            yield here, False  # whatever is in it
+            continue
+        with entries:
+            for entry in entries:
+                if entry.path in skipped:
+                    continue
+                of_system = is_system_file(entry.name)
+                # A link may lead in a circle, which is no folder.
+                if of_system or not (Path(entry.path) if entry.is_symlink() else entry).is_dir():
+                    yield entry.path, of_system
+                else:
+                    folders.append(entry.path)
+
+
+def read_scenes(folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene]) -> list[Scene]:
+    """The scenes of a source: the folder itself when it `is_scene`, else its visible subfolders, sorted.
+
+    Raises `InputError` where there is no scene, or where none can be read; else see `read_each`.
+    """
+    return [read(folder)] if is_scene else usable(*read_each(scene_folders(folder), read, kinds), folder)
+
+
+def scene_folders(folder: Path) -> list[Path]:
+    """The visible subfolders, sorted."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Scene], kinds: frozenset[str] = frozenset()
+) -> tuple[list[Scene], list[InputError]]:
+    """Scenes that are read from a file or folder each, and what was wrong with those that could not be.
+
+    Of these, a file is a scene with nothing but that error. So is a folder, which counts with its files with an ending
+    of `kinds`; where there are none, it is no scene.
+    """
+    scenes: list[Scene] = []
+    errors: list[InputError] = []
+    for path in paths:
+        try:
+            with readable(path):
+                check_name(path)
+                scenes.append(read(path))
+        except InputError as error:
+            errors.append(error)
+            files = [PurePath(file) for file, _ in walk(path)] if path.is_dir() else [path]
+            if num_files := sum(file == path or file.suffix.lower() in kinds for file in files):
+                reason = str(error).removeprefix(f"{printable(str(path))}: ").removeprefix(f"{path}/")
+                name = path.name if path.is_dir() else path.stem
+                scenes.append(Scene(printable(name), (), bad=(BadPiece(path, reason, num_files),)))
+    return scenes, errors
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what the system says of files into `InputError`: no permission, a loop of links, a name too long."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: expected to be readable: {error.strerror}") from error
+
+
+def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[Scene]:
+    """The scenes of a source, if one of them can be used; raises the first error, or that there are none."""
+    if not any(scene.videos for scene in scenes):
+        none = f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither"
+        raise errors[0] if errors else InputError(none)
+    return scenes
+
+
+def check_name(path: Path) -> None:
+    """Raise `InputError` for a name that is no UTF-8: it could not be put into tables."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{printable(str(path))}: expected a file name in UTF-8") from error
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key by which frame_2 comes before frame_10."""
+    parts = re.split(r"([0-9]{1,18})", name)  # every second one is a number
+    return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
+
+
+def read_caption(path: Path) -> str | None:
+    """The text of a caption file as one line, or None where there is no such file or nothing in it."""
+    if not path.is_file():
+        return None
+    return " ".join(read_text(path, "a caption").split()) or None
+
+
+def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
+    """Seconds to add to each camera's times, from `sync.csv` (columns camera, offset_s) in a scene's folder, or zeros.
+
+    Raises `InputError` for a camera that is not there, or twice, and for what is no number.
+    """
+    path = folder / SYNC
+    offsets: dict[str, float] = {}
+    by_name = {canonical(camera_id): camera_id for camera_id in camera_ids}
+    if not path.is_file():
+        return dict.fromkeys(camera_ids, 0.0)
+    table = csv.DictReader(read_text(path, "a table of offsets").splitlines(), skipinitialspace=True)
+    if not {"camera", "offset_s"} <= set(table.fieldnames or ()):
+        found = str(table.fieldnames or "none")[:200]
+        raise InputError(f"{path}: line 1: expected the columns camera, offset_s, found {found}")
+    for number, row in enumerate(table, start=2):
+        named, offset = row.get("camera"), row.get("offset_s")
+        camera = by_name.get(canonical(named or ""))
+        if camera is None or camera in offsets:
+            raise InputError(
+                f"{path}: line {number}: camera: expected one of {', '.join(camera_ids)}, found {str(named)[:80]!r}"
+            )
+        try:
+            offsets[camera] = float(offset or "")
+        except ValueError as error:
+            raise InputError(
+                f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}"
+            ) from error
+        if not abs(offsets[camera]) < 1e9:
+            raise InputError(f"{path}: line {number}: offset_s: expected seconds, found {str(offset)[:80]!r}")
+    return {camera: offsets.get(camera, 0.0) for camera in camera_ids}

@@ -1,0 +1,158 @@
+"""Reading files that came from outside: text and JSON of a declared form, and paths that must stay in their folder."""
+
+import codecs
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path, PurePath
+from tokenize import TokenError
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.lib import format as npy
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fourdistill.errors import InputError
+from fourdistill.geometry.poses import is_rigid
+from fourdistill.pictures import PictureError, read_header
+from fourdistill.sources.names import canonical, spellings
+
+Form = TypeVar("Form")
+
+# Of the pydantic dataclasses that say what a JSON file must hold: "12" is no number, NaN never gets in.
+FORM = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models stay below
+MAX_SIDE = 1 << 16  # pixels
+MAX_NAME = 255  # bytes of a file's name, which is what file systems allow
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # Windows' editors and spreadsheets write it
+_descriptions: ContextVar[set[Path] | None] = ContextVar("descriptions", default=None)
+
+
+def reason(error: Exception) -> str:
+    """What another library says of a file, as a part of one line: it may quote all of the file."""
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def noting_descriptions() -> Iterator[set[Path]]:
+    """The files that are read as descriptions within the context, filled as it goes."""
+    noted: set[Path] = set()
+    token = _descriptions.set(noted)
+    try:
+        yield noted
+    finally:
+        _descriptions.reset(token)
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """All of a file; raises `InputError` where it cannot be read or is absurdly large."""
+    if (noted := _descriptions.get()) is not None:
+        noted.add(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: expected {what} of at most {MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: expected {what}: {error.strerror}") from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """All of a text file, UTF-8 or UTF-16 with a byte order mark; raises `InputError` where it is neither."""
+    data = read_bytes(path, what)
+    try:
+        return data.decode(_MARKS.get(data[:2], "utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected {what} in UTF-8: {error.reason}") from error
+
+
+def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
+    """A JSON file of a declared form; raises `InputError` naming the field and what was expected."""
+    try:
+        return TypeAdapter(form).validate_json(read_text(path, what))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = " ".join(first["msg"].split())
+        raise InputError(f"{path}: {field[:200] + ': ' if field else ''}expected {what}: {message[:200]}") from error
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The one array of an .npy file, never unpickled; raises `InputError` where it is no such file, or not whole."""
+    file = BytesIO(read_bytes(path, "an .npy array"))
+    try:
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, by_column, dtype = read_header(file)
+        # Not `np.load`, which also opens archives, and makes room for whatever shape the header claims.
+        flat = np.frombuffer(file.read(), dtype, math.prod(shape))
+        return flat.reshape(shape, order="F" if by_column else "C")
+    except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:
+        raise InputError(f"{path}: expected an .npy array of numbers: {reason(error)}") from error
+
+
+def inside(folder: Path, name: str, source: Path) -> Path:
+    """The path that a description names, relative to `folder`; raises `InputError` where it leads out of it.
+
+    Neither by `..`, which would also make a bad name for a camera, nor as a whole path, nor through a link.
+    """
+    try:
+        path, top = (folder / name).resolve(), _resolved(folder)
+        parts = PurePath(name).parts
+        if ".." not in parts and path != top and top in path.parents:
+            if any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
+                raise ValueError("a name too long")
+            return folder / name
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
+        raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {reason(error)}") from error
+    raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
+
+
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    """A folder without links; a description names thousands of files in one."""
+    return folder.resolve()
+
+
+def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)) -> Path:
+    """The file below `folder` that a description names, in whichever of its `spellings` and with which ending is there.
+
+    Where none is: the canonical one, with the last ending if it has none. Raises `InputError` as `inside` does.
+    """
+    for spelling in spellings(name):
+        for ending in endings:
+            if (path := inside(folder, spelling + ending, source)).is_file():
+                return path
+    missing = canonical(name)
+    return inside(folder, missing if missing.endswith(tuple(filter(None, endings))) else missing + endings[-1], source)
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as stored, or None where a picture's header cannot be read: its extraction will say why."""
+    try:
+        return read_header(path).size
+    except PictureError:
+        return None
+
+
+def check_pose(c2w: np.ndarray, where: str) -> np.ndarray:
+    """The pose (4, 4) itself, if it is rigid; raises `InputError` beginning with `where`."""
+    if not is_rigid(c2w):
+        raise InputError(f"{where}: expected finite numbers and an orthonormal, right-handed rotation")
+    return c2w
+
+
+def check_size(size: tuple[int, int], where: str) -> tuple[int, int]:
+    """The (width, height) itself, if a picture can have it; raises `InputError` beginning with `where`."""
+    if not all(1 <= length <= MAX_SIDE for length in size):
+        raise InputError(f"{where}: expected a width and height of 1 to {MAX_SIDE} pixels, found {size[0]}x{size[1]}")
+    return size
+
+
+def check_lens(K: np.ndarray, where: str) -> np.ndarray:
+    """K (3, 3) itself, if it is finite with positive focal lengths; raises `InputError` beginning with `where`."""
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise InputError(f"{where}: expected finite intrinsics and positive focal lengths")
+    return K

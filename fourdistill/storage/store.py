@@ -1,0 +1,180 @@
+"""Where a stage keeps a set of files: a local folder, or an fsspec address such as `s3://bucket/prefix`.
+
+A folder appears by a rename, whole. At an address nothing can be renamed: there, a set is what has an `index.json`,
+which is written last, and taken away first. While it is being written it has another mark: what has neither is not ours
+to remove.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from joblib import Parallel, delayed
+
+from fourdistill.errors import InputError
+from fourdistill.storage.addresses import open_filesystem, reading
+from fourdistill.storage.files import new_file, new_folder, sha256
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+INDEX, UNFINISHED = "index.json", "unfinished.json"
+_AT_ONCE = 16  # requests of one worker to an address
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder or an address, which worker processes get as it is, and write their own files to."""
+
+    address: str
+    index_copy: Path | None = None
+    """Where the index of an address is written to here as well: what DVC can track of it."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is an address."""
+        return "://" in self.address
+
+    def path(self, name: str) -> str:
+        """What a file of it is called in messages."""
+        return f"{self.address}/{name}"
+
+    def read(self, name: str, expected: str, start: int | None = None, stop: int | None = None) -> bytes:
+        """The bytes of a file, or some of them; raises `InputError` naming it and what was `expected`."""
+        if self.is_remote:
+            with reading(self.path(name), expected):
+                filesystem, root = open_filesystem(self.address)
+                return filesystem.cat_file(f"{root}/{name}", start=start, end=stop)
+        try:
+            return (Path(self.address) / name).read_bytes()[start:stop]
+        except OSError as error:
+            raise InputError(f"{self.path(name)}: expected {expected}: {error.strerror}") from error
+
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`function(item)`, in order, for functions that read from here; at an address, many wait at the same time."""
+        if not self.is_remote:
+            yield from map(function, items)
+            return
+        remaining = iter(items)
+        with Parallel(_AT_ONCE, backend="threading") as threads:
+            while window := list(islice(remaining, 4 * _AT_ONCE)):  # no more than that lie here
+                yield from cast(list[Result], threads(delayed(function)(item) for item in window))
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a path to write `name` to; it is there when the block ends well."""
+        if not self.is_remote:
+            with new_file(Path(self.address) / name) as path:
+                yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            yield path
+            self.put([path], [name])
+
+    @contextmanager
+    def folder(self, name: str, suffixes: set[str]) -> Iterator[Path]:
+        """Give an empty folder for files of these endings; they are in `name` when the block ends well."""
+        if not self.is_remote:
+            with new_folder(Path(self.address) / name, suffixes) as path:
+                yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+            paths = sorted(Path(folder).iterdir())
+            self.put(paths, [f"{name}/{path.name}" for path in paths])
+
+    def write_index(self, index: dict[str, Any]) -> None:
+        """Write the index, when all else is there."""
+        text = json.dumps(index, indent=2) + "\n"
+        with self.file(INDEX) as path:
+            path.write_text(text, encoding="utf-8")
+        if self.is_remote:
+            with reading(self.address, "a place to write to"):
+                filesystem, root = open_filesystem(self.address)
+                filesystem.rm_file(f"{root}/{UNFINISHED}")
+        if self.is_remote and self.index_copy is not None:
+            with new_file(self.index_copy) as path:
+                path.write_text(text, encoding="utf-8")
+
+    def put(self, paths: list[Path], names: list[str]) -> None:
+        """Copy files of this machine to an address, under these names; raises `InputError` where that cannot be."""
+        with reading(self.address, "a place to write to"):
+            filesystem, root = open_filesystem(self.address)
+            if "s3" not in filesystem.protocol:  # it has no folders, and s3fs would make the bucket
+                for folder in {name.rpartition("/")[0] for name in names}:
+                    filesystem.makedirs(f"{root}/{folder}", exist_ok=True)
+            filesystem.put([str(path) for path in paths], [f"{root}/{name}" for name in names])
+
+
+def open_set(target: str | Path, stage: str) -> Store:
+    """The set at a folder or an address; raises `InputError` for an address at which `stage` has not written all."""
+    store = Store(str(target).rstrip("/"))
+    if store.is_remote:
+        try:
+            json.loads(store.read(INDEX, f"the index of {stage}, which it writes last"))
+        except ValueError as error:
+            raise InputError(f"{store.path(INDEX)}: expected the index of {stage}, found a part of one") from error
+    return store
+
+
+@contextmanager
+def new_set(target: str | Path, suffixes: set[str], *, depth: int, index_copy: Path | None = None) -> Iterator[Store]:
+    """An empty store for files of these endings, `depth` folders down.
+
+    A folder is replaced whole, as by `new_folder`. At an address the older set is removed first; whoever uses this
+    then writes its index (`Store.write_index`). Raises `InputError` where something else is there too.
+    """
+    store = Store(str(target).rstrip("/"), index_copy)
+    if not store.is_remote:
+        if index_copy is not None:
+            index_copy.unlink(missing_ok=True)
+        with new_folder(Path(target), suffixes) as partial:
+            yield Store(str(partial.resolve()))
+        return
+    with reading(store.address, "a place to write to"):
+        _remove_set(store, suffixes, depth)
+    if index_copy is not None:
+        index_copy.unlink(missing_ok=True)
+    yield store
+
+
+def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
+    """Mark the address as being written, and remove what a set consists of, its index first."""
+    filesystem, root = open_filesystem(store.address)
+    filesystem.invalidate_cache()
+    names = {str(path).strip("/")[len(root.strip("/")) :].strip("/") for path in filesystem.find(root)}
+    files = sorted(names - {"", INDEX, UNFINISHED})  # the root itself may be an object
+    if files and not names & {INDEX, UNFINISHED}:
+        raise InputError(
+            f"{store.path(files[0])}: expected nothing at {store.address}, or an older set with its {INDEX}; "
+            "choose another address, or remove what is there"
+        )
+    endings = sorted(suffixes - {Path(INDEX).suffix})
+    for name in files:
+        if name.count("/") != depth or Path(name).suffix not in endings:
+            raise InputError(
+                f"{store.path(name)}: expected nothing but an older set at {store.address}: {INDEX}, and "
+                f"{' or '.join('*/' * depth + '*' + ending for ending in endings)}"
+            )
+    with store.file(UNFINISHED) as path:
+        path.write_text("{}\n", encoding="utf-8")
+    if INDEX in names:
+        filesystem.rm_file(f"{root}/{INDEX}")
+    for _ in store.each(filesystem.rm_file, [f"{root}/{name}" for name in files]):
+        pass
+
+
+def checksum(path: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of a file, or of a folder's files and their names; for indices."""
+    if path.is_file():
+        return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    files = [{"name": file.name, **checksum(file)} for file in sorted(path.iterdir())]
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return {"files": len(files), "bytes": sum(file["bytes"] for file in files), "sha256": digest}

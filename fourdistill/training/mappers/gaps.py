@@ -1,0 +1,50 @@
+"""Condition gaps: does the model listen to image, time and view? Measured per noise level, from the first step on."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fourdistill.models.adapter import Adapter
+from fourdistill.shards.loader.batches import Batch
+from fourdistill.training.mappers.batches import make_conditions
+from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
+
+
+@torch.no_grad()
+def measure_gaps(
+    denoiser: Denoiser, adapter: Adapter, batches: list[Batch], timesteps: Sequence[int], seed: int
+) -> dict[str, float]:
+    """Validation losses and gaps, `gap.<condition>.t<timestep>` = DDPM loss with the condition shuffled / right - 1.
+
+    `batches` are validation batches on the denoiser's device. Zero is a condition that the model ignores. A gap
+    counts only samples that have the condition, and is left out when fewer than two samples of a batch have it.
+    The same noise and the same shuffles are drawn from `seed` each time. `val.loss` is the mean over the noise levels.
+    """
+    totals: dict[str, list[float]] = {}
+    for timestep in timesteps:
+        generator = torch.Generator().manual_seed(seed)
+        for batch in batches:
+            latents = batch.target_latents
+            conditions = make_conditions(batch, adapter.config.settings.view_encoding)
+            noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+            t = torch.full((len(latents),), timestep, device=latents.device)
+            given = (latents, noise, t, conditions, batch.caption)
+            right = denoiser.losses(*given, loss="ddpm")  # (B,)
+            trained = right if denoiser.loss == "ddpm" else denoiser.losses(*given)
+            add(totals, f"val.loss.t{timestep}", trained.sum(), len(trained))
+            for name in GAP_CONDITIONS:
+                shuffled, has = shuffle_condition(conditions, name, generator)
+                if has.any():
+                    wrong = denoiser.losses(latents, noise, t, shuffled, batch.caption, loss="ddpm")  # (B,)
+                    add(totals, f"gap.{name}.t{timestep}", wrong[has].sum(), right[has].sum())
+    metrics = {name: first / second - (name.startswith("gap.")) for name, (first, second) in totals.items()}
+    metrics["val.loss"] = sum(metrics[f"val.loss.t{t}"] for t in timesteps) / len(timesteps)
+    return metrics
+
+
+def add(totals: dict[str, list[float]], name: str, first: torch.Tensor, second: torch.Tensor | int) -> None:
+    """Add to a pair of sums whose ratio is wanted."""
+    sums = totals.setdefault(name, [0.0, 0.0])
+    sums[0] += float(first)
+    sums[1] += float(second)

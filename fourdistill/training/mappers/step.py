@@ -1,0 +1,73 @@
+"""One training step's mathematics, shared by training, validation and the condition gaps."""
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base.model import BaseModel
+from fourdistill.models.base.text import PromptEncoder
+from fourdistill.models.conditions import Conditions
+from fourdistill.training.mappers.loss import prediction_target, squared_error
+
+
+class Denoiser(nn.Module):
+    """The frozen base with the adapter in front of it, as a loss per sample.
+
+    The base is no submodule: the adapter alone is distributed, saved and loaded.
+    """
+
+    def __init__(self, base: BaseModel, adapter: Adapter, loss: str = "distill"):
+        """On the base's own noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`.
+
+        Raises `InputError` where there is nothing to distil from.
+        """
+        super().__init__()
+        if loss == "distill" and adapter.prior is None:
+            raise InputError("train: loss: expected ddpm with mapper_input displacement: no prior foresees frame i")
+        self.base, self.adapter, self.loss = base, adapter, loss
+        self.schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
+        self.encode_prompts = PromptEncoder(base.tokenizer, base.text_encoder)
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T of the base's noise schedule."""
+        return self.schedule.config["num_train_timesteps"]
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """`losses`, in the precision of the training once accelerate has prepared this module."""
+        return self.losses(*args, **kwargs)
+
+    def losses(
+        self,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditions: Conditions,
+        captions: list[str],
+        lambda_: float | torch.Tensor | None = None,
+        loss: str | None = None,
+    ) -> torch.Tensor:
+        """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
+
+        `lambda_`: of equation (1), one a sample (B,), or one for all; None: the adapter's own. `loss`: None is that of
+        the training.
+        """
+        # Noise the target frame's latents.
+        noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
+        # Condition on the prompt and on words of what frame i is expected to look like.
+        prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
+        given = (self.base.text_encoder, prompt_embeds, conditions, timesteps)
+        tokens = self.adapter.foresee(conditions)
+        conditioning = self.adapter(*given, lambda_, tokens=tokens)
+        # Predict, and compare with what the U-Net says when it is shown that frame, or with the truth.
+        noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
+        if (loss or self.loss) == "ddpm":
+            return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
+        with torch.no_grad():
+            shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
+            target = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=shown).sample
+        return squared_error(noise_pred, target)

@@ -1,0 +1,106 @@
+"""Pairs as codes: all that the displacement prior trains on, small enough to stay in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fourdistill.features.augmentations import PLAIN, Augmentation
+from fourdistill.models.codec import EmbeddingCodec
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.view_encoding import encode_view
+from fourdistill.pairs.frame_pairs import FramePairs, read_frame_features
+
+ENCODE_SIZE = 512  # frames at once
+
+
+class PairCodes:
+    """The pairs of a split with the codes of their frames, as they are and changed in V - 1 ways.
+
+    A changed scene is another scene; in one that is mirrored the sign of every azimuth is the other one.
+    """
+
+    def __init__(
+        self,
+        pairs: FramePairs,
+        embeds: list[torch.Tensor],
+        codec: EmbeddingCodec,
+        view_encoding: str,
+        changes: Sequence[Augmentation] = (PLAIN,),
+    ):
+        """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, of each of V `changes`."""
+        self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
+        parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
+        self.codes = torch.stack([torch.cat(part) for part in parts])  # (V, F, K)
+        self.delta_time = torch.from_numpy(pairs.delta_time)
+        self.has_time, self.has_view = torch.from_numpy(pairs.has_time), torch.from_numpy(pairs.has_view)
+        spherical, pose = torch.from_numpy(pairs.delta_spherical), torch.from_numpy(pairs.relative_pose)
+        views = [(spherical, pose), (spherical * torch.tensor([-1.0, 1, 1]), mirror_pose(pose))]
+        self.view = torch.stack([encode_view(*view, view_encoding) for view in views])  # (2, N, I)
+        self.mirrored = torch.tensor([int(change.mirror) for change in changes])  # (V,)
+        self._by_target = self.target.argsort(stable=True)  # pairs of one target side by side
+        self._group_size = torch.bincount(self.target, minlength=len(pairs.keys))  # by frame
+        self._group_start = self._group_size.cumsum(0) - self._group_size
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_variants(self) -> int:
+        """V: frames as they are, and each change of them."""
+        return len(self.codes)
+
+    def __call__(self, index: torch.Tensor, variant: torch.Tensor) -> "CodedPairs":
+        """Samples of N pairs of one target by index (B, N), each under the change of number (B,)."""
+        images = [self._conditions(column, variant) for column in index.unbind(1)]
+        codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
+        conditions = replace(images[0], others=tuple(images[1:]))
+        return CodedPairs(codes, conditions, self.codes[variant, self.target[index[:, 0]]])
+
+    def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
+        return Conditions(
+            image_embeds=torch.empty(len(index), 0),  # codes stand for them
+            has_image=torch.ones(len(index), dtype=torch.bool),
+            delta_time=self.delta_time[index],
+            has_time=self.has_time[index],
+            view=self.view[self.mirrored[variant], index],
+            has_view=self.has_view[index],
+        )
+
+    def more_sources(self, index: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Pairs by index (B,) => each with `count` more drawn from those of the same target, (B, 1 + count)."""
+        first, number = self._group_start[self.target[index]], self._group_size[self.target[index]]  # (B,)
+        draws = torch.rand(len(index), count, generator=generator)
+        drawn = self._by_target[first[:, None] + (draws * number[:, None]).long()]  # (B, count)
+        return torch.cat([index[:, None], drawn], dim=1)
+
+
+@dataclass(frozen=True)
+class CodedPairs:
+    """Codes of the N sources (B, K) each, their displacements, codes of the targets (B, K)."""
+
+    sources: tuple[torch.Tensor, ...]
+    conditions: Conditions
+    targets: torch.Tensor
+
+
+def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
+    """Rows of a 3x4 relative pose (N, 12) => that between the mirror images, x for -x in both cameras, (N, 12)."""
+    signs = torch.tensor([-1.0, 1, 1])
+    pose = relative_pose.view(-1, 3, 4)
+    return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
+
+
+def read_embeds(pairs: FramePairs, features: Path | str, changes: Sequence[Augmentation]) -> list[torch.Tensor]:
+    """Image embeddings of the pairs' frames (F, S, D), fp16, under each of some changes."""
+    return [torch.from_numpy(read_frame_features(features, pairs.keys, change.feature)) for change in changes]
+
+
+def sample_embeds(embeds: list[torch.Tensor], num_embeds: int, seed: int) -> torch.Tensor:
+    """Up to `num_embeds` of all variants' embeddings (N, S, D), drawn without replacement."""
+    count = sum(map(len, embeds))
+    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:num_embeds])
+    variant, index = np.divmod(chosen, len(embeds[0]))
+    return torch.stack([embeds[v][i] for v, i in zip(variant, index, strict=True)]).float()

@@ -1,0 +1,1 @@
+"""What every training needs: devices, logs, checkpoints, and an end in good order."""

@@ -1,0 +1,57 @@
+"""Checkpoints at an fsspec address (`s3://bucket/run`), for machines whose disks do not outlive them.
+
+An object store has no rename: a checkpoint counts when its last file, the fingerprint, is there, and is taken away by
+removing that one first.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fourdistill.errors import InputError
+from fourdistill.storage.addresses import open_filesystem, reading
+from fourdistill.storage.store import Store
+
+
+class RemoteCheckpoints:
+    """Whole checkpoint folders under an address; whatever fails there is an `InputError` that names it.
+
+    Args:
+        address: an fsspec address.
+        marker: the file of a checkpoint that is written last.
+    """
+
+    def __init__(self, address: str, marker: str):
+        self.filesystem: Any
+        self.filesystem, self.root = open_filesystem(address)
+        self.store, self.marker = Store(address), marker
+
+    def names(self) -> list[str]:
+        """The complete checkpoints, oldest first."""
+        with reading(self.store.address, "a place for checkpoints"):
+            self.filesystem.invalidate_cache()
+            found = self.filesystem.glob(f"{self.root}/step-*/{self.marker}")
+        return sorted(str(path).rsplit("/", 2)[-2] for path in found)
+
+    def put(self, folder: Path) -> None:
+        """Copy a checkpoint there, under its own name."""
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / self.marker)
+        for path in [*paths, folder / self.marker]:
+            self.store.put([path], [f"{folder.name}/{path.relative_to(folder).as_posix()}"])
+
+    def get(self, name: str, folder: Path) -> None:
+        """Copy the checkpoint `name` into an empty folder."""
+        source = f"{self.root}/{name}"
+        with reading(self.store.path(name), "a checkpoint"):
+            for address in self.filesystem.find(source):
+                path = folder / str(address)[len(source) :].lstrip("/")
+                if not path.resolve().is_relative_to(folder.resolve()):  # an object may have any name
+                    raise InputError(f"{address}: expected a name inside of the checkpoint")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.filesystem.get_file(address, str(path))
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint, its marker first."""
+        with reading(self.store.path(name), "a checkpoint to remove"):
+            self.filesystem.rm_file(f"{self.root}/{name}/{self.marker}")
+            if self.filesystem.exists(f"{self.root}/{name}"):
+                self.filesystem.rm(f"{self.root}/{name}", recursive=True)

@@ -1,0 +1,28 @@
+"""Where the base pipeline works and what its `params.yaml` says."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = Path(os.environ.get("FOURDISTILL_BASE_WORK", ROOT / "data" / "base" / "work"))
+MINI = WORK / "mini"
+PUBLISHED = ROOT / "data" / "base" / "mini"
+
+
+def load_section(name: str) -> Any:
+    """One section of `recipes/mini/params.yaml`."""
+    return yaml.safe_load((Path(__file__).parent / "params.yaml").read_text())[name]
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 over the bytes of some files: what a saved training belongs to."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                total.update(block)
+    return total.hexdigest()

@@ -1,0 +1,42 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from grid_scenes import frame_rows, write_frames
+
+from fourdistill.errors import InputError
+from fourdistill.pairs.build import build_pairs
+from fourdistill.pairs.frame_pairs import read_frame_pairs
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    frames = write_frames(folder / "frames.parquet", frame_rows("kick", "train") + frame_rows("walk", "val"))
+    build_pairs(
+        frames, folder / "pairs.parquet", folder / "pairs.json", folder / "gaps.csv",
+        num_pairs={"train": 50, "val": 20, "test": 0}, kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
+    )  # fmt: skip
+    return folder / "pairs.parquet"
+
+
+def test_every_pair_finds_its_frames_and_displacement_again(table):
+    rows = [row for row in pq.read_table(table).to_pylist() if row["split"] == "train"]
+    pairs = read_frame_pairs(table, "train")
+    assert len(rows) == len(pairs.source) == len(pairs.target) == 50
+    assert len(set(pairs.keys)) == len(pairs.keys)
+    for i, row in enumerate(rows):
+        assert pairs.keys[pairs.source[i]] == (row["scene"], row["source_camera"], row["source_frame"])
+        assert pairs.keys[pairs.target[i]] == (row["scene"], row["target_camera"], row["target_frame"])
+        assert pairs.delta_time[i] == pytest.approx(row["normalized_gap"])
+        assert (pairs.has_time[i], pairs.has_view[i]) == (row["kind"] != "view", row["kind"] != "time")
+        expected = [row[f"delta_{name}"] or 0.0 for name in ("azimuth", "elevation", "radius")]
+        assert pairs.delta_spherical[i] == pytest.approx(expected, abs=1e-6)
+        assert pairs.relative_pose[i] == pytest.approx(row["relative_pose"] or [0.0] * 12)
+
+
+def test_a_split_may_be_empty_and_a_table_missing(table, tmp_path):
+    empty = read_frame_pairs(table, "test")
+    assert empty.keys == [] and empty.source.shape == (0,) and empty.delta_spherical.shape == (0, 3)
+    assert np.isfinite(read_frame_pairs(table, "val").relative_pose).all()
+    with pytest.raises(InputError, match="expected a Parquet table"):
+        read_frame_pairs(tmp_path / "none.parquet", "train")

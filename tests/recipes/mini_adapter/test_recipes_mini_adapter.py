@@ -1,0 +1,95 @@
+"""The recipe of the shipped adapter, and the adapter itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from imports import ROOT
+from ruamel.yaml import YAML
+
+from fourdistill.config import load_params
+from fourdistill.inference.inputs import broadcast, make_conditions
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.adapter_config import AdapterSettings
+from fourdistill.models.base.model import load_base
+from fourdistill.models.codec import fit_codec
+from fourdistill.models.prior import DisplacementPrior, PriorConfig
+
+RECIPE, SHIPPED = ROOT / "recipes" / "mini_adapter", ROOT / "models" / "mini-adapter"
+
+
+def package(adapter, out, base):
+    command = [sys.executable, RECIPE / "package.py", adapter, out, "--base", base]
+    return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_recipe_overrides_the_main_parameters():
+    main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
+    assert [source.prefix for source in recipe.extract_frames.sources] == ["", "ring_"]
+    assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
+    assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
+    tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
+    assert tuned.paths.pretrained == recipe.paths.prior
+    assert tuned.train_prior.start == "pretrained" and tuned.train_prior.start_share > 0
+    more = load_params(ROOT / "params.yaml", RECIPE / "more.yaml")
+    assert more.paths.pretrained == tuned.paths.prior and more.extract_frames.split == main.extract_frames.split
+    dense = load_params(ROOT / "params.yaml", RECIPE / "dense.yaml")
+    assert dense.paths.pretrained == more.paths.prior and dense.extract_frames.split == main.extract_frames.split
+    assert dense.train_prior.mirror and dense.train_prior.recolour
+    words = load_params(ROOT / "params.yaml", RECIPE / "words.yaml")
+    assert words.paths.prior == dense.paths.prior and words.paths.shards != main.paths.shards
+    assert words.train.start == "scratch" and words.train.max_steps > main.train.max_steps
+    stages = YAML(typ="safe").load((RECIPE / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        for dep in stage["deps"]:
+            assert dep.startswith("$") or (ROOT / dep).exists(), dep
+
+
+def test_the_packaged_adapter_is_small_and_the_same_but_for_rounding(tiny_base, tmp_path):
+    base = load_base(str(tiny_base))
+    generator = torch.Generator().manual_seed(0)
+    embeds = torch.randn(40, 17, 32, generator=generator)
+    prior = DisplacementPrior(PriorConfig(17, 32, num_components=6, width=16, depth=1, num_rotations=8), generator)
+    prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
+    adapter = Adapter.from_base(base, AdapterSettings(), generator, prior)
+    adapter.save(tmp_path / "adapter", {"steps": 7})
+    done = package(tmp_path / "adapter", tmp_path / "small", tiny_base)
+    assert done.returncode == 0, done.stderr
+    weights = "adapter.safetensors"
+    assert (tmp_path / "small" / weights).stat().st_size < 0.6 * (tmp_path / "adapter" / weights).stat().st_size
+    small = Adapter.load(tmp_path / "small", base)
+    assert small.config.training == {"steps": 7}
+    for name, value in small.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.allclose(value, adapter.state_dict()[name], rtol=0.07, atol=2e-3), name
+
+
+def test_what_is_no_adapter_is_one_line_and_nothing_written(tiny_base, tmp_path):
+    done = package(tmp_path / "nothing", tmp_path / "small", tiny_base)
+    assert done.returncode == 2 and not (tmp_path / "small").exists()
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'nothing'}")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Adapter.load(SHIPPED, load_base(str(ROOT / "data/base/mini")))
+
+
+def test_the_shipped_adapter_is_small_and_fits_its_base(shipped):
+    assert sum(path.stat().st_size for path in Path(SHIPPED).iterdir()) < 23_000_000
+    assert shipped.prior is not None and shipped.config.training["steps"] > 0
+
+
+def test_the_shipped_prior_turns_all_the_way_round(shipped):
+    """A full turn leads back, half a turn does not: whatever it learnt, azimuths are angles to it."""
+    base = load_base(str(ROOT / "data/base/mini"))
+    pixels = torch.zeros(1, 3, 128, 128)
+    embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+    turns = broadcast(
+        image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0], elevation=0.0, radius=1.0, relative_pose=None
+    )
+    still, half, full = shipped.prior.displace(make_conditions(turns, 0, "spherical"))
+    assert torch.allclose(still, full, atol=1e-3)
+    assert (half - still).abs().mean() > 0.05
