@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 from diffusers.models import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch.nn import functional as F
 
 from fourdistill.models.words import Words
+
+MAX_SCORES = 2**24  # attention scores that are held whole, at most: 64 MiB in fp32
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,55 @@ class LayerAttnProcessor:
         query = split_heads(attn, attn.to_q(hidden_states))  # (B, heads, N, d)
         key = split_heads(attn, attn.to_k(key_context))  # (B, heads, L + n, d)
         value = split_heads(attn, attn.to_v(value_context))  # (B, heads, L + n, d)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=conditioning.mask())  # (B, heads, N, d)
+        out = attend(query, key, value, conditioning.mask())  # (B, heads, N, d)
 
         if conditioning.image_keys:
             image_key = split_heads(attn, conditioning.image_keys[self.layer].to(query.dtype))  # (B, heads, T, d)
             image_value = split_heads(attn, conditioning.image_values[self.layer].to(query.dtype))  # (B, heads, T, d)
-            out = out + conditioning.image_scale * F.scaled_dot_product_attention(query, image_key, image_value)
+            out = out + conditioning.image_scale * attend(query, image_key, image_value)
 
         out = out.transpose(1, 2).flatten(2)  # (B, N, heads * d)
         out = attn.to_out[1](attn.to_out[0](out))  # (B, N, C)
         if attn.residual_connection:
             out = out + residual
         return out / attn.rescale_output_factor
+
+
+class SelfAttnProcessor:
+    """Diffusers' own self-attention, by matrix products where `prefers_products` says so."""
+
+    def __init__(self) -> None:
+        self.fused, self.products = AttnProcessor2_0(), AttnProcessor()
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """hidden_states (B, N, C) => (B, N, C)."""
+        num_samples, num_tokens = len(hidden_states), hidden_states.shape[1:-1].numel()
+        products = prefers_products(hidden_states, num_samples * attn.heads * num_tokens**2)
+        return (self.products if products else self.fused)(attn, hidden_states, *args, **kwargs)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention of queries (B, heads, N, d) to keys and values (B, heads, T, d) => (B, heads, N, d).
+
+    `mask` (B, 1, 1, T) is True where a token is seen.
+    """
+    if not prefers_products(query, query.shape[:-1].numel() * key.shape[-2]):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, heads, N, T)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1) @ value
+
+
+def prefers_products(hidden_states: torch.Tensor, num_scores: int) -> bool:
+    """Whether attention is faster without torch's fused kernel, and fits.
+
+    On a processor the kernel's backward pass is several times slower than that of matrix products; but these hold all
+    scores in memory.
+    """
+    return torch.is_grad_enabled() and hidden_states.device.type == "cpu" and num_scores <= MAX_SCORES
 
 
 def split_heads(attn: Any, x: torch.Tensor) -> torch.Tensor:
@@ -104,9 +144,9 @@ def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
 
 
 def install_processors(unet: UNet2DConditionModel) -> list[str]:
-    """Give every cross-attention module the processor of its layer; self-attention stays stock. Returns the names."""
+    """Give every cross-attention module the processor of its layer, and return their names."""
     names = cross_attention_names(unet)
-    processors: dict[str, Any] = dict(unet.attn_processors)
+    processors: dict[str, Any] = {name: SelfAttnProcessor() for name in unet.attn_processors}
     processors.update({f"{name}.processor": LayerAttnProcessor(layer) for layer, name in enumerate(names)})
     unet.set_attn_processor(processors)
     return names

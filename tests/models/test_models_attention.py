@@ -2,7 +2,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from fourdistill.models.attention import Conditioning, LayerAttnProcessor, cross_attention_names
+from fourdistill.models import attention
+from fourdistill.models.attention import Conditioning, LayerAttnProcessor, SelfAttnProcessor, cross_attention_names
 from fourdistill.models.base.model import load_base
 from fourdistill.models.words import Words
 
@@ -52,9 +53,39 @@ def test_layers_are_bound_in_execution_order(base, noisy):
     assert from_diffusers != executed  # the trap: diffusers lists down, up, mid
 
 
-def test_self_attention_keeps_stock_processors(base):
+def test_self_attention_computes_what_stock_does(base, noisy, tiny_base):
+    latents, text = noisy
     for name, processor in base.unet.attn_processors.items():
-        assert isinstance(processor, LayerAttnProcessor) == name.endswith("attn2.processor")
+        expected = LayerAttnProcessor if name.endswith("attn2.processor") else SelfAttnProcessor
+        assert isinstance(processor, expected)
+    stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None).unet
+    gradients = []
+    for unet in (stock, base.unet):
+        prompt = text.clone().requires_grad_()
+        with torch.enable_grad():
+            out = unet(latents, torch.tensor(500), prompt).sample
+            out.square().sum().backward()
+        gradients.append((out.detach(), prompt.grad))
+    for expected, found in zip(*gradients, strict=True):
+        assert torch.allclose(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_by_products_is_fused_attention(monkeypatch, masked):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, n, 8, generator=generator) for n in (7, 5, 5))
+    mask = torch.rand(2, 1, 1, 5, generator=generator) > 0.3 if masked else None
+    found = []
+    for limit in (0, attention.MAX_SCORES):
+        monkeypatch.setattr(attention, "MAX_SCORES", limit)
+        leaves = [each.clone().requires_grad_() for each in (query, key, value)]
+        with torch.enable_grad():
+            assert attention.prefers_products(query, 2 * 3 * 7 * 5) == bool(limit)
+            out = attention.attend(leaves[0], leaves[1], leaves[2], mask)
+            out.square().sum().backward()
+        found.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for fused, products in zip(*found, strict=True):
+        assert torch.allclose(fused, products, atol=1e-6, rtol=1e-5)
 
 
 def test_image_scale_zero_is_stock_text_attention(base, noisy, tiny_base):
