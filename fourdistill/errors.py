@@ -14,6 +14,11 @@ class InputError(Exception):
     """Bad input: `str(error)` is one line naming the file, the field and what was expected; exit status 2."""
 
 
+def one_line(error: BaseException, longest: int = 1000) -> str:
+    """What another library says of a fault, as a part of one line: it may quote all of a file."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:longest]
+
+
 @contextmanager
 def refusals_as_input_errors() -> Iterator[None]:
     """What the machine refuses becomes an `InputError` that names the file; every other error stays what it is."""

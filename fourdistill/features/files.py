@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 from safetensors.numpy import save_file
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.features.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.storage.fanout import fan_out
 from fourdistill.storage.store import Store, checksum, new_set, open_set
@@ -100,7 +100,7 @@ def read_frame(frames: Store, name: str) -> Image.Image:
         with Image.open(io.BytesIO(frames.read(name, FRAME)), formats=["JPEG"]) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{frames.path(name)}: expected a readable picture: {reason}") from error
 
 

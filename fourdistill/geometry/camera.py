@@ -63,11 +63,3 @@ def project(K: ArrayLike, c2w: ArrayLike, points: ArrayLike) -> tuple[Array, Arr
         normalized = camera_points[:, :2] / depth[:, None]
     K = np.asarray(K, np.float64)
     return normalized @ K[:2, :2].T + K[:2, 2], depth
-
-
-def unproject(K: ArrayLike, c2w: ArrayLike, pixels: ArrayLike, depth: ArrayLike) -> Array:
-    """Pixels (N, 2) at depths (N,) along +z => world points (N, 3): the inverse of `project`."""
-    pixels, c2w = np.asarray(pixels, np.float64), np.asarray(c2w, np.float64)
-    rays = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ np.linalg.inv(np.asarray(K, np.float64)).T
-    camera_points = rays * np.asarray(depth, np.float64)[:, None]
-    return camera_points @ c2w[:3, :3].T + c2w[:3, 3]

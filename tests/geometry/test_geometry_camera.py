@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_scenes import ring_cameras
 
-from fourdistill.geometry.camera import crop, intrinsics, letterbox, project, resize, unproject
+from fourdistill.geometry.camera import crop, intrinsics, letterbox, project, resize
 
 K = intrinsics(100, 110, 60, 45)
 POSE = ring_cameras(5)[2]
@@ -15,12 +15,6 @@ def test_project_a_known_point():
     pixels, depth = project(K, np.eye(4), [[1.0, 0.5, 2.0]])
     np.testing.assert_allclose(pixels, [[60 + 100 * 0.5, 45 + 110 * 0.25]])
     assert depth == [2]
-
-
-def test_unproject_inverts_project():
-    pixels, depth = project(K, POSE, POINTS)
-    assert (depth > 0).all()
-    np.testing.assert_allclose(unproject(K, POSE, pixels, depth), POINTS, atol=1e-12)
 
 
 def test_points_behind_have_negative_depth():

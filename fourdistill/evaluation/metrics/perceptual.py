@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourdistill.errors import one_line
 from fourdistill.storage.files import sha256
 
 INCEPTION = "Inception-v3 (torch-fidelity's copy of TensorFlow's of 2015-12-05), 2048 features"
@@ -167,7 +168,7 @@ def _inception() -> nn.Module | str:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the package {error.name} is not installed"
-    return " ".join(str(error).split())
+    return one_line(error)
 
 
 def _fetch(url: str) -> None:

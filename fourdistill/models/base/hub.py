@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError  # the latter of whichever client it uses
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 
 OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
@@ -29,7 +29,7 @@ def fetch_files(repo: str, patterns: list[str], expected: str, name: str, **opti
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns, **options))
     except (HTTPError, HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{name}: expected {expected}, or one on the Hub: {reason}") from error
 
 

@@ -23,7 +23,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.models.attention import cross_attention_names, install_processors
 from fourdistill.models.base.find import Found, find_base, find_checkpoint, find_image_encoder
 from fourdistill.models.base.folder import EXPECTED
@@ -96,7 +96,7 @@ def load_base(
         with quiet():
             pipe = load_parts(folder, variants, encoder, loading)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{base}: {EXPECTED}: {reason}") from error
     adapter = None
     if checkpoint is not None and weights is not None:

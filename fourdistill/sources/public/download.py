@@ -9,7 +9,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.storage.files import sha256 as sha256_of
 
 _CHUNK = 1 << 16  # bytes; what was received of a piece is lost when the connection breaks
@@ -77,7 +77,7 @@ def _reason(error: requests.RequestException) -> str:
     inner: BaseException = error
     while inner.__context__ is not None:
         inner = inner.__context__
-    return " ".join(str(inner).split()) or type(inner).__name__
+    return one_line(inner)
 
 
 def _verify(path: Path, part: Path, validator: Path, url: str, size: int | None, sha256: str | None) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
-from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_bytes, read_text, reason
+from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_bytes, read_text
 
 _MAX_RECORDS = 10_000_000
 # COLMAP's models by number, with the number of parameters of each.
@@ -211,7 +211,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _fault(path: Path, line: str, error: Exception) -> InputError:
-    return InputError(f"{path}: {line[:80]!r}: expected a line of a COLMAP model: {reason(error)}")
+    return InputError(f"{path}: {line[:80]!r}: expected a line of a COLMAP model: {one_line(error, 200)}")
 
 
 def _text_cameras(path: Path) -> Iterator[tuple[int, RawCamera]]:

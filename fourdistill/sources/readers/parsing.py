@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.poses import is_rigid
 from fourdistill.pictures import PictureError, read_header
 from fourdistill.sources.names import canonical, spellings
@@ -29,11 +29,6 @@ MAX_SIDE = 1 << 16  # pixels
 MAX_NAME = 255  # bytes of a file's name, which is what file systems allow
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # Windows' editors and spreadsheets write it
 _descriptions: ContextVar[set[Path] | None] = ContextVar("descriptions", default=None)
-
-
-def reason(error: Exception) -> str:
-    """What another library says of a file, as a part of one line: it may quote all of the file."""
-    return " ".join(str(error).split())[:200]
 
 
 @contextmanager
@@ -90,7 +85,7 @@ def read_array(path: Path) -> np.ndarray:
         flat = np.frombuffer(file.read(), dtype, math.prod(shape))
         return flat.reshape(shape, order="F" if by_column else "C")
     except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:
-        raise InputError(f"{path}: expected an .npy array of numbers: {reason(error)}") from error
+        raise InputError(f"{path}: expected an .npy array of numbers: {one_line(error, 200)}") from error
 
 
 def inside(folder: Path, name: str, source: Path) -> Path:
@@ -106,7 +101,7 @@ def inside(folder: Path, name: str, source: Path) -> Path:
                 raise ValueError("a name too long")
             return folder / name
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
-        raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {reason(error)}") from error
+        raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {one_line(error, 200)}") from error
     raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
 
 

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import qualisys_to_opencv
 from fourdistill.scene import Camera, LeftOut, Scene, Video
@@ -35,7 +35,7 @@ from fourdistill.sources.readers.listing import (
     read_scenes,
     visible,
 )
-from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_text, reason
+from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_text
 from fourdistill.sources.readers.pieces import Pieces
 
 SUBPIXELS = 64  # Qualisys counts 1/64 pixel
@@ -98,7 +98,7 @@ def _read_elements(path: Path) -> dict[str, ElementTree.Element]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"{path}: expected a Qualisys calibration in XML: {reason(error)}") from error
+        raise InputError(f"{path}: expected a Qualisys calibration in XML: {one_line(error, 200)}") from error
     elements: dict[str, ElementTree.Element] = {}
     for element in root.iterfind("cameras/camera"):
         serial = canonical(element.get("serial") or "")
@@ -135,7 +135,7 @@ def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, na
     try:
         numbers = np.array([float(text) for text in texts if text is not None])
     except ValueError as error:
-        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {reason(error)}") from error
+        raise InputError(f"{path}: camera {serial}: {tag}: expected numbers: {one_line(error, 200)}") from error
     if len(numbers) != len(names) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
     return numbers

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
 from fourdistill.scene import Camera, Film, Picture, Pictures, Scene, Video
@@ -30,7 +30,7 @@ from fourdistill.sources.readers.listing import (
     usable,
     visible,
 )
-from fourdistill.sources.readers.parsing import check_lens, check_pose, locate, picture_size, read_text, reason
+from fourdistill.sources.readers.parsing import check_lens, check_pose, locate, picture_size, read_text
 from fourdistill.sources.readers.posed_pictures import ENDINGS, ONLY_CAMERA
 from fourdistill.video.probe import VideoError, shown_size
 
@@ -84,7 +84,7 @@ def _read_poses(path: Path) -> Poses:
         try:
             time_us, values = int(words[0]), np.array(words[1:], np.float64)
         except ValueError as error:
-            raise InputError(f"{where}: expected numbers: {reason(error)}") from error
+            raise InputError(f"{where}: expected numbers: {one_line(error, 200)}") from error
         if len(words) != _COLUMNS or not 0 <= time_us < 1 << 53:
             raise InputError(f"{where}: expected {_COLUMNS} numbers, the first a time, found {len(words)}")
         if poses and time_us <= poses[-1][0]:
