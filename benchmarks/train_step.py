@@ -31,11 +31,11 @@ from fourdistill.models.attention import install_processors
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.shards.loader.batches import Batch
-from fourdistill.training.mappers.loop import make_optimizer
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.mappers.step import Denoiser
-from fourdistill.training.runtime.micro_batches import MicroBatches
+from fourdistill.training.runtime.seeds import step_generator
+from fourdistill.training.runtime.trainer import make_optimizer, trained_parameters
 
 
 def main(
@@ -149,14 +149,14 @@ def take_steps(
 ) -> Callable[[], None]:
     """Draws, losses, backward, clipping and AdamW; `model` is the denoiser, prepared by accelerate or not."""
     settings = TrainingSettings(batch_size=len(batch.caption))
-    optimizer = make_optimizer(denoiser.adapter, settings)
-    objective = Objective(accelerator, model, denoiser, settings, MicroBatches.divide(settings.batch_size, None, 1, 0))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer = make_optimizer(denoiser, settings)
+    objective = Objective(denoiser, settings, accelerator.device)
+    parameters = trained_parameters(denoiser)
     steps = iter(range(10**9))
 
     def run() -> None:
         install_processors(denoiser.base.unet)
-        accelerator.backward(objective(batch, next(steps), 0))
+        accelerator.backward(objective(model, batch, step_generator(settings.seed, next(steps))))
         accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

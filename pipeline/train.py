@@ -14,8 +14,8 @@ from fourdistill.models.base.model import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.shards.loader.batches import ReadOptions, Shards, Source, list_splits, make_loader
 from fourdistill.stage import run_stage
-from fourdistill.training.mappers.loop import train
 from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.launch import is_launched, launch
 from fourdistill.training.runtime.report import REPORT_NAME
 

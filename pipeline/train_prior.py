@@ -5,7 +5,8 @@ from dataclasses import asdict
 from fourdistill.config import Params, pick
 from fourdistill.models.prior import PriorConfig
 from fourdistill.stage import run_stage
-from fourdistill.training.prior.train import PriorSettings, train_prior
+from fourdistill.training.prior.settings import PriorSettings
+from fourdistill.training.prior.train import train_prior
 
 
 def main(params: Params) -> None:

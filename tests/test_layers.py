@@ -25,7 +25,7 @@ ARROWS = {
     "features": {"models.base", "storage", "tables"},
     "pairs": {"features", "geometry", "storage", "tables", "video"},
     "shards": {"features", "storage", "tables"},
-    "training.runtime": {"models.base", "shards.loader", "storage"},
+    "training.runtime": {"models.base", "storage"},
     "training": {"models"},
     "training.prior": {"features", "models", "pairs", "storage", "training", "training.runtime"},
     "training.mappers": {"models", "shards.loader", "training", "training.runtime"},

@@ -14,8 +14,8 @@ _TOUCHING = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["dvclive"]
-    + [f"fourdistill.{name}" for name in ("data.frames", "data.pairs", "data.shards", "models.base", "training.loop")]
-    + [f"fourdistill.{name}" for name in ("data.estimated_poses", "evaluation.evaluate", "training.prior")]
+    + [f"fourdistill.{name}" for name in ("frames.extract", "poses.estimate", "evaluation.evaluate")]
+    + [f"fourdistill.{name}" for name in ("training.prior.train", "training.mappers.train", "inference.pipeline")]
 )
 PATIENCE_S = 120
 

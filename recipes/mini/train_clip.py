@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from frames import Frames
+from task import fit
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional as F
-from trainer import fit
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -163,6 +163,7 @@ def main() -> None:
         compute_loss,
         WORK / "clip",
         steps=params["steps"],
+        batch_size=params["batch_size"],
         learning_rate=params["learning_rate"],
         seed=seed,
         weight_decay=0.05,

@@ -16,10 +16,10 @@ import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from frames import Frames
 from safetensors.torch import load_file, save_file
+from task import fit
 from torch import nn
 from torch.nn import functional as F
 from train_clip import sincos_grid
-from trainer import fit
 from work import WORK, digest, load_section
 
 OUT = WORK / "projector" / "model.safetensors"
@@ -90,6 +90,7 @@ def main() -> None:
         compute_loss,
         WORK / "projector",
         steps=params["steps"],
+        batch_size=params["batch_size"],
         learning_rate=params["learning_rate"],
         seed=seed,
         warmup_steps=50,

@@ -14,9 +14,9 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from frames import Frames
+from task import LossFn, fit
 from train_projector import OUT as PROJECTOR
 from train_projector import load_projector
-from trainer import LossFn, fit
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from work import WORK, digest, load_section
 
@@ -166,6 +166,7 @@ def train(params: dict, examples: Examples, folder: Path, seed: int) -> Any:
         make_loss(params, examples, projector),
         folder,
         steps=params["steps"],
+        batch_size=params["batch_size"],
         learning_rate=params["learning_rate"],
         seed=seed,
         ema_decay=params["ema_decay"],

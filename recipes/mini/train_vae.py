@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from frames import Frames
+from task import fit
 from torch.nn import functional as F
-from trainer import fit
 from work import WORK, digest, load_section
 
 
@@ -96,6 +96,7 @@ def main() -> None:
         compute_loss,
         WORK / "vae",
         steps=steps,
+        batch_size=params["batch_size"],
         learning_rate=params["learning_rate"],
         seed=seed,
         save_every=200,

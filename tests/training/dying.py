@@ -1,6 +1,6 @@
 """A training that dies at a step, like a killed process but within this one."""
 
-from fourdistill.training.mappers.objective import Objective
+from fourdistill.training.mappers.task import MapperTask
 
 
 class Killed(Exception):
@@ -9,11 +9,11 @@ class Killed(Exception):
 
 def die_at(monkeypatch, step):
     """Make the training die at the start of `step`."""
-    original = Objective.__call__
+    original = MapperTask.loss
 
-    def loss(self, batch, at, part):
+    def loss(self, model, at, *arguments):
         if at == step:
             raise Killed
-        return original(self, batch, at, part)
+        return original(self, model, at, *arguments)
 
-    monkeypatch.setattr(Objective, "__call__", loss)
+    monkeypatch.setattr(MapperTask, "loss", loss)

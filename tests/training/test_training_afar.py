@@ -15,9 +15,9 @@ from toy_shards import noise_target, write_toy_shards
 from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import ReadOptions
 from fourdistill.shards.publish import publish_shards
-from fourdistill.training.mappers.loop import train
-from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.task import MapperTask
+from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.remote import RemoteCheckpoints
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
@@ -127,9 +127,9 @@ def test_checkpoints_on_s3_are_pruned_and_lead_another_machine_to_the_same_weigh
     assert {path.removeprefix(f"{run_folder}/").split("/")[0] for path in s3.find(run_folder)} == {
         "step-00000006", "step-00000008"
     }  # fmt: skip
-    fetched, steps, get, loss = [], [], RemoteCheckpoints.get, Objective.__call__
+    fetched, steps, get, loss = [], [], RemoteCheckpoints.get, MapperTask.loss
     monkeypatch.setattr(RemoteCheckpoints, "get", lambda *args: (fetched.append(args[1]), get(*args))[1])
-    monkeypatch.setattr(Objective, "__call__", lambda *args: (steps.append(args[2]), loss(*args))[1])
+    monkeypatch.setattr(MapperTask, "loss", lambda *args: (steps.append(args[2]), loss(*args))[1])
     assert_same(straight, run(shards, base, tmp_path / "second", often, checkpoint_address=address))
     assert fetched == ["step-00000008"] and steps == [8, 9, 10, 11]
     found = report(tmp_path / "second")

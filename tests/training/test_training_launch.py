@@ -15,6 +15,7 @@ from fourdistill.training.runtime import launch
 from fourdistill.training.runtime.launch import status_of
 from fourdistill.training.runtime.micro_batches import MicroBatches
 from fourdistill.training.runtime.preemption import PREEMPTED
+from fourdistill.training.runtime.seeds import step_generator
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 ONE, TWO = f"--config_file {CONFIGS}/one_gpu.yaml --cpu", str(CONFIGS / "two_cpu_processes.yaml")
@@ -124,8 +125,8 @@ def test_every_part_of_a_batch_is_somebodys():
     divided = [MicroBatches.divide(24, 6, 3, process) for process in range(3)]
     assert sorted(part for each in divided for part in each.mine) == list(range(6))
     assert {each.size for each in divided} == {4}
-    seeds = {each.draw_seed(0, step, part) for each in divided for part in each.mine for step in range(4)}
-    assert len(seeds) == 24
+    draws = [step_generator(0, step, part, each.total) for each in divided for part in each.mine for step in range(4)]
+    assert len({generator.initial_seed() for generator in draws}) == 24
     with pytest.raises(InputError, match="micro_batches: expected a multiple of the 2 processes, got 3"):
         MicroBatches.divide(24, 3, 2, 0)
 

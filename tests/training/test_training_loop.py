@@ -21,11 +21,12 @@ from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import ReadOptions, make_loader
 from fourdistill.training.mappers.batches import move
 from fourdistill.training.mappers.gaps import measure_gaps
-from fourdistill.training.mappers.loop import make_optimizer, train
-from fourdistill.training.mappers.monitor import Monitor
 from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.mappers.task import MapperTask
+from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.preemption import Preempted
+from fourdistill.training.runtime.trainer import Trainer, make_optimizer
 
 SETTINGS = TrainingSettings(
     batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
@@ -98,13 +99,13 @@ def test_told_to_go_twice_it_ends_as_if_told_once(noise_shards, base, tmp_path, 
     """As by a launcher that passes on what its processes have got already."""
 
     def told_before(method):
-        def wrapped(*args):
+        def wrapped(*args, **kwargs):
             os.kill(os.getpid(), signal.SIGTERM)
-            return method(*args)
+            return method(*args, **kwargs)
 
         return wrapped
 
-    for owner, name in ((Monitor, "after_step"), (Monitor, "close"), (Accelerator, "end_training")):
+    for owner, name in ((MapperTask, "loss"), (Trainer, "write_report"), (Accelerator, "end_training")):
         monkeypatch.setattr(owner, name, told_before(getattr(owner, name)))
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody took the signal"))
     try:
@@ -246,7 +247,8 @@ def test_gaps_are_measured_against_the_truth_whatever_is_learnt(base, noise_shar
 
 def test_the_optimizer_has_the_mapper_alone(base):
     adapter = start_tiny_adapter(base)
-    (group,) = make_optimizer(adapter, dataclasses.replace(SETTINGS, learning_rate=2e-4, weight_decay=0.1)).param_groups
+    settings = dataclasses.replace(SETTINGS, learning_rate=2e-4, weight_decay=0.1)
+    (group,) = make_optimizer(Denoiser(base, adapter), settings).param_groups
     assert (group["lr"], group["weight_decay"]) == (2e-4, 0.1)
     assert {id(p) for p in group["params"]} == {id(p) for p in adapter.mapper.parameters()}
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from tiny_adapters import start_tiny_adapter
 from toy_shards import noise_target, write_toy_shards
 
@@ -13,7 +12,7 @@ from fourdistill.shards.loader.batches import make_loader
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings
 from fourdistill.training.mappers.step import Denoiser
-from fourdistill.training.runtime.micro_batches import MicroBatches
+from fourdistill.training.runtime.seeds import step_generator
 
 SIZE = 12
 NOTHING = DropoutRates(0, 0, 0, 0, 0, 0)
@@ -41,8 +40,9 @@ def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torc
         return denoiser(*arguments)
 
     settings = TrainingSettings(batch_size=SIZE, dropout=rates)
-    objective = Objective(Accelerator(cpu=True), model, denoiser, settings, MicroBatches.divide(SIZE, 1, 1, 0))  # type: ignore[arg-type]
-    return (objective(batch, step, 0).item(), *given[0])
+    objective = Objective(denoiser, settings, torch.device("cpu"))
+    loss = objective(model, batch, step_generator(0, step))  # type: ignore[arg-type]
+    return (loss.item(), *given[0])
 
 
 def test_where_nothing_is_dropped_everything_is_there(denoiser, batch):

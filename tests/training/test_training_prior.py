@@ -19,9 +19,10 @@ from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.view_encoding import encode_view
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
-from fourdistill.training.prior import train as module
 from fourdistill.training.prior.codes import PairCodes, mirror_pose, read_embeds
-from fourdistill.training.prior.train import PriorSettings, train_prior
+from fourdistill.training.prior.settings import PriorSettings
+from fourdistill.training.prior.task import PriorTask
+from fourdistill.training.prior.train import train_prior
 
 SETTINGS = PriorSettings(
     num_components=8, batch_size=16, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, checkpoint_every=3,
@@ -153,15 +154,15 @@ class Killed(Exception):
 @pytest.mark.parametrize("killed_at", [2, 4])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch, killed_at):
     validation = run(data, tmp_path / "straight")
-    original = module.PriorRun.loss
+    original = PriorTask.loss
 
-    def loss(self, step):
+    def loss(self, model, step, *arguments):
         if step == killed_at:
             raise Killed
-        return original(self, step)
+        return original(self, model, step, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.PriorRun, "loss", loss)
+        patch.setattr(PriorTask, "loss", loss)
         with pytest.raises(Killed):
             run(data, tmp_path / "killed")
     assert not (tmp_path / "killed" / "prior").exists()

@@ -19,8 +19,8 @@ from torch.distributed.tensor import DTensor
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel, load_base
-from fourdistill.training.mappers.loop import train
 from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.train import train
 
 SETTINGS: dict[str, Any] = {
     "batch_size": 8, "max_steps": 4, "warmup_steps": 2, "log_every": 1, "validate_every": 100, "sample_every": 100,

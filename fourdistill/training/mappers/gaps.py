@@ -48,3 +48,12 @@ def add(totals: dict[str, list[float]], name: str, first: torch.Tensor, second: 
     sums = totals.setdefault(name, [0.0, 0.0])
     sums[0] += float(first)
     sums[1] += float(second)
+
+
+def format_gaps(metrics: dict[str, float]) -> str:
+    """`image 0.12/0.34/0.56  time …`: the gaps among `metrics`, in the order of their noise levels."""
+    levels: dict[str, list[str]] = {}
+    for name, value in metrics.items():
+        if name.startswith("gap."):
+            levels.setdefault(name.split(".")[1], []).append(f"{value:.4f}")
+    return "  ".join(f"{name} {'/'.join(values)}" for name, values in levels.items())

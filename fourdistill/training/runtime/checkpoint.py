@@ -1,10 +1,10 @@
 """Checkpoints of a running training, so that a killed run goes on when the same command is given again.
 
-    <folder>/step-00000500/    accelerate's state, monitor.json, live/ (the logs so far), fingerprint.json
+    <folder>/step-00000500/    accelerate's state, trainer.json, live/ (the logs so far), fingerprint.json
 
 A checkpoint is written under a temporary name and renamed when complete; the newest ones are kept, here and, where one
 is named, at an fsspec address. It belongs to one fingerprint (settings, data, base): another run in the same place
-starts afresh. The number of a step is also the position in the data, see `MicroBatches`.
+starts afresh. The number of a step is also the position in the data, and that of all random draws.
 
 What is trusted: a checkpoint is this project's own output and as much to be guarded as its code. Weights are
 safetensors; accelerate keeps optimizer, scheduler, loss scale and generators as pickles, which it reads with
@@ -14,6 +14,7 @@ safetensors; accelerate keeps optimizer, scheduler, loss scale and generators as
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from accelerate.utils import broadcast_object_list
 
 from fourdistill.training.runtime.remote import RemoteCheckpoints
 
-OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints")  # settings that a resumed run may change
-FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "monitor.json", ".incomplete"
+_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints", "micro_batches")  # the trainer says how many there are
+FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "trainer.json", ".incomplete"
 
 
 class Checkpoints:
@@ -139,6 +140,11 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         self.remote.get(name, temporary)
         temporary.rename(self.folder / name)
+
+
+def decisive(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings => those for a fingerprint, without the ones that a resumed run may change."""
+    return {name: value for name, value in asdict(settings).items() if name not in _OF_NO_CONSEQUENCE}
 
 
 def discard(checkpoint: Path) -> None:

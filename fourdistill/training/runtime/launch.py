@@ -52,7 +52,7 @@ def launch(launcher: str, report: Path) -> None:
     child = subprocess.Popen(launch_command(launcher))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # told three times, torch's agent leaves its processes behind
+        signal.signal(number, signal.SIG_IGN)  # at a third one torch's agent would abandon its processes
         child.send_signal(number)
 
     before = signal.signal(signal.SIGTERM, pass_on)

@@ -1,6 +1,7 @@
 """Where a training runs and logs: accelerate with DVCLive."""
 
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,35 @@ def end_accelerator(accelerator: Accelerator) -> None:
     accelerator.end_training()
 
 
-def mean_over_processes(accelerator: Accelerator, values: list[torch.Tensor]) -> float:
-    """The mean of scalars (), over all processes, which hold equally many."""
-    mean: Any = accelerator.reduce(torch.stack(values).mean(), reduction="mean")
-    return mean.item()
+class Means:
+    """Means of figures over the micro-batches since the last log, and over all processes, which add equally many."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.values: dict[str, list[torch.Tensor]] = {}
+
+    def add(self, figures: Mapping[str, torch.Tensor | float]) -> None:
+        """Count figures (), maybe not all of them each time."""
+        for name, value in figures.items():
+            self.values.setdefault(name, []).append(
+                torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device)
+            )
+
+    def take(self) -> dict[str, float]:
+        """The means; counting starts anew."""
+        means = {name: mean for name, (mean, _) in self.state().items()}
+        self.values = {}
+        return means
+
+    def state(self) -> dict[str, tuple[float, int]]:
+        """What a checkpoint keeps: of each figure its mean and how often it was counted."""
+        return {name: (self._mean(values), len(values)) for name, values in self.values.items()}
+
+    def resume(self, state: Mapping[str, tuple[float, int]]) -> None:
+        """Go on from what a checkpoint kept."""
+        for name, (mean, count) in state.items():
+            self.values[name] = [torch.tensor(mean, device=self.accelerator.device)] * count
+
+    def _mean(self, values: list[torch.Tensor]) -> float:
+        mean: Any = self.accelerator.reduce(torch.stack(values).mean(), reduction="mean")
+        return mean.item()

@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "recipes" / "mini"))
 
-from trainer import fit
+from task import fit
 
 
 class Killed(Exception):
@@ -17,7 +17,7 @@ class Killed(Exception):
 
 
 def train(
-    folder: Path, *, killed_at: int | None = None, belongs_to: str = "these params"
+    folder: Path, *, killed_at: int | None = None, belongs_to: str = "these params", ema_decay: float | None = 0.9
 ) -> tuple[torch.Tensor, list[int]]:
     torch.manual_seed(0)
     model, seen = torch.nn.Linear(3, 3), []
@@ -27,11 +27,11 @@ def train(
             raise Killed
         seen.append(step)
         x = torch.randn(4, 3, generator=generator)
-        return (model(x) - x).square().mean(), {}
+        return (model(x) - x).square().mean(), {"step": step}
 
     trained: Any = fit(
-        model, compute_loss, folder, steps=8, learning_rate=1e-2, seed=0, warmup_steps=1, ema_decay=0.9,
-        log_every=2, save_every=2, belongs_to=belongs_to,
+        model, compute_loss, folder, steps=8, batch_size=4, learning_rate=1e-2, seed=0, warmup_steps=1,
+        ema_decay=ema_decay, log_every=2, save_every=2, belongs_to=belongs_to,
     )  # fmt: skip
     return trained.weight.detach(), seen
 
@@ -51,12 +51,19 @@ def test_a_state_of_other_parameters_is_not_taken(tmp_path):
     assert seen == list(range(8))
 
 
-@pytest.mark.parametrize("name", ["state.new", "state.old"])
-def test_a_kill_between_the_renames_loses_nothing(tmp_path, name):
-    straight, _ = train(tmp_path / "straight")
-    with pytest.raises(Killed):
-        train(tmp_path / "killed", killed_at=5)
-    (tmp_path / "killed" / "state").rename(tmp_path / "killed" / name)
-    resumed, seen = train(tmp_path / "killed")
-    assert seen == [4, 5, 6, 7]
-    assert torch.equal(resumed, straight)
+def test_what_is_finished_is_not_trained_again(tmp_path):
+    straight, _ = train(tmp_path)
+    again, seen = train(tmp_path)
+    assert seen == [] and torch.equal(again, straight)
+
+
+def test_the_result_is_the_average_of_the_weights(tmp_path):
+    averaged, _ = train(tmp_path / "averaged")
+    last, _ = train(tmp_path / "last", ema_decay=None)
+    assert not torch.equal(averaged, last)
+
+
+def test_figures_of_a_step_are_logged_as_means(tmp_path):
+    train(tmp_path)
+    rows = (tmp_path / "dvclive/plots/metrics/train.step.tsv").read_text().splitlines()
+    assert [tuple(map(float, row.split("\t"))) for row in rows[1:]] == [(2, 0.5), (4, 2.5), (6, 4.5), (8, 6.5)]

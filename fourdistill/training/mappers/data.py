@@ -1,0 +1,102 @@
+"""The pairs of a training: a stream for each micro-batch, some to validate on, and counts of what could not be read."""
+
+import math
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from fourdistill.errors import InputError
+from fourdistill.shards.loader.batches import (
+    Batch,
+    Loader,
+    ReadOptions,
+    Shards,
+    check_lost,
+    in_whole_epochs,
+    list_splits,
+    make_loader,
+    merge_reports,
+)
+from fourdistill.training.mappers.batches import move
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.runtime.micro_batches import MicroBatches
+
+LOSSES = ("shards_broken", "samples_undecodable", "samples_missing")
+
+
+class TrainingData:
+    """Endless loaders of training batches, one for each micro-batch of this process.
+
+    Args:
+        first_step: the step whose batches come first.
+        counts: what earlier runs of this training have read and lost.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        options: ReadOptions | None,
+        settings: TrainingSettings,
+        micro_batches: MicroBatches,
+        first_step: int,
+        counts: dict[str, Any],
+    ):
+        self.counts = self._earlier = counts
+        self.loaders: dict[int, Loader] = {
+            micro_batch: make_loader(
+                shards,
+                "train",
+                micro_batches.size,
+                seed=settings.seed,
+                shuffle=True,
+                num_workers=settings.num_workers,
+                rank=micro_batch,
+                world_size=micro_batches.total,
+                start_batch=first_step,
+                options=options,
+            )
+            for micro_batch in micro_batches.mine
+        }
+        self._batches = {micro_batch: iter(loader) for micro_batch, loader in self.loaders.items()}
+
+    def next(self, micro_batch: int) -> Batch:
+        """The next batch of one of this process's micro-batches."""
+        return next(self._batches[micro_batch])
+
+    def count(self) -> dict[str, Any]:
+        """Bring `counts` up to date with the loaders of all processes; returns what this run has read and lost."""
+        ours = merge_reports(gather_object([each.report.counts() for each in self.loaders.values()]))
+        self.counts = merge_reports([self._earlier, ours])
+        return ours
+
+    def check(self) -> dict[str, int]:
+        """What was skipped and how often, empty where all is well; all processes call this at once.
+
+        Raises `InputError` where all of them together have lost too much, though none of them has alone.
+        """
+        ours, report = self.count(), next(iter(self.loaders.values())).report
+        total = in_whole_epochs(ours["shards_read"], len(report.shards))
+        where = f"{report.shards[0].url} and others: "
+        check_lost(ours["shards_lost"], total, report.max_bad_fraction, where)
+        return {name: self.counts[name] for name in LOSSES if self.counts.get(name)}
+
+
+class ValidationData:
+    """Some validation batches, the same ones in every run of one seed; none where there is no such split."""
+
+    def __init__(self, shards: Shards, options: ReadOptions | None, settings: TrainingSettings, device: torch.device):
+        self.batches: list[Batch] = []
+        self.counts: dict[str, Any] = {}
+        count, size = settings.num_val_pairs, min(settings.batch_size, settings.num_val_pairs)
+        if count and "val" in list_splits(shards):
+            # Each pair once and the same ones for ever, whatever training draws.
+            options = None if options is None else replace(options, resampled=False)
+            loader = make_loader(shards, "val", size, seed=settings.seed, shuffle=True, epochs=1, options=options)
+            self.batches = [move(batch, device) for batch in islice(loader, math.ceil(count / size))]
+            self.counts = loader.report.counts()
+        pairs = [batch.pair_id.tolist() for batch in self.batches]
+        if any(theirs != pairs for theirs in gather_object([pairs])):  # some could not be read everywhere
+            raise InputError("train: val: expected the same validation pairs in all processes, found others in some")

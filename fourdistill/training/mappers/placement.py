@@ -1,0 +1,27 @@
+"""Where the frozen base computes, and what it trades for memory or speed there."""
+
+from accelerate import Accelerator
+
+from fourdistill.errors import InputError
+from fourdistill.models.base.model import BaseModel
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.runtime.sharding import read_sharding, shard_unet
+
+
+def place_base(base: BaseModel, accelerator: Accelerator, settings: TrainingSettings) -> None:
+    """Move the base to the devices, in parts where accelerate's config says so.
+
+    And trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so.
+    """
+    sharding = read_sharding()
+    if sharding is not None and settings.compile is not None:
+        raise InputError("train: compile: expected null beside accelerate's distributed_type FSDP")
+    if sharding is not None and accelerator.num_processes > 1:
+        shard_unet(base.unet, sharding, accelerator.device)
+    base.to(accelerator.device)
+    if settings.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    else:
+        base.unet.disable_gradient_checkpointing()
+    if settings.compile is not None:
+        base.unet.compile(backend=settings.compile)

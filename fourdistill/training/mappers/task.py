@@ -1,0 +1,123 @@
+"""The mapper's training as a task: its loss, its validation, and what a checkpoint of it must know."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+
+from fourdistill.errors import InputError
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base.model import BaseModel
+from fourdistill.shards.loader.batches import ReadOptions, Shards, fingerprint_shards
+from fourdistill.training.mappers.data import TrainingData, ValidationData
+from fourdistill.training.mappers.gaps import format_gaps, measure_gaps
+from fourdistill.training.mappers.objective import Objective
+from fourdistill.training.mappers.placement import place_base
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.runtime.checkpoint import decisive
+from fourdistill.training.runtime.hashes import weights_hash
+from fourdistill.training.runtime.micro_batches import MicroBatches
+from fourdistill.training.runtime.sharding import is_sharded
+from fourdistill.training.runtime.task import Task
+
+DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
+_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # options of reading that decide which pairs come when
+
+
+class MapperTask(Task):
+    """Words of an adapter, trained through the frozen base on pairs in shards."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        read_options: ReadOptions | None,
+        base: BaseModel,
+        adapter: Adapter,
+        settings: TrainingSettings,
+        micro_batches: MicroBatches,
+        *,
+        adapter_folder: Path,
+        draw_samples: DrawSamples | None = None,
+    ):
+        self.denoiser = Denoiser(base, adapter, settings.loss)
+        super().__init__("train", self.denoiser)
+        last = self.denoiser.num_train_timesteps - 1
+        if max(settings.gap_timesteps) > last:
+            raise InputError(f"train: gap_timesteps: expected at most {last}, the base's last timestep")
+        self.shards, self.read_options, self.micro_batches = shards, read_options, micro_batches
+        self.base, self.adapter, self.settings = base, adapter, settings
+        self.adapter_folder, self.draw_samples = adapter_folder, draw_samples
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Settings, data, base and adapter."""
+        reading = asdict(self.read_options or ReadOptions())
+        return {
+            "settings": decisive(self.settings),
+            "adapter": asdict(self.adapter.config),
+            "shards": fingerprint_shards(self.shards),
+            "reading": {name: reading[name] for name in _OF_THE_ORDER},
+            "initial_weights": weights_hash(self.adapter),
+            "unet": weights_hash(self.base.unet),
+            "text_encoder": weights_hash(self.base.text_encoder),
+        }
+
+    def place(self, accelerator: Accelerator) -> None:
+        """Put the base on the devices."""
+        self.accelerator = accelerator
+        place_base(self.base, accelerator, self.settings)
+        self.objective = Objective(self.denoiser, self.settings, accelerator.device)
+
+    def start(self, step: int, kept: dict[str, Any]) -> None:
+        """Open the shards at the pairs of this step."""
+        arguments = self.shards, self.read_options, self.settings
+        self.data = TrainingData(*arguments, self.micro_batches, step, kept.get("data", {}))
+        self.val_data = ValidationData(*arguments, self.accelerator.device)
+
+    def loss(
+        self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The denoiser's mean error () on the next pairs."""
+        return self.objective(model, self.data.next(micro_batch), generator), {}
+
+    def figures(self) -> dict[str, float]:
+        """What could not be read; raises `InputError` where that is too much."""
+        return {**self.data.check()}
+
+    def validate(self) -> dict[str, float]:
+        """Losses and condition gaps of the validation pairs."""
+        if not self.val_data.batches:
+            return {}
+        settings = self.settings
+        return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, settings.gap_timesteps, settings.seed)
+
+    def describe(self, validation: dict[str, float]) -> str:
+        """Loss and gaps."""
+        return f"val.loss {validation['val.loss']:.4f}  gaps {format_gaps(validation)}"
+
+    def sample(self) -> Image.Image | None:
+        """A contact sheet of generated images; a sharded U-Net needs all processes for it."""
+        if self.draw_samples is None or not (self.accelerator.is_main_process or is_sharded(self.base.unet)):
+            return None
+        return self.draw_samples(self.base, self.adapter)
+
+    def state(self) -> dict[str, Any]:
+        """What has been read and lost so far."""
+        self.data.count()
+        return {"data": self.data.counts}
+
+    def save(self, validation: dict[str, float]) -> None:
+        """Save the adapter."""
+        facts = {"steps": self.settings.max_steps, **asdict(self.settings), "validation": validation}
+        self.adapter.save(self.adapter_folder, facts)
+
+    def report(self, together: bool) -> dict[str, Any]:
+        """What the loaders have read and lost: of all pairs, and of the validation pairs in this run."""
+        if together:
+            self.data.count()
+        return {"data": self.data.counts, "validation": self.val_data.counts}

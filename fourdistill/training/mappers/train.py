@@ -1,0 +1,48 @@
+"""Training of an adapter's words on pairs in shards, through the frozen base."""
+
+from pathlib import Path
+
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base.model import BaseModel
+from fourdistill.shards.loader.batches import ReadOptions, Shards
+from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.task import DrawSamples, MapperTask
+from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
+
+
+def train(
+    shards: Shards,
+    base: BaseModel,
+    adapter: Adapter,
+    settings: TrainingSettings,
+    *,
+    read_options: ReadOptions | None = None,
+    adapter_folder: Path,
+    live_folder: Path,
+    checkpoint_folder: Path,
+    checkpoint_address: str | None = None,
+    draw_samples: DrawSamples | None = None,
+) -> dict[str, float]:
+    """Train `adapter` on the pairs in `shards`, save it to `adapter_folder`, and return the last validation.
+
+    Metrics and `train_report.json` go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in
+    `checkpoint_folder`, or at the fsspec address, when it is called again with the same arguments, with the same
+    batches and draws as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
+    """
+    trainer = Trainer(
+        TrainerSettings.of(settings),
+        live_folder=live_folder,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_address=checkpoint_address,
+    )
+    task = MapperTask(
+        shards,
+        read_options,
+        base,
+        adapter,
+        settings,
+        trainer.micro_batches,
+        adapter_folder=adapter_folder,
+        draw_samples=draw_samples,
+    )
+    return trainer.fit(task)

@@ -1,0 +1,117 @@
+"""The prior's training as a task: its loss, its validation, and what a checkpoint of it must know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional as F
+
+from fourdistill.models.conditions import Conditions
+from fourdistill.models.prior import DisplacementPrior
+from fourdistill.training.prior.codes import CodedPairs, PairCodes
+from fourdistill.training.prior.settings import PriorSettings
+from fourdistill.training.runtime.checkpoint import decisive
+from fourdistill.training.runtime.hashes import weights_hash
+from fourdistill.training.runtime.task import Task
+from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
+
+
+class PriorTask(Task):
+    """A prior, trained on pairs in memory.
+
+    Args:
+        pairs: codes of the pairs of split `train`, and of `val` if there are any.
+        facts: JSON values that tell the data from others.
+        start_share: of the weights that training begins with, in the average that is saved; None: those it ends with.
+    """
+
+    def __init__(
+        self,
+        prior: DisplacementPrior,
+        pairs: dict[str, PairCodes],
+        settings: PriorSettings,
+        facts: dict[str, Any],
+        prior_folder: Path,
+        start_share: float | None,
+    ):
+        super().__init__("train_prior", prior)
+        self.prior, self.pairs, self.settings, self.facts = prior, pairs, settings, facts
+        self.prior_folder, self.start_share = prior_folder, start_share
+        self.began = {name: value.clone() for name, value in prior.state_dict().items()}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Settings, data and the first weights."""
+        return {"settings": decisive(self.settings), **self.facts, "start": weights_hash(self.prior)}
+
+    def place(self, accelerator: Accelerator) -> None:
+        """Codes stay where they are, and go to the device batch by batch."""
+        self.accelerator = accelerator
+
+    def loss(
+        self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The mean error () of a batch of random pairs, under random changes of their frames, with noise."""
+        settings, pairs = self.settings, self.pairs["train"]
+        index = torch.randint(len(pairs), (settings.batch_size,), generator=generator)
+        count = int(torch.randint(settings.max_sources, (1,), generator=generator))
+        index = pairs.more_sources(index, count, generator)  # (B, 1 + count)
+        variant = torch.randint(pairs.num_variants, (settings.batch_size,), generator=generator)
+        batch = pairs(index, variant)
+        noise = settings.source_noise * torch.randn(len(batch.sources), *batch.targets.shape, generator=generator)
+        sources = [codes + each for codes, each in zip(batch.sources, noise, strict=True)]
+        return self.errors(model, sources, batch.conditions, batch.targets).mean(), {}
+
+    def errors(
+        self, model: nn.Module, sources: Sequence[torch.Tensor], conditions: Conditions, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean squared errors of the codes of B pairs (B,)."""
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            codes = model([each.to(device) for each in sources], conditions.to(device))  # (B, K)
+        return F.mse_loss(codes, targets.to(device), reduction="none").mean(dim=1)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The error on validation pairs, its ratio to that of copying the source, and the condition gaps."""
+        if "val" not in self.pairs:
+            return {}
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        every = self.pairs["val"]
+        index = torch.randperm(len(every), generator=generator)[: self.settings.num_val_pairs]
+        pairs: CodedPairs = every(index[:, None], torch.zeros_like(index))
+        right = self.errors(self.prior, pairs.sources, pairs.conditions, pairs.targets)
+        copied = F.mse_loss(pairs.sources[0], pairs.targets)
+        values = {"val.loss": right.mean().item(), "val.error_over_copy": right.mean().item() / copied.item()}
+        for name in GAP_CONDITIONS:
+            conditions = replace(pairs.conditions, image_embeds=pairs.sources[0])
+            shuffled, has = shuffle_condition(conditions, name, generator)
+            if has.any():
+                wrong = self.errors(self.prior, [shuffled.image_embeds], shuffled, pairs.targets)
+                values[f"gap.{name}"] = (wrong[has].sum() / right[has].sum()).item() - 1
+        return values
+
+    def finish(self) -> None:
+        """Average with the weights that training began with, where a share of them is wanted."""
+        if self.start_share is not None:
+            average_with_start(self.prior, self.began, self.start_share)
+
+    def save(self, validation: dict[str, float]) -> None:
+        """Save the prior."""
+        facts = {"steps": self.settings.max_steps, **asdict(self.settings), "validation": validation}
+        self.prior.save(self.prior_folder, facts)
+
+
+def average_with_start(prior: DisplacementPrior, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Put `share` of the weights that training began with into those that it ended with, in place.
+
+    What was learnt of the scenes at hand mostly stays, and so does what was known of others: Wortsman et al., "Robust
+    fine-tuning of zero-shot models", arXiv 2109.01903.
+    """
+    ended = prior.state_dict()  # floating point throughout; on a device by now
+    prior.load_state_dict(
+        {name: ended[name].lerp(value.to(ended[name].device), share) for name, value in start.items()}
+    )

@@ -1,0 +1,283 @@
+"""The training loop, the only one: accelerate on one device or many, DVCLive, checkpoints that resume by themselves.
+
+`Trainer.fit` reads from top to bottom. What it trains is a `Task`, which gives the loss, validation, state and
+fingerprint. Every random draw of a step follows from (seed, step, micro-batch), see `seeds.py`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import nn
+from tqdm import tqdm
+
+from fourdistill.training.runtime.average import WeightAverage
+from fourdistill.training.runtime.checkpoint import Checkpoints, decisive
+from fourdistill.training.runtime.micro_batches import MicroBatches
+from fourdistill.training.runtime.preemption import Preempted, Preemption
+from fourdistill.training.runtime.report import TrainReport
+from fourdistill.training.runtime.seeds import step_generator
+from fourdistill.training.runtime.task import Task
+from fourdistill.training.runtime.tracking import Means, end_accelerator, start_accelerator, start_logs
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long a training takes, how its steps are made, and how often (in steps) it does what else."""
+
+    seed: int
+    max_steps: int
+    batch_size: int  # of a step, over all processes
+    learning_rate: float
+    warmup_steps: int
+    log_every: int
+    checkpoint_every: int
+    validate_every: int | None = None  # None: before the first step and after the last
+    sample_every: int | None = None  # None: after the last step
+    micro_batches: int | None = None  # over all processes; None: one per process
+    lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    ema_decay: float | None = None  # the result is a moving average of the weights
+    keep_checkpoints: int = 1
+    keep_last: bool = False  # keep the state after the last step, for a result that is saved later
+    mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py
+
+    @classmethod
+    def of(cls, settings: Any) -> "TrainerSettings":
+        """Those of a task's settings, a dataclass, that are the trainer's, by their names."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in vars(settings).items() if name in names})
+
+
+class Trainer:
+    """Trains a task on the devices of this process and those started with it.
+
+    Args:
+        live_folder: where metrics and `train_report.json` go (DVCLive).
+        checkpoint_folder: where the state is kept; a killed run goes on from there when it is started again with the
+            same settings and data, with the same batches and draws as if it had not been interrupted.
+        checkpoint_address: an fsspec address for checkpoints beside that folder, or None.
+    """
+
+    def __init__(
+        self,
+        settings: TrainerSettings,
+        *,
+        live_folder: Path,
+        checkpoint_folder: Path,
+        checkpoint_address: str | None = None,
+    ):
+        self.settings, self.live_folder = settings, live_folder
+        self.checkpoint_folder, self.checkpoint_address = checkpoint_folder, checkpoint_address
+        self.accelerator = start_accelerator(settings.mixed_precision)
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        self.micro_batches = MicroBatches.divide(settings.batch_size, settings.micro_batches, processes, process)
+        self.accelerator.gradient_accumulation_steps = len(self.micro_batches.mine)
+        self.report = TrainReport(processes, self.micro_batches.total, settings.batch_size)
+        self.means = Means(self.accelerator)
+        self.average: WeightAverage | None = None
+        self.validation: dict[str, float] = {}
+        self.logged = 0, 0.0  # steps, and the report's seconds, at the last log
+
+    def fit(self, task: Task) -> dict[str, float]:
+        """Train the task, let it save its result, and return the last validation.
+
+        Raises `Preempted` when SIGTERM came and the state is saved.
+        """
+        accelerator, settings = self.accelerator, self.settings
+        model, first = self.start(task)
+        with Preemption() as preemption:  # to the end: a launcher may pass SIGTERM on more than once
+            with self.failures_reported():
+                finished = self.take_steps(model, first, preemption)
+                if finished:
+                    if self.average is not None:
+                        self.average.copy_to_model()
+                    task.finish()
+                    self.validate(settings.max_steps)
+                    self.sample()
+            if finished and accelerator.is_main_process:
+                task.save(self.validation)
+            self.write_report("finished" if finished else "preempted", together=True)
+            del model  # so that nothing refers to DDP's model any more
+            end_accelerator(accelerator)
+        if not finished:
+            raise Preempted
+        if accelerator.is_main_process and not settings.keep_last:
+            self.checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
+        return self.validation
+
+    def start(self, task: Task) -> tuple[nn.Module, int]:
+        """Put everything where it computes, in the state of the newest checkpoint if there is one.
+
+        Returns the task's model as accelerate has prepared it, and the number of steps already made.
+        """
+        accelerator, settings = self.accelerator, self.settings
+        self.task, self.checkpoints = task, self.open_checkpoints(task)
+        resumed = self.checkpoints.restore_live() if accelerator.is_main_process else False
+        start_logs(accelerator, self.live_folder, resume=resumed)
+
+        task.place(accelerator)
+        optimizer = make_optimizer(task.model, settings)
+        lr_scheduler = get_scheduler(
+            settings.lr_scheduler,
+            optimizer,
+            num_warmup_steps=settings.warmup_steps,
+            num_training_steps=settings.max_steps,
+        )
+        model, self.optimizer, self.lr_scheduler = accelerator.prepare(task.model, optimizer, lr_scheduler)
+        if settings.ema_decay is not None:
+            self.average = WeightAverage(accelerator, trained_parameters(task.model), settings.ema_decay)
+
+        step, kept = self.checkpoints.resume(accelerator)
+        if kept:
+            self.report.resume(kept["report"])
+            self.means.resume(kept["means"])
+        if self.average is not None:
+            self.average.resume(step)
+        self.report.steps, self.logged = step, (step, self.report.seconds)
+        task.start(step, kept.get("task", {}))
+        return model, step
+
+    def take_steps(self, model: nn.Module, first: int, preemption: Preemption) -> bool:
+        """The steps from `first` on; False where SIGTERM came before the last one, and the state is saved."""
+        accelerator, settings, task = self.accelerator, self.settings, self.task
+        trained = trained_parameters(task.model)
+        self.report.start_clock()
+        if first == 0 and settings.max_steps:
+            self.validate(0)
+        task.model.train()
+        for step in self.progress(range(first, settings.max_steps)):
+            for micro_batch in self.micro_batches.mine:
+                generator = step_generator(settings.seed, step, micro_batch, self.micro_batches.total)
+                with accelerator.accumulate(model):
+                    loss, figures = task.loss(model, step, micro_batch, generator)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+                    self.optimizer.step()
+                    self.lr_scheduler.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                self.means.add({"loss": loss.detach(), **figures})
+            if self.average is not None:
+                self.average.step()
+
+            self.report.steps = done = step + 1
+            is_last = done == settings.max_steps
+            if is_last or is_due(done, settings.log_every):
+                self.log(done)
+            if not is_last and is_due(done, settings.validate_every):
+                self.validate(done)
+            if not is_last and is_due(done, settings.sample_every):
+                self.sample()
+            preempted = not is_last and preemption.asked(accelerator)
+            if preempted or (settings.keep_last if is_last else is_due(done, settings.checkpoint_every)):
+                self.save(done)
+            if preempted:
+                return False
+        self.report.stop_clock()
+        return True
+
+    def log(self, step: int) -> None:
+        """Log the mean training loss over all processes, and the speed."""
+        self.report.stop_clock()
+        figures = self.task.figures()
+        logged_step, logged_s = self.logged
+        speed = (step - logged_step) * self.settings.batch_size / max(self.report.seconds - logged_s, 1e-9)
+        lr = self.lr_scheduler.get_last_lr()[0]
+        values = {**self.means.take(), "lr": lr, "samples_per_s": speed, **figures}
+        self.accelerator.log({f"train.{name}": value for name, value in values.items()}, step=step)
+        self.write_report("running", together=False)
+        self.logged = step, self.report.seconds
+
+    def validate(self, step: int) -> None:
+        """Log what the task validates; every process computes it all, which keeps them in step."""
+        with self.evaluating():
+            validation = self.task.validate()
+            if not validation:
+                return
+            self.validation = validation
+            self.accelerator.log(validation, step=step)
+            if self.accelerator.is_main_process:
+                tqdm.write(f"step {step}: {self.task.describe(validation)}")
+
+    def sample(self) -> None:
+        """Log a picture of what the model does."""
+        with self.evaluating():
+            picture = self.task.sample()
+            if picture is not None and self.accelerator.is_main_process:
+                live: Any = self.accelerator.get_tracker("dvclive", unwrap=True)
+                live.log_image("samples.png", picture)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint."""
+        self.report.stop_clock()
+        kept = {"task": self.task.state(), "report": self.report.state(), "means": self.means.state()}
+        self.checkpoints.save(self.accelerator, step, kept)
+        self.report.start_clock()
+
+    def open_checkpoints(self, task: Task) -> Checkpoints:
+        """Those of a run with these settings, as far as they matter, and this task; not of a number of processes."""
+        facts = {
+            "trainer": decisive(self.settings) | {"micro_batches": self.micro_batches.total},
+            "task": task.fingerprint(),
+        }
+        keep, address = self.settings.keep_checkpoints, self.checkpoint_address
+        return Checkpoints(self.checkpoint_folder, self.live_folder, facts, keep, address)
+
+    def progress(self, steps: range) -> "tqdm[int]":
+        """`steps` behind a bar, which the main process shows."""
+        return tqdm(
+            steps,
+            initial=steps.start,
+            total=self.settings.max_steps,
+            desc=self.task.name,
+            unit="step",
+            mininterval=2,
+            disable=not self.accelerator.is_main_process,
+        )
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The model in evaluation mode, and time that is not training."""
+        self.report.stop_clock()
+        self.task.model.eval()
+        yield
+        self.task.model.train()
+        self.report.start_clock()
+
+    @contextmanager
+    def failures_reported(self) -> Iterator[None]:
+        """The report says so where something fails; other processes may be gone then, and their last counts stand."""
+        try:
+            yield
+        except BaseException:
+            self.report.stop_clock()
+            self.write_report("failed", together=self.accelerator.num_processes == 1)
+            raise
+
+    def write_report(self, status: str, *, together: bool) -> None:
+        """Write `train_report.json` where the task wants one; `together` as in `Task.report`."""
+        self.report.status = status
+        facts = self.task.report(together)
+        if facts is not None and self.accelerator.is_main_process:
+            self.report.write(self.live_folder, facts)
+
+
+def is_due(step: int, every: int | None) -> bool:
+    """Whether something is due after `step` steps that is done `every` so many, or never."""
+    return every is not None and step % every == 0
+
+
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """What of a model is trained; the rest is frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def make_optimizer(model: nn.Module, settings: Any) -> torch.optim.AdamW:
+    """AdamW on what of the model is trained; `settings` has a `learning_rate` and a `weight_decay`."""
+    return torch.optim.AdamW(trained_parameters(model), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -1,0 +1,81 @@
+"""The sub-models of a base as tasks of the package's trainer.
+
+A batch is a pure function of (seed, step): the trainer hands `compute_loss` a generator seeded by both, so a run that
+was killed and resumed sees the same batches, crops and noise as one that never stopped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from fourdistill.training.runtime.task import Task
+from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
+
+LossFn = Callable[[torch.nn.Module, int, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+
+
+class SubModelTask(Task):
+    """A model and the loss of one step; `belongs_to`: JSON values that tell its parameters and data from others."""
+
+    def __init__(self, name: str, model: torch.nn.Module, compute_loss: LossFn, belongs_to: object):
+        super().__init__(name, model)
+        self.compute_loss, self.belongs_to = compute_loss, belongs_to
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a saved state must belong to."""
+        return {"belongs_to": self.belongs_to}
+
+    def place(self, accelerator: Accelerator) -> None:
+        """Everything but the model is where it computes."""
+        self.accelerator = accelerator
+
+    def loss(
+        self, model: torch.nn.Module, step: int, micro_batch: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """`compute_loss` in the training's precision, for what it calls beside the model's own forward too."""
+        with self.accelerator.autocast():
+            return self.compute_loss(model, step, generator)
+
+
+def fit(
+    model: torch.nn.Module,
+    compute_loss: LossFn,
+    work_dir: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    warmup_steps: int = 200,
+    weight_decay: float = 0.01,
+    ema_decay: float | None = None,
+    log_every: int = 50,
+    save_every: int = 500,
+    belongs_to: object = None,
+) -> torch.nn.Module:
+    """Train `model` for `steps` steps under bf16 autocast and return it, with EMA weights if `ema_decay` is set.
+
+    `compute_loss(model, step, generator)` gives the loss and a dict of figures to log. State goes to
+    `work_dir/checkpoint` every `save_every` steps, and stays after the last; the same call picks it up again, if it
+    says of itself that it belongs to the same thing (`belongs_to`, such as the parameters, and the numbers here). Logs
+    go to `work_dir/dvclive`.
+    """
+    settings = TrainerSettings(
+        seed=seed,
+        max_steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        ema_decay=ema_decay,
+        log_every=log_every,
+        checkpoint_every=save_every,
+        keep_last=True,
+        mixed_precision="bf16",
+    )
+    trainer = Trainer(settings, live_folder=work_dir / "dvclive", checkpoint_folder=work_dir / "checkpoint")
+    trainer.fit(SubModelTask(work_dir.name, model, compute_loss, belongs_to))
+    return model
