@@ -22,7 +22,7 @@ from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.scores import commanded_frames
 from fourdistill.evaluation.systems.generate import command_arguments
 from fourdistill.features.files import IMAGE_EMBEDS
-from fourdistill.geometry.displacement import wrap_angle
+from fourdistill.geometry.scene_frame import wrap_angle
 from fourdistill.inference.inputs import broadcast, make_conditions
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.pairs.frame_pairs import read_frame_features

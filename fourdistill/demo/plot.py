@@ -6,7 +6,7 @@ The cameras are those that the pipeline is asked for: `view_displacement` about 
 import numpy as np
 
 from fourdistill.geometry.camera import intrinsics, project
-from fourdistill.geometry.displacement import Array, orbit
+from fourdistill.geometry.scene_frame import Array, orbit
 from fourdistill.inference.displacement import FRAME, SOURCE, view_displacement
 
 WIDTH, HEIGHT = 320, 210  # of the drawing, in its own units

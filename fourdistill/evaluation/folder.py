@@ -23,7 +23,7 @@ from fourdistill.evaluation.metrics.retrieval import read_grids
 from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE
-from fourdistill.geometry.displacement import spherical_delta
+from fourdistill.geometry.scene_frame import spherical_delta
 from fourdistill.pictures import PictureError, read_picture
 from fourdistill.tables import FRAMES, read_table
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from fourdistill.frames.splits import SplitRule
-from fourdistill.geometry.displacement import fit_scene_frame
 from fourdistill.geometry.poses import Array, distinct_poses
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.scene import Scene
 from fourdistill.tables import FRAMES, fixed_lists
 from fourdistill.video.films import ExtractedFilm

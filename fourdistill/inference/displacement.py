@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import SceneFrame, orbit, spherical, spherical_delta
 from fourdistill.geometry.poses import inverse, is_rigid
+from fourdistill.geometry.scene_frame import SceneFrame, orbit, spherical, spherical_delta
 
 Array = NDArray[np.float64]
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
 from fourdistill.geometry.poses import Array, distinct_poses, relative_pose
+from fourdistill.geometry.scene_frame import fit_scene_frame, spherical, spherical_delta
 from fourdistill.pairs.sampling import SceneGrid, sample_pairs
 from fourdistill.storage.files import new_file
 from fourdistill.tables import FRAMES, KINDS, PAIRS, SPLITS, fixed_lists, read_table, to_matrices

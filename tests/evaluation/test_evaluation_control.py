@@ -10,7 +10,7 @@ from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values as values_and_rows
 from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
-from fourdistill.geometry.displacement import wrap_angle
+from fourdistill.geometry.scene_frame import wrap_angle
 
 
 def control_values(commands, result):

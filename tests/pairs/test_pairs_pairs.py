@@ -11,7 +11,7 @@ from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError
 from fourdistill.frames.splits import SplitRule
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
+from fourdistill.geometry.scene_frame import fit_scene_frame, spherical, spherical_delta
 from fourdistill.pairs.build import build_pairs
 from fourdistill.tables import FRAMES, KINDS, PAIRS, read_table, to_matrices, write_table
 

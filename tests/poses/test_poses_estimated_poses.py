@@ -11,7 +11,7 @@ from touches import count_touches, kill
 from fourdistill.errors import InputError
 from fourdistill.evaluation.metrics.orbit_poses import pose_errors
 from fourdistill.frames.extract import extract_frames
-from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.poses.estimate import estimate_poses
 from fourdistill.poses.still_camera import is_still
 from fourdistill.poses.structure_from_motion import MIN_PICTURES

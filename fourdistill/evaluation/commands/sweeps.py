@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fourdistill.evaluation.commands.draw import Command, FrameKey, Instant, normalized_gap
-from fourdistill.geometry.displacement import SceneFrame, fit_scene_frame, spherical, spherical_delta
 from fourdistill.geometry.poses import relative_pose
+from fourdistill.geometry.scene_frame import SceneFrame, fit_scene_frame, spherical, spherical_delta
 from fourdistill.tables import FRAMES, read_table
 
 Row = Mapping[str, Any]

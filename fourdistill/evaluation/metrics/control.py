@@ -14,7 +14,7 @@ from torchmetrics.functional import spearman_corrcoef
 
 from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.retrieval import Grid, Located, locate
-from fourdistill.geometry.displacement import wrap_angle
+from fourdistill.geometry.scene_frame import wrap_angle
 
 
 @dataclass(frozen=True)

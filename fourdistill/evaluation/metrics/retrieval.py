@@ -14,7 +14,7 @@ import numpy as np
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, wrap_angle
+from fourdistill.geometry.scene_frame import fit_scene_frame, spherical, wrap_angle
 from fourdistill.tables import FRAMES, read_table
 
 MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, and rounding: cameras further apart are not taken for neighbours

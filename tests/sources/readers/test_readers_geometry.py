@@ -9,7 +9,7 @@ from format_writers import CENTRAL, FORMATS, GENERAL, LENS, Capture, Format
 from PIL import Image
 
 from fourdistill.frames.extract import extract_frames
-from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.pairs.build import build_pairs
 from fourdistill.scene import Camera, Film, Pictures
 from fourdistill.sources.readers import SourceFolder, read_source
