@@ -9,7 +9,7 @@ What a user's displacement leads away from is a canonical source camera: level, 
 scene's scale away. So a factor r of its distance is the difference r - 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -85,6 +85,9 @@ class Displacement(Generic[Values]):
     def __getitem__(self, rows: Any) -> "Displacement[Values]":
         """Some of a batch, or one."""
         return self.map(lambda values: values[rows])
+
+    def __iter__(self) -> "Iterator[Displacement[Values]]":
+        return (self[row] for row in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Displacement) and self._numbers() == other._numbers()

@@ -20,7 +20,7 @@ def placed(cameras, times, seconds=2.0):
     frame = fit_scene_frame(ring)
     assert frame is not None
     c2w = np.stack([np.full((4, 4), np.nan) if camera is None else ring[camera] for camera in cameras])
-    times = np.array(times, np.float32)
+    times = np.array(times, np.float64)
     return Placement(times, seconds * times, c2w, spherical(frame, c2w), np.full(len(c2w), frame.scale))
 
 

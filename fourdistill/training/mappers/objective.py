@@ -35,7 +35,7 @@ class Objective:
         batch = move(batch, device)
         generator = torch.Generator().manual_seed(self.micro_batches.draw_seed(settings.seed, step, micro_batch))
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch, denoiser.adapter.config.settings.view_encoding)
+        conditions = make_conditions(batch)
         conditions = drop_images(drop_displacements(conditions, drops), self.null_image, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         bias = settings.timestep_bias

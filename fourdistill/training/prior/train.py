@@ -93,11 +93,7 @@ def train_prior(
     }
     checkpoints = Checkpoints(checkpoint_folder, live_folder, facts, settings.keep_checkpoints, checkpoint_address)
     start_logs(accelerator, live_folder, resume=checkpoints.restore_live())
-    encoding = prior.config.view_encoding
-    coded = {
-        split: PairCodes(each, embeds.pop(split), prior.codec, encoding, changes[split])
-        for split, each in pairs.items()
-    }
+    coded = {split: PairCodes(each, embeds.pop(split), prior.codec, changes[split]) for split, each in pairs.items()}
     run = PriorRun(accelerator, prior, settings, coded)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     lr_scheduler = get_scheduler(
