@@ -82,7 +82,7 @@ def test_a_copy_is_wrong_by_the_commanded_displacement(source, target):
 @given(cells, cells, cells)
 def test_a_wrong_displacement_is_reported_as_the_one_that_happened(source, target, drawn):
     result = outcomes([command(source, target)], TRUTH[[drawn]], {"s": RING}, {"s": TRUTH})
-    assert result.obtained_frames[0] == RING.frame[source] - RING.frame[drawn]
+    assert result.obtained_frames[0] == RING.frame[drawn] - RING.frame[source]
     assert between(result.obtained_azimuth[0], angle(drawn) - angle(source)) < 1e-6
     assert result.frames[0] == pytest.approx(RING.frame[drawn] - RING.frame[target], abs=1e-6)
 

@@ -126,7 +126,7 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
     )
     points = list(csv.DictReader((folder / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
-    assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+    assert [float(point["commanded_frames"]) for point in points[:3]] == [-4, 0, 4]
 
 
 def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
