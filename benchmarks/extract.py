@@ -39,7 +39,15 @@ def extract(raw: Path, out: Path, jobs: int) -> None:
     """The stage's function on a folder of films."""
     shutil.rmtree(out, ignore_errors=True)
     scenes = read_source(SourceFolder(raw, "video"))
-    extract_frames(scenes, out / "frames", out / "frames.parquet", out / "frames.json", size=SIZE, jobs=jobs)
+    extract_frames(
+        scenes,
+        out / "frames",
+        out / "frames.parquet",
+        out / "scenes.parquet",
+        out / "frames.json",
+        size=SIZE,
+        jobs=jobs,
+    )
 
 
 def bare_ffmpeg(film: Path, out: Path) -> None:

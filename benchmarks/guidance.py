@@ -114,14 +114,15 @@ def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps:
     )
     pipe = FourDistillPipeline.from_pretrained(paths.base, adapter=adapter).to(default_device())
     sweeps = build_sweeps(
-        paths.frames_table, settings.num_sweep_scenes, settings.num_sweep_steps, max_gap=pairs.max_gap,
+        paths.frames_table, paths.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
+        max_gap=pairs.max_gap,
         max_gap_s=pairs.max_gap_s if pairs.normalizer == "seconds" else None, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
     size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
     read = FrameReader(paths.frames_table, paths.frames, size)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=params.seed, **settings.sampling())
-    cells = read_cells({sweep.scene for sweep in sweeps}, paths.frames_table, read, spaces)
+    cells = read_cells({sweep.scene for sweep in sweeps}, paths.frames_table, paths.scenes_table, read, spaces)
     rows = measure(paint, spaces, cells, sweeps, settings.num_bootstrap)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "guidance.csv", rows)

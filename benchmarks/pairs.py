@@ -37,7 +37,13 @@ def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         outputs = (Path(folder) / name for name in ("pairs.parquet", "pairs.json", "gaps.csv"))
         started, started_cpu = time.perf_counter(), time.process_time()
-        build_pairs(frames_table, *outputs, num_pairs={"train": num_pairs}, kinds=KINDS)
+        build_pairs(
+            frames_table,
+            frames_table.with_name("scenes.parquet"),
+            *outputs,
+            num_pairs={"train": num_pairs},
+            kinds=KINDS,
+        )
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     return seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

@@ -5,7 +5,6 @@ The sweeps are those of `evaluate`, on more scenes: a picture can be no better p
 
 import sys
 from dataclasses import replace
-from math import degrees
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +19,11 @@ from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.metrics.control import control_values, outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.scores import commanded_frames
-from fourdistill.evaluation.systems.generate import command_arguments
 from fourdistill.features.files import IMAGE_EMBEDS
-from fourdistill.geometry.displacement import wrap_angle
-from fourdistill.inference.inputs import broadcast, make_conditions
+from fourdistill.geometry.displacement import Displacement
+from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior
+from fourdistill.models.view_encoding import to_tensors
 from fourdistill.pairs.frame_pairs import read_frame_features
 
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
@@ -37,8 +36,9 @@ def displaced_codes(
     conditions, codes = [], []
     for commands in images:
         shown = torch.stack([embeds[command.source] for command in commands])  # (M, S, D)
-        inputs = broadcast(image_embeds=shown, relative_pose=None, **command_arguments(commands, "spherical"))
-        conditions.append(make_conditions(inputs, 0, prior.config.view_encoding))
+        moved = Displacement.merge([command.displacement for command in commands], np.stack)
+        has_image = torch.ones(len(shown), dtype=torch.bool)
+        conditions.append(Conditions(shown, has_image, to_tensors(moved, shown.device, shown.dtype)))
         codes.append(prior.codec.encode(shown))
     with torch.no_grad():
         return prior(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
@@ -51,10 +51,8 @@ def from_elsewhere(commands: list[Command], grids: dict[str, Grid], rng: np.rand
         grid = grids[command.source.scene]
         target = grid.index(command.target)
         source = (target + rng.integers(1, len(grid.keys))) % len(grid.keys)
-        azimuth, elevation, radius = grid.spherical[target] - grid.spherical[source]
-        view = (degrees(wrap_angle(azimuth)), degrees(elevation), float(radius))
-        time = float(grid.time[source] - grid.time[target])
-        moved.append(replace(command, kind="joint", source=grid.keys[source], time=time, spherical=view))
+        displacement = Displacement.from_frames(grid.seen[source], grid.seen[target], True, True, None)
+        moved.append(replace(command, kind="joint", source=grid.keys[source], displacement=displacement))
     return moved
 
 
@@ -92,11 +90,9 @@ def measure(
 def run(params: Params, folder: Path, num_scenes: int, num_images: int) -> None:
     """Print the figures of one prior for known and for new scenes."""
     prior, paths = DisplacementPrior.load(folder), params.paths
-    if prior.config.view_encoding != "spherical":
-        raise InputError(f"{folder}: view_encoding: expected spherical, found {prior.config.view_encoding}")
     rng = np.random.default_rng(params.seed)
-    sweeps = build_sweeps(paths.frames_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
-    grids = read_grids(paths.frames_table, sorted({sweep.scene for sweep in sweeps}))
+    sweeps = build_sweeps(paths.frames_table, paths.scenes_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
+    grids = read_grids(paths.frames_table, paths.scenes_table, sorted({sweep.scene for sweep in sweeps}))
     for name, new in (("known scenes", False), ("new scenes", True)):
         chosen = [sweep for sweep in sweeps if sweep.commands[0].new_scene == new]
         if chosen:

@@ -59,15 +59,15 @@ def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: i
     from fourdistill.sources.readers import SourceFolder, read_source
 
     frames, table, pairs = folder / "frames", folder / "frames.parquet", folder / "pairs.parquet"
-    encode = FrameEncoder(base)
+    placed, encode = folder / "scenes.parquet", FrameEncoder(base)
     started = processor_s()
     if stage == "extract_frames":
         scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
-        extract_frames(scenes, frames, table, folder / "frames.json", size=128, max_frames=max_frames, jobs=1)
+        extract_frames(scenes, frames, table, placed, folder / "frames.json", size=128, max_frames=max_frames, jobs=1)
     elif stage == "build_pairs":
         kinds = {"time": 0.4, "view": 0.3, "joint": 0.3}
         reports = (folder / "pairs.json", folder / "gaps.csv")
-        build_pairs(table, pairs, *reports, num_pairs={"train": num_pairs}, kinds=kinds)
+        build_pairs(table, placed, pairs, *reports, num_pairs={"train": num_pairs}, kinds=kinds)
     elif stage == "encode_frames":
         encode_frames(table, frames, folder / "features", encode, batch_size=8)
     else:

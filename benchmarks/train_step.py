@@ -24,6 +24,7 @@ import typer
 from accelerate import Accelerator
 from sd15_sized import build_sd15_base
 
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
@@ -89,11 +90,15 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
     return Batch(
         target_latents=torch.randn(batch_size, config["in_channels"], size, size, generator=generator),
         source_embeds=torch.randn(batch_size, tokens, vision.hidden_size, generator=generator),
-        delta_time=torch.rand(batch_size, generator=generator) * 2 - 1,
-        relative_pose=torch.rand(batch_size, 12, generator=generator),
-        delta_spherical=torch.rand(batch_size, 3, generator=generator),
-        has_time=torch.arange(batch_size) % 3 != 0,
-        has_view=torch.arange(batch_size) % 3 != 1,
+        displacement=Displacement(
+            time=torch.rand(batch_size, generator=generator) * 2 - 1,
+            azimuth=torch.rand(batch_size, generator=generator),
+            elevation=torch.rand(batch_size, generator=generator),
+            radius=torch.rand(batch_size, generator=generator),
+            relative_pose=torch.rand(batch_size, 12, generator=generator),
+            has_time=torch.arange(batch_size) % 3 != 0,
+            has_view=torch.arange(batch_size) % 3 != 1,
+        ),
         caption=[f"caption {i % 8}" for i in range(batch_size)],
         pair_id=torch.arange(batch_size),
     )

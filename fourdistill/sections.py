@@ -29,6 +29,7 @@ class Paths:
     poses_table: LocalPath
     frames: str  # a local folder, or an fsspec address such as s3://bucket/frames
     frames_table: LocalPath
+    scenes_table: LocalPath
     pairs_table: LocalPath
     features: str  # likewise
     shards: str  # likewise

@@ -35,9 +35,16 @@ FRAMES = _schema(
     _field("height", pa.int32(), "pixels"),
     _field("K", pa.list_(pa.float64(), 9), "intrinsics, row by row, after crop and resize; centres at +0.5", True),
     _field("c2w", pa.list_(pa.float64(), 16), "camera-to-world, row by row, OpenCV axes, the source's units", True),
-    _field("scene_scale", pa.float64(), "median distance of the cameras from the scene's centre, source's units", True),
     _field("caption", pa.string(), "what is seen, in a sentence", True),
     _field("split", pa.string(), "train, val or test"),
+)
+
+SCENES = _schema(
+    _field("scene", pa.string(), "as in the frames table"),
+    _field("center", pa.list_(pa.float64(), 3), "nearest to all optical axes; null where they fix no point", True),
+    _field("axes", pa.list_(pa.float64(), 9), "rows east, north, up, orthonormal; null where there is no centre", True),
+    _field("scale", pa.float64(), "median distance of the cameras from the centre, in the source's units", True),
+    _field("duration_s", pa.float64(), "timestamp_s of the last frame minus that of the first, over all cameras"),
 )
 
 POSES = _schema(
@@ -47,7 +54,7 @@ POSES = _schema(
     _field("width", pa.int32(), "pixels of the film that K speaks of"),
     _field("height", pa.int32(), "pixels of the film that K speaks of"),
     _field("K", pa.list_(pa.float64(), 9), "intrinsics, row by row, pixel centres at +0.5"),
-    _field("c2w", pa.list_(pa.float64(), 16), "camera-to-world, row by row, OpenCV axes; scene_scale is 1"),
+    _field("c2w", pa.list_(pa.float64(), 16), "camera-to-world, row by row, OpenCV axes; the scene's scale is 1"),
 )
 
 PAIRS = _schema(
@@ -58,19 +65,23 @@ PAIRS = _schema(
     _field("source_frame", pa.int32(), "frame_index of frame j, the condition"),
     _field("target_camera", pa.string(), "camera of frame i, which is reconstructed"),
     _field("target_frame", pa.int32(), "frame_index of frame i, which is reconstructed"),
-    _field("gap", pa.int32(), "d = source_frame - target_frame: positive leads back in time"),
+    _field(
+        "gap",
+        pa.int32(),
+        "the paper's d = source_frame - target_frame: positive leads back; all else is target - source",
+    ),
     _field("gap_s", pa.float64(), "timestamp_s of the source minus that of the target"),
     _field("normalized_gap", pa.float32(), "the gap by the one declared normaliser, in [-1, 1]"),
     _field(
         "relative_pose",
         pa.list_(pa.float32(), 12),
-        "rows of the 3x4 source_from_target = inv(c2w_source) @ c2w_target, translation over scene_scale; "
+        "rows of the 3x4 source_from_target = inv(c2w_source) @ c2w_target, translation over the scene's scale; "
         "null for kind time",
         True,
     ),
     _field("delta_azimuth", pa.float32(), "target - source, rad, counter-clockwise from above; null for time", True),
     _field("delta_elevation", pa.float32(), "target - source, rad, upwards; null for kind time", True),
-    _field("delta_radius", pa.float32(), "target - source, over scene_scale; null for kind time", True),
+    _field("delta_radius", pa.float32(), "target - source, over the scene's scale; null for kind time", True),
     _field("caption", pa.string(), "of the scene", True),
     _field("split", pa.string(), "train, val or test"),
 )

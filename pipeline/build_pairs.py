@@ -12,6 +12,7 @@ def main(params: Params) -> None:
     section, paths = params.build_pairs, params.paths
     build_pairs(
         paths.frames_table,
+        paths.scenes_table,
         paths.pairs_table,
         paths.reports / "pairs.json",
         paths.plots / "gaps.csv",

@@ -16,7 +16,16 @@ def main(params: Params) -> None:
     seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
     scored = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
-        Inputs(paths.base, paths.frames_table, paths.frames, paths.features, paths.pairs_table, pairs.max_gap, seconds),
+        Inputs(
+            paths.base,
+            paths.frames_table,
+            paths.frames,
+            paths.features,
+            paths.pairs_table,
+            paths.scenes_table,
+            pairs.max_gap,
+            seconds,
+        ),
         Outputs(
             paths.metrics,
             paths.reports / "figures.json",

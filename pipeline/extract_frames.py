@@ -11,7 +11,7 @@ from fourdistill.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """Cut the videos under paths.raw into frames: paths.frames, paths.frames_table, reports/frames.json."""
+    """Cut the videos under paths.raw into paths.frames: paths.frames_table, paths.scenes_table, reports/frames.json."""
     section, paths = params.extract_frames, params.paths
     folders = [
         read_folder(
@@ -34,6 +34,7 @@ def main(params: Params) -> None:
         scenes,
         paths.frames,
         paths.frames_table,
+        paths.scenes_table,
         paths.reports / "frames.json",
         size=section.size,
         jpeg_quality=section.jpeg_quality,

@@ -15,7 +15,7 @@ from fourdistill.sources.readers import SourceFolder, read_source
 
 STAGES = ("extract_frames", "build_pairs", "encode_frames", "write_shards")
 OUTPUTS = {
-    "extract_frames": ("frames", "frames.parquet", "frames.json"),
+    "extract_frames": ("frames", "frames.parquet", "scenes.parquet", "frames.json"),
     "build_pairs": ("pairs.parquet", "pairs.json", "gaps.csv"),
     "encode_frames": ("features",),
     "write_shards": ("shards",),
@@ -32,15 +32,18 @@ def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: i
     """Run one stage on what is in `folder`, into it; frames, features and shards may be `at` an address instead."""
     workers = {"engine": engine, "jobs": jobs}
     pairs_table, frames_table = folder / "pairs.parquet", folder / "frames.parquet"
+    scenes_table = folder / "scenes.parquet"
     frames, features, shards = (f"{at or folder}/{name}" for name in ("frames", "features", "shards"))
     if stage == "extract_frames":
         scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
         outputs = {"split": SplitRule(test_cameras=["cam01"]), "index_copy": folder / "frames.index.json"}
-        extract_frames(scenes, frames, frames_table, folder / "frames.json", size=SIZE, **outputs, **workers)
+        extract_frames(
+            scenes, frames, frames_table, scenes_table, folder / "frames.json", size=SIZE, **outputs, **workers
+        )
     elif stage == "build_pairs":
         counts, kinds = {"train": 60, "test": 20}, {"time": 1, "view": 1, "joint": 1}
         outputs = (folder / name for name in OUTPUTS[stage])
-        build_pairs(frames_table, *outputs, num_pairs=counts, kinds=kinds)
+        build_pairs(frames_table, scenes_table, *outputs, num_pairs=counts, kinds=kinds)
     elif stage == "encode_frames":
         copy = folder / "features.index.json"
         encode_frames(frames_table, frames, features, FrameEncoder(base), batch_size=4, index_copy=copy, **workers)

@@ -20,6 +20,9 @@ def run(
     frames: Annotated[
         str | None, typer.Option(help="Folder or address of the true frames; by default `frames/` beside the table.")
     ] = None,
+    scenes: Annotated[
+        Path | None, typer.Option(readable=False, help="Scenes table; by default `scenes.parquet` beside the grid.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Whose VAE and CLIP span the feature spaces; data/base/mini by default.")
     ] = None,
@@ -57,7 +60,7 @@ def run(
     from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
     from fourdistill.evaluation.report.tables import format_figures
     from fourdistill.evaluation.scoring import Scorer, ScoreSettings
-    from fourdistill.inference.displacement import check_number
+    from fourdistill.geometry.displacement import check_number
     from fourdistill.models.base.model import load_base
     from fourdistill.models.base.precision import default_device
 
@@ -73,7 +76,8 @@ def run(
     spaces.check(space, "--space")
     read = FrameReader(grid, frames or grid.parent / "frames", size)
     settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
-    scored = score_folder(generated, grid, Scorer(read, spaces, grid, settings, seed), max_gap_s)
+    scorer = Scorer(read, spaces, grid, scenes or grid.with_name("scenes.parquet"), settings, seed)
+    scored = score_folder(generated, scorer, max_gap_s)
     metrics = scored.summary.metrics
     if out:
         with new_file(out) as partial:

@@ -10,12 +10,12 @@ from rich.progress import Progress
 
 from fourdistill.commands.ranges import parse_values
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import check_time, seconds_to_time, view_displacement
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.shipped import default_adapter, default_base
 
 EXAMPLES = """Examples:
 
-`fourdistill generate --image examples/backflip.png --time 0.25 --azimuth 45 --out earlier.png`
+`fourdistill generate --image examples/backflip.png --time 0.25 --azimuth 45 --out later.png`
 
 `fourdistill generate --image examples/backflip.png --time -0.5:0.5:9 --out sweep.gif`
 
@@ -35,7 +35,7 @@ def run(
     out: Annotated[
         Path, typer.Option(readable=False, help="PNG (several pictures: a grid, a row for each camera), GIF or MP4.")
     ],
-    time: Annotated[Text, typer.Option(help=f"As a share of the scene, positive is earlier: {RANGE}.")] = None,
+    time: Annotated[Text, typer.Option(help=f"As a share of the scene, positive is later: {RANGE}.")] = None,
     seconds: Annotated[Text, typer.Option(help=f"The same in seconds, with --duration-s: {RANGE}.")] = None,
     duration_s: Annotated[float | None, typer.Option(help="How many seconds the scene lasts.")] = None,
     azimuth: Annotated[Text, typer.Option(help=f"Degrees, counter-clockwise from above: {RANGE}.")] = None,
@@ -141,12 +141,12 @@ def lay_out(
             )
         views[name] = values * (num_views // len(values))
     for azimuth, elevation, radius in zip(*views.values(), strict=True):
-        view_displacement(azimuth, elevation, radius, None)
+        Displacement.from_user(None, azimuth, elevation, radius, where="--")
     for instant in columns:
         if instants == "time":
-            check_time(instant, "--time")
+            Displacement.from_user(instant, where="--")
         elif duration_s is not None:  # an adapter with a span of its own needs none
-            seconds_to_time(instant, duration_s)
+            Displacement.from_user(seconds=instant, duration_s=duration_s, where="--")
     if not pairwise:
         cells = {name: [value for value in values for _ in columns] for name, values in views.items()}
         return cells | {instants: columns * num_views}, len(columns)

@@ -49,7 +49,7 @@ def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
 def lay_out_displacement() -> dict[str, Any]:
     """The four sliders that people come for, and what is left out."""
     return {
-        "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene; above 0 is earlier"),
+        "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene; above 0 is later"),
         "azimuth": gr.Slider(-180, 180, 0, step=1, label="Azimuth, degrees", info="above 0 is to the right"),
         "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
         "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),

@@ -105,7 +105,7 @@ def _spread(first: float, last: float, count: float) -> list[float]:
 def _time(time: float | None) -> str:
     if time is None:
         return "time as it is"
-    return f"{abs(time):.2f} {'earlier' if time > 0 else 'later'}" if abs(time) >= 0.005 else "same instant"
+    return f"{abs(time):.2f} {'later' if time > 0 else 'earlier'}" if abs(time) >= 0.005 else "same instant"
 
 
 def _camera(command: Command) -> str:

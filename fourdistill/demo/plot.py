@@ -1,13 +1,13 @@
 """Where the commanded camera stands: a drawing of both cameras about the subject, seen from above and behind the first.
 
-The cameras are those that the pipeline is asked for: `view_displacement` about its canonical source camera.
+The cameras are those that the pipeline is asked for: a user's displacement about the canonical source camera.
 """
 
 import numpy as np
 
 from fourdistill.geometry.camera import intrinsics, project
-from fourdistill.geometry.displacement import Array, orbit
-from fourdistill.inference.displacement import FRAME, SOURCE, view_displacement
+from fourdistill.geometry.displacement import FRAME, SOURCE, Displacement
+from fourdistill.geometry.scene_frame import Array, orbit
 
 WIDTH, HEIGHT = 320, 210  # of the drawing, in its own units
 _VIEWER = orbit(FRAME, SOURCE, [0.0, np.radians(32), 5.0])  # c2w of who looks at the drawing
@@ -29,9 +29,9 @@ def draw_cameras(azimuth: float | None, elevation: float | None, radius: float |
         f'<path class="subject" d="M{x:.1f} {y + 7:.1f} l9 {feet - y - 7:.1f} h-18 z"/>',
         _camera(SOURCE, "source"),
     ]
-    displacement = view_displacement(azimuth, elevation, radius, None)
-    if displacement is not None:
-        way = commanded_way(displacement[0])
+    displacement = Displacement.from_user(azimuth=azimuth, elevation=elevation, radius=radius)
+    if displacement.has_view:
+        way = commanded_way(displacement)
         parts += [_line(way[:, :3, 3], "way"), _camera(way[-1], "target")]
     label = describe_camera(azimuth, elevation, radius)
     return (
@@ -41,8 +41,9 @@ def draw_cameras(azimuth: float | None, elevation: float | None, radius: float |
     )
 
 
-def commanded_way(delta: Array) -> Array:
-    """(azimuth rad, elevation rad, radius over scale) => c2w (33, 4, 4) from the source to the camera asked for."""
+def commanded_way(displacement: Displacement[Array]) -> Array:
+    """One displacement => c2w (33, 4, 4) from the source to the camera asked for."""
+    delta = np.array([displacement.azimuth, displacement.elevation, displacement.radius])
     return np.stack([orbit(FRAME, SOURCE, share * delta) for share in np.linspace(0, 1, 33)])
 
 

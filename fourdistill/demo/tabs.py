@@ -77,8 +77,8 @@ def _result_and_buttons() -> tuple[gr.HTML, gr.Button, gr.Button]:
 
 def _times(reach: float) -> list[gr.Slider]:
     return [
-        gr.Slider(-1, 1, reach, step=0.01, label="From time", min_width=140),  # earlier first: forwards
-        gr.Slider(-1, 1, -reach, step=0.01, label="To time", min_width=140),
+        gr.Slider(-1, 1, -reach, step=0.01, label="From time", min_width=140),
+        gr.Slider(-1, 1, reach, step=0.01, label="To time", min_width=140),
     ]
 
 

@@ -52,7 +52,7 @@ class EvaluationSettings:
     second_opinion: bool
     """Whether EfficientNet-Lite0 judges too; see `second_opinion`."""
     large_gap: float
-    """A pair leads far ("large") from this |normalized_gap| on, or ..."""
+    """A pair leads far ("large") from this |time| on, or ..."""
     large_azimuth_deg: float
     """... from this |azimuth| on."""
     num_bootstrap: int
@@ -94,6 +94,7 @@ class Inputs:
     """A folder or an address, as is the next."""
     features: Path | str
     pairs_table: Path
+    scenes_table: Path
     max_gap: int | None = None
     """Frames; with `max_gap_s` (seconds) what the pairs were drawn with."""
     max_gap_s: float | None = None
@@ -124,7 +125,7 @@ def evaluate(
     """
     rng = np.random.default_rng(seed)
     sweeps = build_sweeps(
-        inputs.frames_table, settings.num_sweep_scenes, settings.num_sweep_steps,
+        inputs.frames_table, inputs.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
         max_gap=inputs.max_gap, max_gap_s=inputs.max_gap_s, rng=rng,
     )  # fmt: skip
     task = Task(choose_pairs(inputs.pairs_table, settings.num_pairs, seed), sweeps)
@@ -138,7 +139,7 @@ def evaluate(
     groups = [task.pairs, *(sweep.commands for sweep in sweeps)]
     pictures = paint_systems(paint, spaces, groups, nearest, rng, baselines=settings.baselines)
 
-    score = Scorer(read, spaces, inputs.frames_table, settings.scoring(), seed)
+    score = Scorer(read, spaces, inputs.frames_table, inputs.scenes_table, settings.scoring(), seed)
     scored = score(task, pictures)
     edits = score_editability(task.swept, paint, spaces, scored.cells, inputs, settings, rng)
     summarise_edits(edits.figures(), edits.commands, scored.summary)
@@ -234,7 +235,7 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
             "scene": command.source.scene,
             "commanded_frames": frames[i],
             "obtained_frames": result.obtained_frames[i],
-            "commanded_azimuth_deg": round(command.spherical[0], 2) if command.spherical else 0.0,
+            "commanded_azimuth_deg": round(command.told["azimuth"] or 0.0, 2),
             "obtained_azimuth_deg": round(float(np.nan_to_num(result.obtained_azimuth[i])), 2),
         }
         for i, command in enumerate(commands)

@@ -13,17 +13,16 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey, Instant, normalized_gap
+from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.commands.sweeps import Sweep
 from fourdistill.evaluation.metrics.retrieval import read_grids
-from fourdistill.evaluation.report.sheets import write_csv
+from fourdistill.evaluation.report.sheets import told_columns, write_csv
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE
-from fourdistill.geometry.displacement import spherical_delta
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.pictures import PictureError, read_picture
 from fourdistill.tables import FRAMES, read_table
 
@@ -41,20 +40,18 @@ def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], see
         image.save(folder / file, format="PNG")
         source, target = command.source, command.target
         fixed = (file, source.scene, source.camera, source.frame, target.camera, target.frame, sweep)
-        azimuth, elevation, radius = command.spherical or (None, None, None)
-        told = {"kind": command.kind, "time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation}
-        more = {"radius": radius, "prompt": command.caption, "seed": seed}
-        rows.append(dict(zip(COLUMNS, fixed, strict=True)) | told | more)
+        more = {"prompt": command.caption, "seed": seed}
+        rows.append(dict(zip(COLUMNS, fixed, strict=True)) | {"kind": command.kind} | told_columns(command) | more)
     write_csv(folder / COMMANDS, rows)
 
 
-def score_folder(folder: Path, frames_table: Path, score: Scorer, max_gap_s: float | None = None) -> Scored:
+def score_folder(folder: Path, score: Scorer, max_gap_s: float | None) -> Scored:
     """The scores of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
 
-    `max_gap_s`: see `normalized_gap`. Raises `InputError` where the folder, a row or a picture is not as this module
-    describes.
+    `max_gap_s`: seconds that a time of 1 stands for, as the pairs have it; None: the whole scene. Raises `InputError`
+    where the folder, a row or a picture is not as this module describes.
     """
-    task, files = read_folder(folder, frames_table, max_gap_s)
+    task, files = read_folder(folder, score.frames_table, score.scenes_table, max_gap_s)
     if not task.sweeps:
         raise InputError(f"{folder / COMMANDS}: sweep: expected a name in some rows, found none")
     pictures = {
@@ -73,7 +70,9 @@ def read_answer(path: Path) -> Image.Image:
         raise InputError(f"{path}: {error}") from error
 
 
-def read_folder(folder: Path, frames_table: Path, max_gap_s: float | None = None) -> tuple[Task, list[str]]:
+def read_folder(
+    folder: Path, frames_table: Path, scenes_table: Path, max_gap_s: float | None
+) -> tuple[Task, list[str]]:
     """The task of a folder, and the file names of its pictures in the task's order."""
     path = folder / COMMANDS
     try:
@@ -88,7 +87,7 @@ def read_folder(folder: Path, frames_table: Path, max_gap_s: float | None = None
     for number, row in enumerate(rows, start=2):
         row["where"] = f"{path}: line {number}"
         check_file(row["file"], folder, row["where"])
-    read = CommandReader(frames_table, max_gap_s)
+    read = CommandReader(frames_table, scenes_table, max_gap_s)
     for row in rows:
         read.check_scene(row)
     pairs = [row for row in rows if not row["sweep"]]
@@ -138,9 +137,9 @@ def check_file(name: str, folder: Path, where: str) -> None:
 class CommandReader:
     """Rows as commands, their displacements as the frames table has them."""
 
-    def __init__(self, frames_table: Path, max_gap_s: float | None):
+    def __init__(self, frames_table: Path, scenes_table: Path, max_gap_s: float | None):
         self._max_gap_s = max_gap_s
-        self._grids = read_grids(frames_table)
+        self._grids = read_grids(frames_table, scenes_table)
         table = read_table(frames_table, FRAMES, ["scene", "split"]).to_pylist()
         self._known = {row["scene"] for row in table if row["split"] == "train"}
 
@@ -158,19 +157,10 @@ class CommandReader:
             source, target = (grid.index(key) for key in keys)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        delta = spherical_delta(grid.spherical[source], grid.spherical[target])
-        then, now = (Instant(float(grid.time[cell]), float(grid.seconds[cell])) for cell in (source, target))
-        angles = (float(np.degrees(delta[0])), float(np.degrees(delta[1])), float(delta[2]))
-        return Command(
-            kind=kind,
-            source=keys[0],
-            target=keys[1],
-            time=None if kind == "view" else normalized_gap(then, now, self._max_gap_s),
-            spherical=None if kind == "time" or np.isnan(delta).any() else angles,
-            relative_pose=None,
-            caption=None,
-            new_scene=scene not in self._known,
+        displacement = Displacement.from_frames(
+            grid.seen[source], grid.seen[target], kind != "view", kind != "time", self._max_gap_s
         )
+        return Command(kind, keys[0], keys[1], displacement, caption=None, new_scene=scene not in self._known)
 
 
 def frame_number(row: dict[str, str], side: str) -> int:

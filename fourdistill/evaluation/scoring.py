@@ -90,10 +90,16 @@ class Scorer:
     """Scores the pictures of several systems for one task against the true frames."""
 
     def __init__(
-        self, read: FrameReader, spaces: FeatureSpaces, frames_table: Path, settings: ScoreSettings, seed: int
+        self,
+        read: FrameReader,
+        spaces: FeatureSpaces,
+        frames_table: Path,
+        scenes_table: Path,
+        settings: ScoreSettings,
+        seed: int,
     ):
-        self.read, self.spaces, self.frames_table, self.settings = read, spaces, frames_table, settings
-        self.seed = seed
+        self.read, self.spaces, self.settings, self.seed = read, spaces, settings, seed
+        self.frames_table, self.scenes_table = frames_table, scenes_table
 
     def __call__(self, task: Task, pictures: Pictures) -> Scored:
         """`pictures` of every system follow `task.commands`; `MODEL` and `COPY` are among them."""
@@ -119,7 +125,9 @@ class Scorer:
             quality |= {prefix: {**quality[prefix], **found} for prefix, found in silhouettes.items()}
             summary.metrics[NUM_SCORED] = num_scored(silhouettes[MODEL])
             summarise_quality(quality, task.pairs, large, summary)
-        cells = read_cells({sweep.scene for sweep in task.sweeps}, self.frames_table, self.read, self.spaces)
+        cells = read_cells(
+            {sweep.scene for sweep in task.sweeps}, self.frames_table, self.scenes_table, self.read, self.spaces
+        )
         of_sweeps = {name: images[count:] for name, images in pictures.items()}
         control = self.score_sweeps(task, of_sweeps, cells, summary)
         return Scored(summary, quality, large, control, cells, missing)

@@ -11,7 +11,7 @@ import joblib
 
 from fourdistill.errors import InputError
 from fourdistill.frames.splits import SplitRule
-from fourdistill.frames.table import frames_table
+from fourdistill.frames.table import frames_tables
 from fourdistill.scene import Film, LeftOut, Pictures, Scene
 from fourdistill.sources.names import printable
 from fourdistill.storage.fanout import fan_out
@@ -27,6 +27,7 @@ def extract_frames(
     scenes: Sequence[Scene],
     out: Path | str,
     table_path: Path,
+    scenes_path: Path,
     report_path: Path,
     *,
     size: int,
@@ -40,13 +41,13 @@ def extract_frames(
     index_copy: Path | None = None,
     left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> dict[str, Any]:
-    """Write `out/<scene>/<camera>/000000.jpg ...`, the frames table and a report in JSON; returns the report.
+    """Write `out/<scene>/<camera>/000000.jpg ...`, the tables of frames and scenes, and a report in JSON, returned too.
 
     `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
     skipped and listed in the report, which lists what was `left_out` of each source, too. What was there is replaced
-    whole; the table is written last, so that it never speaks of frames that are not there. Raises `InputError` when
-    more than `max_bad_fraction` of the files are bad, which leaves nothing but the report, and frames without an index
-    at an address.
+    whole; the frames table is written last, so that it never speaks of frames that are not there. Raises `InputError`
+    when more than `max_bad_fraction` of the files are bad, which leaves nothing but the report, and frames without an
+    index at an address.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:
@@ -69,10 +70,11 @@ def extract_frames(
         _check_bad(rows, _num_bad(bad) + num_lost, num_files, max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
-        table = frames_table(scenes, good, size, split or SplitRule())
+        table, scenes_table = frames_tables(scenes, good, size, split or SplitRule())
         table_path.unlink(missing_ok=True)
         if store.is_remote:
             store.write_index({"version": FORMAT_VERSION, "frames": [film.written for film in good]})
+    write_table(scenes_table, scenes_path)
     write_table(table, table_path)
     return report
 

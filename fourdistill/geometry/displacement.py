@@ -1,101 +1,256 @@
-"""Displacements of a camera about a scene: azimuth, elevation and radius, and the frame they are measured in.
+"""The displacement: how far a target frame lies from a source frame, in time and about the scene.
 
-A scene's centre is the point nearest to all optical axes, its up is the mean of the cameras' own up, and its scale
-the median distance of the cameras from the centre. Azimuth turns counter-clockwise when seen from above, elevation
-grows upwards. A displacement is target minus source: it leads from the condition to the image to be made.
+It has one sign and one unit wherever it goes, from the pairs table to the networks: target minus source; time as a
+share of the scene, angles in radians, the radius as a difference over the scene's scale. Users speak of degrees, of
+seconds, and of factors of the camera's distance; `from_user` and `to_user` are the way in and out. The pairs table
+keeps the paper's d = source - target; `from_pairs` is the way in.
+
+What a user's displacement leads away from is a canonical source camera: level, looking at the scene's centre from the
+scene's scale away. So a factor r of its distance is the difference r - 1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fourdistill.geometry.poses import compose
+from fourdistill.errors import InputError
+from fourdistill.geometry.poses import Array, inverse, is_rigid, relative_pose
+from fourdistill.geometry.scene_frame import SceneFrame, orbit, spherical, spherical_delta
 
-Array = NDArray[np.float64]
+Values = TypeVar("Values")
+"""NumPy arrays, or the tensors of a batch: this module needs NumPy alone."""
 
-_PARALLEL = 1e-6  # smallest relative eigenvalue of the axes' normal equations that still fixes a point
+FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
+SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
+STANDING_STILL = np.eye(3, 4).reshape(12)  # a relative pose
+MAX_AZIMUTH, MAX_RADIUS = 3600, 1000  # degrees, factor: ten turns and a thousandfold distance; beyond, it is a slip
+_MIN_RADIUS = 1e-3
 
 
 @dataclass(frozen=True)
-class SceneFrame:
-    """`center` (3,) and `scale` in the units of the poses; `axes` (3, 3): rows east, north, up, orthonormal."""
+class Placement:
+    """When and from where frames were seen, (...) of them; NaN where a pose is unknown."""
 
-    center: Array
-    axes: Array
-    scale: float
+    time: NDArray[Any]
+    """(...) in [0, 1] within the scene."""
+    timestamp_s: Array
+    """(...)"""
+    c2w: Array
+    """(..., 4, 4)"""
+    spherical: Array
+    """(..., 3) azimuth rad, elevation rad, radius over the scene's scale."""
+    scale: Array
+    """(...) the scene's, in the units of the poses."""
 
-
-def fit_scene_frame(c2w: ArrayLike) -> SceneFrame | None:
-    """Camera poses (N, 4, 4) => the frame of their scene, or None where the optical axes fix no centre (parallel)."""
-    c2w = np.asarray(c2w, np.float64)
-    if len(c2w) < 2:
-        return None
-    centers, forward = c2w[:, :3, 3], c2w[:, :3, 2]
-    # Least squares over sum |(I - f f^T)(x - center)|^2: the projectors take away the part along each axis.
-    projectors = np.eye(3) - forward[:, :, None] * forward[:, None, :]  # (N, 3, 3)
-    normal_matrix = projectors.sum(0)
-    if np.linalg.eigvalsh(normal_matrix)[0] < _PARALLEL * len(c2w):
-        return None
-    center = np.linalg.solve(normal_matrix, (projectors @ centers[:, :, None]).sum(0))[:, 0]
-
-    up = -c2w[:, :3, 1].mean(0)
-    scale = float(np.median(np.linalg.norm(centers - center, axis=1)))
-    if np.linalg.norm(up) < _PARALLEL or scale == 0:
-        return None
-    up = up / np.linalg.norm(up)
-    # Azimuths are only ever compared, so any zero will do: the world axis that lies flattest.
-    east = np.eye(3)[np.argmin(np.abs(up))]
-    east = east - up * (east @ up)
-    east = east / np.linalg.norm(east)
-    return SceneFrame(center, np.stack([east, np.cross(up, east), up]), scale)
+    def __getitem__(self, rows: Any) -> "Placement":
+        """The placement of some of the frames, or of one."""
+        return Placement(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def spherical(frame: SceneFrame, c2w: ArrayLike) -> Array:
-    """Poses (..., 4, 4) => (azimuth rad, elevation rad, radius over scene scale) of their centres, (..., 3)."""
-    offset = (np.asarray(c2w, np.float64)[..., :3, 3] - frame.center) @ frame.axes.T  # (..., 3) east, north, up
-    horizontal = np.hypot(offset[..., 0], offset[..., 1])
-    return np.stack(
-        [
-            np.arctan2(offset[..., 1], offset[..., 0]),
-            np.arctan2(offset[..., 2], horizontal),
-            np.linalg.norm(offset, axis=-1) / frame.scale,
-        ],
-        axis=-1,
-    )
+@dataclass(frozen=True, eq=False)
+class Displacement(Generic[Values]):
+    """Displacements (...): one, or a batch. What is absent is zero, its relative pose the identity, its mask False."""
+
+    time: Values
+    """(...) share of the scene in [-1, 1], or of the seconds that an adapter's `max_gap_s` says; positive is later."""
+    azimuth: Values
+    """(...) rad, counter-clockwise from above."""
+    elevation: Values
+    """(...) rad, upwards."""
+    radius: Values
+    """(...) difference of the distances from the scene's centre, over the scene's scale."""
+    relative_pose: Values
+    """(..., 12) rows of the 3x4 `source_from_target`, translation over the scene's scale."""
+    has_time: Values
+    """(...) bool."""
+    has_view: Values
+    """(...) bool, of the four between."""
+
+    @staticmethod
+    def merge(parts: "Sequence[Displacement[Any]]", join: Callable[[list[Any]], Any]) -> "Displacement[Any]":
+        """The displacement whose every field is what `join` makes of that of all parts, such as `np.stack`."""
+        names = [field.name for field in fields(Displacement)]
+        return Displacement(**{name: join([getattr(part, name) for part in parts]) for name in names})
+
+    def map(self, change: Callable[[Any], Any]) -> "Displacement[Any]":
+        """The same with every field changed alike, such as moved to a device."""
+        return Displacement.merge([self], lambda values: change(values[0]))
+
+    def __len__(self) -> int:
+        return len(self.time)  # type: ignore[arg-type] # a batch
+
+    def __getitem__(self, rows: Any) -> "Displacement[Values]":
+        """Some of a batch, or one."""
+        return self.map(lambda values: values[rows])
+
+    def __iter__(self) -> "Iterator[Displacement[Values]]":
+        return (self[row] for row in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Displacement) and self._numbers() == other._numbers()
+
+    def __hash__(self) -> int:
+        return hash(self._numbers())
+
+    def _numbers(self) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(np.ravel(values).tolist()) for values in vars(self).values())
+
+    @classmethod
+    def from_frames(
+        cls, source: Placement, target: Placement, has_time: ArrayLike, has_view: ArrayLike, max_gap_s: float | None
+    ) -> "Displacement[Array]":
+        """Sources and targets (...), two frames of one scene each, and what is to be told of them, (...) bool.
+
+        Times are shares of the scene, or of `max_gap_s` seconds. The view is absent where a pose is unknown, too.
+        """
+        time = np.asarray(target.time, np.float64) - source.time
+        if max_gap_s is not None:
+            time = (target.timestamp_s - source.timestamp_s) / max_gap_s
+        delta = spherical_delta(source.spherical, target.spherical)
+        has_view = np.asarray(has_view) & np.isfinite(delta).all(axis=-1)
+        pose = relative_pose(source.c2w, target.c2w)[..., :3, :]
+        pose[..., 3] /= np.asarray(target.scale)[..., None]
+        return cls._masked(time, delta, pose.reshape(*pose.shape[:-2], 12), has_time, has_view)
+
+    @classmethod
+    def from_pairs(
+        cls, kinds: Sequence[str], normalized_gap: ArrayLike, relative_pose: ArrayLike, delta: ArrayLike
+    ) -> "Displacement[Array]":
+        """Columns of N rows of the pairs table: kinds, gaps (N,), relative poses (N, 12), and (N, 3) of the last three.
+
+        The table's gap is the paper's d = source - target: the time is its negative. What is null may be any number.
+        """
+        kind = np.asarray(kinds, dtype=str)
+        time = 0.0 - np.asarray(normalized_gap, np.float64)  # no -0.0
+        return cls._masked(time, np.asarray(delta), np.asarray(relative_pose), kind != "view", kind != "time")
+
+    @classmethod
+    def from_user(
+        cls,
+        time: float | None = None,
+        azimuth: float | None = None,
+        elevation: float | None = None,
+        radius: float | None = None,
+        relative_pose: ArrayLike | None = None,
+        seconds: float | None = None,
+        duration_s: float | None = None,
+        *,
+        where: str = "",
+    ) -> "Displacement[Array]":
+        """One displacement as users give it; what is None stays as in the source, and is absent where all of it is.
+
+        `time` in [-1, 1], or `seconds` of a scene of `duration_s`; `azimuth` and `elevation` in degrees, `radius` the
+        target's distance from the centre over the source's, or `relative_pose` (3, 4) or (4, 4), translation over the
+        scene's scale. Raises `InputError` naming the argument, with `where` before it.
+        """
+        time = _check_time(time, seconds, duration_s, where)
+        angles = {"azimuth": azimuth, "elevation": elevation, "radius": radius}
+        given = {name: check_number(value, where + name) for name, value in angles.items() if value is not None}
+        if relative_pose is not None:
+            if given:
+                raise InputError(f"{where}relative_pose: expected no {next(iter(given))} beside it")
+            pose = _check_pose(relative_pose, where)
+            delta = spherical_delta(spherical(FRAME, SOURCE), spherical(FRAME, SOURCE @ pose))
+        else:
+            _check_view(given, where)
+            turn = np.radians([given.get("azimuth", 0.0), given.get("elevation", 0.0)])
+            delta = np.array([*turn, given.get("radius", 1.0) - 1])
+            pose = inverse(SOURCE) @ orbit(FRAME, SOURCE, delta)
+        has_view = bool(given) or relative_pose is not None
+        return cls._masked(np.array(time or 0.0), delta, pose[:3].reshape(12), time is not None, has_view)
+
+    @classmethod
+    def _masked(
+        cls, time: Array, delta: Array, pose: Array, has_time: ArrayLike, has_view: ArrayLike
+    ) -> "Displacement[Array]":
+        """Times (...), spherical differences (..., 3), poses (..., 12) and masks (...); of absent ones any numbers."""
+        has_time, has_view = np.asarray(has_time), np.asarray(has_view)
+        delta = np.where(has_view[..., None], delta, 0.0)
+        return Displacement(
+            time=np.where(has_time, time, 0.0),
+            azimuth=delta[..., 0],
+            elevation=delta[..., 1],
+            radius=delta[..., 2],
+            relative_pose=np.where(has_view[..., None], pose, STANDING_STILL),
+            has_time=has_time,
+            has_view=has_view,
+        )
+
+    def to_user(self: "Displacement[Array]") -> dict[str, float | None]:
+        """One displacement => what `from_user` makes it of again: `time`, `azimuth`, `elevation`, `radius`.
+
+        None where absent. Cameras further out than the scene's scale may come nearer by more than it, which no factor
+        above 0 can say: the radius is 0.001 at least.
+        """
+        radius = max(1 + float(self.radius), _MIN_RADIUS)
+        view = {"azimuth": np.degrees(self.azimuth), "elevation": np.degrees(self.elevation), "radius": radius}
+        told = {name: float(value) if self.has_view else None for name, value in view.items()}
+        return {"time": float(self.time) if self.has_time else None, **told}
+
+    def still(self: "Displacement[Array]") -> "Displacement[Array]":
+        """Displacements of zero, of the same masks."""
+        nothing = np.zeros((*np.shape(self.time), 3))
+        pose = np.broadcast_to(STANDING_STILL, np.shape(self.relative_pose))
+        return self._masked(nothing[..., 0], nothing, pose, self.has_time, self.has_view)
+
+    def masked(self, time: Any, view: Any) -> "Displacement[Any]":
+        """The same, left to those alone where (...) bool is True; the numbers stay."""
+        mine: Any = self
+        return Displacement(**vars(self) | {"has_time": mine.has_time & time, "has_view": mine.has_view & view})
 
 
-def wrap_angle(angle: ArrayLike) -> Array:
-    """Radians => the same angle in [-pi, pi]."""
-    return np.pi - np.mod(np.pi - np.asarray(angle, np.float64), 2 * np.pi)
+def check_number(value: float, name: str) -> float:
+    """A finite number, or `InputError`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected a number, got {value!r}") from error
+    if not np.isfinite(number):
+        raise InputError(f"{name}: expected a finite number, got {number}")
+    return number
 
 
-def spherical_delta(source: ArrayLike, target: ArrayLike) -> Array:
-    """Spherical positions (..., 3) of source and target => target - source, its azimuth the short way round."""
-    delta = np.asarray(target, np.float64) - np.asarray(source, np.float64)
-    delta[..., 0] = wrap_angle(delta[..., 0])
-    return delta
+def _check_time(time: float | None, seconds: float | None, duration_s: float | None, where: str) -> float | None:
+    """The share of the scene that `time` or `seconds` say, or None."""
+    if seconds is None:
+        if time is not None and abs(check_number(time, f"{where}time")) > 1:
+            raise InputError(f"{where}time: expected a share of the scene from -1 to 1, got {time:g}")
+        return time
+    if time is not None:
+        raise InputError(f"{where}seconds: expected no time beside it")
+    if duration_s is None:
+        raise InputError(f"{where}seconds: expected duration_s beside it, how many seconds the scene lasts")
+    if check_number(duration_s, f"{where}duration_s") <= 0:
+        raise InputError(f"{where}duration_s: expected more than 0 seconds, got {duration_s:g}")
+    if abs(check_number(seconds, f"{where}seconds")) > duration_s:
+        raise InputError(f"{where}seconds: expected at most the scene's {duration_s:g} s either way, got {seconds:g}")
+    return seconds / duration_s
 
 
-def orbit(frame: SceneFrame, c2w: ArrayLike, delta: ArrayLike) -> Array:
-    """Move one pose (4, 4) by (azimuth, elevation, radius over scale) about the scene: it turns as one rigid piece.
-
-    The camera keeps looking at what it looked at, as seen from the centre; `spherical_delta` of the two poses is
-    `delta`, as long as the elevation stays below 90 degrees.
-    """
-    c2w = np.asarray(c2w, np.float64)
-    azimuth, _, radius = spherical(frame, c2w)
-    delta_azimuth, delta_elevation, delta_radius = np.asarray(delta, np.float64)
-    east, north, up = frame.axes
-    # Tilt in the camera's own vertical plane first, then turn that plane about up.
-    sideways = -np.sin(azimuth) * east + np.cos(azimuth) * north
-    rotation = _rotation(up, delta_azimuth) @ _rotation(sideways, -delta_elevation)
-    offset = rotation @ (c2w[:3, 3] - frame.center) * ((radius + delta_radius) / radius)
-    return compose(rotation @ c2w[:3, :3], frame.center + offset)
+def _check_view(given: dict[str, float], where: str) -> None:
+    """Raise `InputError` where an angle or a factor is no displacement."""
+    radius = given.get("radius", 1.0)
+    for name, most in (("azimuth", MAX_AZIMUTH), ("elevation", 180)):
+        if abs(given.get(name, 0.0)) > most:
+            raise InputError(f"{where}{name}: expected degrees from -{most} to {most}, got {given[name]:g}")
+    if radius <= 0:
+        raise InputError(f"{where}radius: expected a factor of the source's distance, above 0, got {radius:g}")
+    if radius > MAX_RADIUS:
+        raise InputError(
+            f"{where}radius: expected a factor of the source's distance, up to {MAX_RADIUS}, got {radius:g}"
+        )
 
 
-def _rotation(axis: Array, angle: float) -> Array:
-    """Rodrigues' formula: unit axis (3,), radians => rotation (3, 3)."""
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+def _check_pose(relative_pose: ArrayLike, where: str) -> Array:
+    """(3, 4) or (4, 4) numbers => a rigid transform (4, 4), or `InputError`."""
+    pose = np.asarray(relative_pose, np.float64)
+    if pose.shape == (3, 4):
+        pose = np.vstack([pose, [0, 0, 0, 1]])
+    if pose.shape != (4, 4) or not is_rigid(pose):
+        raise InputError(
+            f"{where}relative_pose: expected a rigid 3x4 or 4x4 source_from_target, got shape {pose.shape}"
+        )
+    return pose

@@ -56,7 +56,7 @@ class Guidance:
 
 def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Conditions:
     """The conditions that a branch leaves; `null_image` (1, S, D) stands for no image. Text is no part of them."""
-    every = torch.ones_like(conditions.has_time)
+    every = torch.ones_like(conditions.has_image)
     if branch in ("time", "view", "all"):
         conditions = conditions.masked(time=every & (branch == "view"), view=every & (branch == "time"))
     return conditions.without_image(every, null_image) if branch in ("image", "all") else conditions

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.inference.displacement import check_time, seconds_to_time, view_displacement
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.view_encoding import encode_view
+from fourdistill.models.view_encoding import to_tensors
 
 Number = float | None
+SAID = ("time", "azimuth", "elevation", "radius", "relative_pose", "seconds", "duration_s")  # of a displacement
 
 
 @dataclass(frozen=True)
@@ -55,45 +56,48 @@ def lay_out_grid(times: Sequence[Number] | None, **views: Any) -> tuple[dict[str
     return cells | {"time": columns * num_rows}, len(columns)
 
 
-def make_conditions(inputs: dict[str, list], num_others: int, view_encoding: str, shown: bool = True) -> Conditions:
-    """Rows of `broadcast` => the conditions of a batch; what is None is masked out, and not `shown` every image."""
-    further = tuple(_one_image(inputs, f"others[{k}].", view_encoding) for k in range(num_others))
-    first = _one_image(inputs, "", view_encoding)
+def read_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
+    """Rows of `broadcast` => the same with a `displacement` of each image in the place of what says it.
+
+    Those of further images begin with `others[0].` and so on. `max_gap_s` is the seconds that a time of 1 stands for,
+    None where it is the scene. Raises `InputError`.
+    """
+    if max_gap_s is not None:
+        rows = rows | {"duration_s": [max_gap_s] * len(rows["time"])}
+    read = {name: values for name, values in rows.items() if name.rpartition(".")[2] not in SAID}
+    for prefix in [name.removesuffix("image_embeds") for name in rows if name.endswith("image_embeds")]:
+        said = {name: rows[prefix + name] for name in SAID if prefix + name in rows}
+        given = rows.get(f"{prefix}displacement") or [None] * len(rows["time"])
+        each = [dict(zip(said, values, strict=True)) for values in zip(*said.values(), strict=True)]
+        read[f"{prefix}displacement"] = [_one(*pair, prefix) for pair in zip(given, each, strict=True)]
+    return read
+
+
+def _one(displacement: Displacement | None, said: dict[str, Any], where: str) -> Displacement:
+    """The displacement itself, or the one that a user said in its place."""
+    if displacement is None:
+        return Displacement.from_user(**said, where=where)
+    if beside := [name for name, value in said.items() if value is not None and name != "duration_s"]:
+        raise InputError(f"{where}{beside[0]}: expected no displacement beside it")
+    return displacement
+
+
+def make_conditions(rows: dict[str, list], num_others: int, shown: bool = True) -> Conditions:
+    """Rows of `read_displacements` => the conditions of a batch; not `shown` masks every image."""
+    further = tuple(_one_image(rows, f"others[{k}].") for k in range(num_others))
+    first = _one_image(rows, "")
     return replace(first, has_image=first.has_image & shown, others=further)
 
 
-def _one_image(inputs: dict[str, list], prefix: str, view_encoding: str) -> Conditions:
+def _one_image(rows: dict[str, list], prefix: str) -> Conditions:
     """The conditions of one image of every sample, whose inputs' names begin with `prefix`."""
-    names = ("image_embeds", "time", "azimuth", "elevation", "radius", "relative_pose")
-    rows = {name: inputs[prefix + name] for name in names}
-    image_embeds = torch.stack(rows["image_embeds"])  # (B, S, D)
-    times = [check_time(time, f"{prefix}time") for time in rows["time"]]
-    kwargs: dict[str, Any] = {"device": image_embeds.device, "dtype": image_embeds.dtype}
-    views = [view_displacement(*row) for row in zip(*(rows[name] for name in names[2:]), strict=True)]
-    delta = torch.tensor([[0.0] * 3 if view is None else view[0].tolist() for view in views], **kwargs)
-    pose = torch.tensor([[0.0] * 12 if view is None else view[1].tolist() for view in views], **kwargs)
+    image_embeds = torch.stack(rows[f"{prefix}image_embeds"])  # (B, S, D)
+    displacement = Displacement.merge(rows[f"{prefix}displacement"], np.stack)
     return Conditions(
         image_embeds=image_embeds,
         has_image=torch.ones(len(image_embeds), dtype=torch.bool, device=image_embeds.device),
-        delta_time=torch.tensor([0.0 if time is None else time for time in times], **kwargs),
-        has_time=torch.tensor([time is not None for time in times], device=image_embeds.device),
-        view=encode_view(delta, pose, view_encoding),
-        has_view=torch.tensor([view is not None for view in views], device=image_embeds.device),
+        displacement=to_tensors(displacement, image_embeds.device, image_embeds.dtype),
     )
-
-
-def count_seconds(inputs: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
-    """Rows with `seconds` and `duration_s` => rows with `time` alone, in the unit that the adapter was trained on.
-
-    `max_gap_s` is the seconds that a `time` of 1 stands for, None where it is the scene. Raises `InputError`.
-    """
-    seconds, durations = inputs["seconds"], inputs["duration_s"]
-    if any(s is not None and time is not None for s, time in zip(seconds, inputs["time"], strict=True)):
-        raise InputError("seconds: expected no time beside it")
-    spans = durations if max_gap_s is None else [max_gap_s] * len(seconds)
-    counted = [seconds_to_time(*pair) for pair in zip(seconds, spans, strict=True)]
-    times = [time if share is None else share for time, share in zip(inputs["time"], counted, strict=True)]
-    return {name: rows for name, rows in inputs.items() if name not in ("seconds", "duration_s")} | {"time": times}
 
 
 def broadcast(**values: Any) -> dict[str, list]:
@@ -122,6 +126,8 @@ def as_pictures(images: Any, name: str) -> list[Image.Image]:
 
 def as_list(value: Any, single_ndim: int) -> list:
     """A value of `single_ndim` dimensions => a list of it; more dimensions, or a sequence of such values => a list."""
+    if isinstance(value, Displacement):
+        return list(value) if np.ndim(value.time) else [value]
     if isinstance(value, (list, tuple)):
         if single_ndim == 0 or any(entry is None or np.ndim(entry) == single_ndim for entry in value):
             return list(value)

@@ -14,15 +14,16 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.guidance import Guidance
 from fourdistill.inference.inputs import (
     ConditionImage,
     Number,
     as_pictures,
     broadcast,
-    count_seconds,
     lay_out_grid,
     lay_out_others,
+    read_displacements,
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
@@ -146,6 +147,7 @@ class FourDistillPipeline(DiffusionPipeline):
         relative_pose: ArrayLike | Sequence[ArrayLike | None] | None = None,
         seconds: Number | Sequence[Number] = None,
         duration_s: Number | Sequence[Number] = None,
+        displacement: Displacement | None = None,
         image_embeds: torch.Tensor | None = None,
         others: Sequence[ConditionImage] = (),
         prompt_strength: float = 1.0,
@@ -175,7 +177,7 @@ class FourDistillPipeline(DiffusionPipeline):
         Args:
             image: the condition image(s); None generates without (or from `image_embeds`).
             prompt: text beside the image; None is no prompt.
-            time: displacement d as a share of the scene, in [-1, 1]: positive leads back to an earlier instant.
+            time: displacement as a share of the scene, in [-1, 1]: positive leads to a later instant.
             azimuth, elevation: camera displacement in degrees, target minus source; azimuth counter-clockwise from
                 above.
             radius: distance of the target camera from the scene's centre over that of the source; 1 keeps it.
@@ -184,6 +186,7 @@ class FourDistillPipeline(DiffusionPipeline):
             seconds: displacement in time in seconds, of the sign of `time`, instead of it.
             duration_s: how long the scene lasts, for `seconds`; not needed by adapters trained with the normaliser
                 `seconds`, which have a span of their own.
+            displacement: one or a batch of B, instead of all of the above that say one.
             image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
             others: further images of what is to be drawn, each with its own displacement; needs a prior.
             prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; decides the next and
@@ -222,7 +225,7 @@ class FourDistillPipeline(DiffusionPipeline):
         rows = self.prepare_rows(
             image, image_embeds, others, num_images_per_prompt, generator, prompt=prompt, time=time, azimuth=azimuth,
             elevation=elevation, radius=radius, relative_pose=relative_pose, seconds=seconds, duration_s=duration_s,
-            negative_prompt=negative_prompt, seed=seed,
+            displacement=displacement, negative_prompt=negative_prompt, seed=seed,
         )  # fmt: skip
         generator = make_generators(generator, rows["seed"], num_images_per_prompt)
         # 2. What no noise changes, once for all images
@@ -301,4 +304,4 @@ class FourDistillPipeline(DiffusionPipeline):
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
         rows = broadcast(image_embeds=image_embeds, **given, **further)
         rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
-        return count_seconds(rows, self.adapter.config.settings.max_gap_s)
+        return read_displacements(rows, self.adapter.config.settings.max_gap_s)

@@ -6,7 +6,6 @@ import torch
 from diffusers.utils import make_image_grid
 from PIL import Image
 
-from fourdistill.inference.displacement import displacement_arguments
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
@@ -15,12 +14,7 @@ def draw_sheet(pipe: FourDistillPipeline, batch: Any, *, num_inference_steps: in
 
     `batch` is a `shards.loader.Batch` of B pairs with its `source_images` and `target_images`.
     """
-    displacement: dict[str, Any] = displacement_arguments(
-        pipe.adapter.config.settings.view_encoding,
-        time=(batch.delta_time, batch.has_time),
-        spherical=(batch.delta_spherical, batch.has_view),
-        relative_pose=(batch.relative_pose, batch.has_view),
-    )
+    displacement = batch.displacement.map(lambda values: values.cpu().numpy())
     sources, targets = (
         [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
         for images in (batch.source_images, batch.target_images)
@@ -28,7 +22,7 @@ def draw_sheet(pipe: FourDistillPipeline, batch: Any, *, num_inference_steps: in
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(sources))]
     steps = num_inference_steps
-    generated = pipe(image=sources, num_inference_steps=steps, generator=generators, **displacement).images
+    generated = pipe(image=sources, num_inference_steps=steps, generator=generators, displacement=displacement).images
     rows = zip(sources, generated, targets, strict=True)
     size = sources[0].size
     return make_image_grid([image.resize(size) for row in rows for image in row], rows=len(sources), cols=3)

@@ -77,7 +77,7 @@ def prepare(
     return Prepared(
         prompt_embeds=encode([prompt or "" for prompt in rows["prompt"]]),
         negative_embeds=encode([prompt or "" for prompt in rows["negative_prompt"]]),
-        conditions=make_conditions(rows, num_others, settings.view_encoding, shown),
+        conditions=make_conditions(rows, num_others, shown),
         lambda_=lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_),
         null_image=encode_null_image(pipe.image_encoder),
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from fourdistill.errors import InputError
 from fourdistill.models.adapter_config import (
+    FORMAT_VERSION,
     AdapterConfig,
     AdapterSettings,
     BaseFacts,
@@ -142,6 +143,8 @@ class Adapter(nn.Module):
                 )
         path = folder / WEIGHTS_NAME
         load_weights(self.mapper, path, prefix="mapper.")
+        if theirs.format_version < FORMAT_VERSION and isinstance(self.mapper, DisplacementMapper):
+            self.mapper.reverse_time()
         prompt = load_file(path)
         for name, own in self.image_prompt.state_dict().items():
             if not torch.equal(prompt[f"image_prompt.{name}"].half(), own.half()):
@@ -173,7 +176,7 @@ class Adapter(nn.Module):
             if conditions.others:
                 raise InputError("others: expected no further condition images: this adapter has no displacement prior")
             return conditions.image_embeds
-        moved = conditions.has_time | conditions.has_view | bool(conditions.others)  # (B,)
+        moved = conditions.moved | bool(conditions.others)  # (B,)
         displaced = self.prior.displace(conditions).to(conditions.image_embeds.dtype)  # (B, S, D)
         return torch.where((moved & conditions.has_image)[:, None, None], displaced, conditions.image_embeds)
 
@@ -229,7 +232,7 @@ class Adapter(nn.Module):
 
     def spoken_to(self, conditions: Conditions) -> torch.Tensor:
         """Which samples have words (B,): those with an image, or without a prior those with a displacement."""
-        return conditions.has_time | conditions.has_view if self.prior is None else conditions.has_image
+        return conditions.moved if self.prior is None else conditions.has_image
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""
@@ -241,8 +244,12 @@ class Adapter(nn.Module):
         folder = Path(folder)
         config = read_config(folder / CONFIG_NAME)
         check_base(folder / CONFIG_NAME, config, base)
-        adapter = cls(config)
+        adapter = cls(replace(config, format_version=FORMAT_VERSION))
         load_weights(adapter, folder / WEIGHTS_NAME)
+        if config.format_version < FORMAT_VERSION:
+            for part in (adapter.prior, adapter.mapper):
+                if isinstance(part, (DisplacementPrior, DisplacementMapper)):
+                    part.reverse_time()
         return adapter.eval().requires_grad_(False)
 
 

@@ -14,7 +14,8 @@ from fourdistill.models.base.model import BaseModel
 from fourdistill.models.prior import PriorConfig
 from fourdistill.models.view_encoding import VIEW_ENCODINGS
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4  # in 3, times had the other sign: `Adapter.load` turns such weights round
+READABLE = (3, 4)
 MAPPER_INPUTS = ("displacement_and_source", "displacement")
 
 
@@ -112,8 +113,9 @@ def read_config(path: Path) -> AdapterConfig:
     if "base_facts" not in raw:
         raise InputError(f"{path}: expected an adapter's configuration, found that of {describe_folder(path.parent)}")
     try:
-        if raw["format_version"] != FORMAT_VERSION:
-            raise InputError(f"{path}: format_version: expected {FORMAT_VERSION}, got {raw['format_version']}")
+        if raw["format_version"] not in READABLE:
+            expected = " or ".join(map(str, READABLE))
+            raise InputError(f"{path}: format_version: expected {expected}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
         raw["settings"] = AdapterSettings(**raw["settings"])
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])

@@ -1,32 +1,36 @@
-"""The conditions of a batch: image, displacement in time, displacement of the camera, and which are present."""
+"""The conditions of a batch: an image, the displacement from it, and which of them are present."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
+
+from fourdistill.geometry.displacement import Displacement
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of a batch; what is absent has a False in its `has_*` and is masked out.
+    """The conditions of B samples; what is absent has a False in its `has_*` and is masked out.
 
-    image_embeds (B, S, D), those of an all-zero image where there is none; delta_time (B,) in [-1, 1]; view (B, I),
-    the output of `encode_view`; has_image, has_time, has_view (B,) bool. others: further images of the same B samples,
-    each with its own displacement to the same target; they have no others of their own.
+    image_embeds (B, S, D), those of an all-zero image where there is none; has_image (B,) bool; displacement (B,), from
+    the image to what is to be drawn. others: further images of the same samples, each with its own displacement to the
+    same target; they have no others of their own.
     """
 
     image_embeds: torch.Tensor
     has_image: torch.Tensor
-    delta_time: torch.Tensor
-    has_time: torch.Tensor
-    view: torch.Tensor
-    has_view: torch.Tensor
+    displacement: Displacement[torch.Tensor]
     others: tuple["Conditions", ...] = ()
 
     @property
     def per_image(self) -> tuple["Conditions", ...]:
         """The conditions of every image, this one's first."""
         return (replace(self, others=()), *self.others)
+
+    @property
+    def moved(self) -> torch.Tensor:
+        """Which samples have a displacement of the first image, in time or of the camera, (B,) bool."""
+        return self.displacement.has_time | self.displacement.has_view
 
     def __getitem__(self, index: torch.Tensor | slice) -> "Conditions":
         """The same conditions for some of the samples."""
@@ -39,7 +43,7 @@ class Conditions:
     def masked(self, time: torch.Tensor, view: torch.Tensor) -> "Conditions":
         """The same with the displacements of every image left to those samples alone where (B,) bool is True."""
         others = tuple(other.masked(time, view) for other in self.others)
-        return replace(self, has_time=self.has_time & time, has_view=self.has_view & view, others=others)
+        return replace(self, displacement=self.displacement.masked(time, view), others=others)
 
     @staticmethod
     def cat(parts: Iterable["Conditions"]) -> "Conditions":
@@ -55,9 +59,10 @@ class Conditions:
 
 def _merge(parts: Sequence[Conditions], merge: Callable[[list[torch.Tensor]], torch.Tensor]) -> Conditions:
     """Conditions whose every tensor is what `merge` makes of that of all parts; others are merged by their place."""
-    names = [f.name for f in fields(Conditions) if f.name != "others"]
     others = zip(*(part.others for part in parts), strict=True)
     return Conditions(
-        **{name: merge([getattr(part, name) for part in parts]) for name in names},
+        image_embeds=merge([part.image_embeds for part in parts]),
+        has_image=merge([part.has_image for part in parts]),
+        displacement=Displacement.merge([part.displacement for part in parts], merge),
         others=tuple(_merge(group, merge) for group in others),
     )

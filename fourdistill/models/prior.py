@@ -21,10 +21,12 @@ from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
+from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
 WEIGHTS_NAME = "prior.safetensors"
 ADAPTER_WEIGHTS_NAME, ADAPTER_PREFIX = "adapter.safetensors", "prior."  # where an adapter's file holds its prior
-NUM_ANGLES = {"spherical": 3, "matrix": 12}  # inputs of the rotation by the view, of each `encode_view`
+FORMAT_VERSION = 2  # of a prior's own folder; in 1, which says none, times had the other sign
+OLD_ADAPTER = 3  # the last `format_version` of an adapter in which they had
 UNMOVED = 8  # one point in so many stays where it is in time and azimuth: what a subject is, wherever it stands
 
 
@@ -35,7 +37,7 @@ class PriorConfig:
     num_tokens: int  # S of the image embeddings
     embeds_width: int  # D of the image embeddings
     num_components: int  # K of the codes
-    view_encoding: str = "spherical"  # of `encode_view`
+    view_encoding: str = "spherical"  # of `displacement_angles`
     width: int = 1024
     depth: int = 2  # residual blocks of the encoder, and of the decoder
     num_rotations: int = 1024  # points that a displacement turns
@@ -73,7 +75,7 @@ class DisplacementPrior(nn.Module):
     def turn(self, codes: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """Codes (B, K) of one image, its displacement => points of the plane (B, 2 * num_rotations)."""
         x, y = self.encoder(codes).to(codes.dtype).chunk(2, dim=-1)  # (B, num_rotations) each
-        angles = displacement_angles(conditions, self.config.view_encoding) @ self.frequencies  # (B, num_rotations)
+        angles = displacement_angles(conditions.displacement, self.config.view_encoding) @ self.frequencies
         cos, sin = angles.cos(), angles.sin()
         return torch.cat([x * cos - y * sin, x * sin + y * cos], dim=-1)
 
@@ -85,36 +87,30 @@ class DisplacementPrior(nn.Module):
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `prior.safetensors`."""
-        save_model(folder, self, WEIGHTS_NAME, {"config": asdict(self.config), "training": training or {}})
+        config = {"config": asdict(self.config), "training": training or {}, "format_version": FORMAT_VERSION}
+        save_model(folder, self, WEIGHTS_NAME, config)
+
+    def reverse_time(self) -> None:
+        """Read times of the other sign: weights of before the displacement was target minus source."""
+        self.frequencies[0].neg_()
 
     @classmethod
     def load(cls, folder: Path) -> "DisplacementPrior":
         """Read what `save` wrote, or the prior of an adapter's folder; raises `InputError` naming the file."""
         path, inside = folder / CONFIG_NAME, (folder / ADAPTER_WEIGHTS_NAME).exists()
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))["prior" if inside else "config"]
-            prior = cls(PriorConfig(**config))
+            config = json.loads(path.read_text(encoding="utf-8"))
+            prior = cls(PriorConfig(**config["prior" if inside else "config"]))
+            has_old_time = config.get("format_version", 1) <= (OLD_ADAPTER if inside else 1)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: expected the configuration of a displacement prior: {error}") from error
         if inside:
             load_weights(prior, folder / ADAPTER_WEIGHTS_NAME, prefix=ADAPTER_PREFIX)
         else:
             load_weights(prior, folder / WEIGHTS_NAME)
+        if has_old_time:
+            prior.reverse_time()
         return prior.eval()
-
-
-def displacement_angles(conditions: Conditions, view_encoding: str) -> torch.Tensor:
-    """Displacements of B samples => (B, 1 + NUM_ANGLES), zero where there is none.
-
-    Time, then azimuth, elevation and radius, or the entries of the relative pose minus those of the identity.
-    """
-    view = conditions.view
-    if view_encoding == "spherical":
-        view = torch.cat([torch.atan2(view[:, :1], view[:, 1:2]), view[:, 2:]], dim=-1)  # (B, 3)
-    else:
-        view = view - torch.eye(3, 4, device=view.device, dtype=view.dtype).flatten()  # (B, 12)
-    time = conditions.delta_time[:, None] * conditions.has_time[:, None]  # (B, 1)
-    return torch.cat([time, view * conditions.has_view[:, None]], dim=-1)
 
 
 def draw_frequencies(config: PriorConfig, generator: torch.Generator | None) -> torch.Tensor:

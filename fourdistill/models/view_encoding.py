@@ -1,17 +1,41 @@
-"""A camera displacement as the numbers that networks read."""
+"""A displacement as the numbers that networks read: the one place where it becomes inputs of them."""
 
 import torch
 
+from fourdistill.geometry.displacement import Displacement
+
+Tensors = Displacement[torch.Tensor]
 VIEW_ENCODINGS = {"spherical": 4, "matrix": 12}  # name -> how many numbers
+NUM_ANGLES = {"spherical": 3, "matrix": 12}  # name -> how many numbers that a rotation by the view is linear in
 
 
-def encode_view(delta_spherical: torch.Tensor, relative_pose: torch.Tensor, encoding: str) -> torch.Tensor:
-    """A camera displacement => (B, 4) or (B, 12).
+def to_tensors(displacement: Displacement, device: torch.device, dtype: torch.dtype) -> Tensors:
+    """A displacement of arrays or tensors (...) => of tensors, its numbers in `dtype` and its masks as they are."""
 
-    `delta_spherical` (B, 3) is (azimuth, elevation) in radians and radius over the scene's scale; `relative_pose`
-    (B, 12) holds the rows of the 3x4 `source_from_target`. `spherical` is safe where the azimuth wraps around.
+    def change(values: object) -> torch.Tensor:
+        tensor = torch.as_tensor(values)
+        return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+    return displacement.map(change)
+
+
+def encode_view(displacement: Tensors, encoding: str) -> torch.Tensor:
+    """Camera displacements of B samples => (B, 4), safe where the azimuth wraps around, or relative poses (B, 12)."""
+    if encoding == "matrix":
+        return displacement.relative_pose
+    azimuth, elevation, radius = displacement.azimuth, displacement.elevation, displacement.radius
+    return torch.stack([azimuth.sin(), azimuth.cos(), elevation, radius], dim=-1)  # (B, 4)
+
+
+def displacement_angles(displacement: Tensors, encoding: str) -> torch.Tensor:
+    """Displacements of B samples => (B, 1 + NUM_ANGLES), zero where there is none, so that sums add up.
+
+    Time, then azimuth, elevation and radius, or the entries of the relative pose minus those of the identity.
     """
     if encoding == "matrix":
-        return relative_pose
-    azimuth, elevation, radius = delta_spherical.unbind(-1)
-    return torch.stack([azimuth.sin(), azimuth.cos(), elevation, radius], dim=-1)  # (B, 4)
+        pose = displacement.relative_pose
+        view = pose - torch.eye(3, 4, device=pose.device, dtype=pose.dtype).flatten()  # (B, 12)
+    else:
+        view = torch.stack([displacement.azimuth, displacement.elevation, displacement.radius], dim=-1)  # (B, 3)
+    time = displacement.time[:, None] * displacement.has_time[:, None]  # (B, 1)
+    return torch.cat([time, view * displacement.has_view[:, None]], dim=-1)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
-from fourdistill.geometry.poses import Array, distinct_poses, relative_pose
+from fourdistill.frames.scenes import read_frames
+from fourdistill.geometry.displacement import Displacement, Placement
+from fourdistill.geometry.poses import Array, distinct_poses
 from fourdistill.pairs.sampling import SceneGrid, sample_pairs
 from fourdistill.storage.files import new_file
-from fourdistill.tables import FRAMES, KINDS, PAIRS, SPLITS, fixed_lists, read_table, to_matrices
+from fourdistill.tables import KINDS, PAIRS, SPLITS, fixed_lists
 from fourdistill.video.timeline import synchronised
 
 ROW_GROUP = 500_000  # pairs: bounds the memory of tables of any length
@@ -26,21 +27,16 @@ ROW_GROUP = 500_000  # pairs: bounds the memory of tables of any length
 
 @dataclass(frozen=True)
 class FrameColumns:
-    """The frames table as arrays, one row per frame, sorted as in the table; NaN where nothing is known."""
+    """The frames table as arrays, one row per frame, sorted as in the table."""
 
     table: pa.Table
     frame_index: NDArray[np.int32]
-    timestamp_s: Array
-    time: NDArray[np.float32]
-    c2w: Array
-    """(F, 4, 4)"""
-    scale: Array
-    spherical: Array
-    """(F, 3) azimuth, elevation, radius over scale."""
+    seen: Placement
 
 
 def build_pairs(
     frames_table: Path,
+    scenes_table: Path,
     pairs_table: Path,
     report_path: Path,
     gaps_path: Path,
@@ -67,9 +63,9 @@ def build_pairs(
         raise InputError("build_pairs.max_gap_s: expected seconds, since build_pairs.normalizer is seconds; got null")
     if sum(kinds.values()) <= 0:
         raise InputError("build_pairs.kinds: expected a positive proportion for one of time, view, joint")
-    table = read_table(frames_table, FRAMES)
+    table, seen = read_frames(frames_table, scenes_table)
     scenes = _scene_ranges(table)
-    frames = _frame_columns(table, scenes)
+    frames = FrameColumns(table, table["frame_index"].to_numpy(), seen)
     grids = [_scene_grid(frames, rows, max_gap, max_gap_s) for rows in scenes]
 
     drawn = {}
@@ -95,21 +91,6 @@ def _scene_ranges(table: pa.Table) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(codes)], strict=True)]
 
 
-def _frame_columns(table: pa.Table, scenes: list[slice]) -> FrameColumns:
-    c2w = to_matrices(table["c2w"], (4, 4))
-    scale = np.asarray(table["scene_scale"].to_numpy(zero_copy_only=False), np.float64)
-    positions = np.full((len(c2w), 3), np.nan)
-    for rows in scenes:
-        posed = np.flatnonzero(np.isfinite(scale[rows])) + rows.start
-        frame = fit_scene_frame(np.unique(c2w[posed], axis=0)) if len(posed) else None
-        if frame is None:
-            scale[rows] = np.nan  # no frame to measure displacements in: as good as no poses
-        else:
-            positions[posed] = spherical(frame, c2w[posed])
-    index, timestamp, time = (table[name].to_numpy() for name in ("frame_index", "timestamp_s", "time"))
-    return FrameColumns(table, index, timestamp, time, c2w, scale, positions)
-
-
 def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_s: float | None) -> SceneGrid:
     """One scene's rows of the table as a grid of cameras x instants."""
     cameras = frames.table["camera"][rows].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -120,10 +101,10 @@ def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_
     splits = np.full(shape, -1, np.int8)
     splits[cameras, index] = [SPLITS.index(name) for name in frames.table["split"][rows].to_pylist()]
     times = np.full(shape, np.nan)
-    times[cameras, index] = frames.timestamp_s[rows]
+    times[cameras, index] = frames.seen.timestamp_s[rows]
     across = np.zeros(shape, bool)
-    across[cameras, index] = np.isfinite(frames.scale[rows])
-    moving = np.array([len(distinct_poses(frames.c2w[rows][cameras == camera])) > 1 for camera in range(shape[0])])
+    across[cameras, index] = np.isfinite(frames.seen.scale[rows])
+    moving = np.array([len(distinct_poses(frames.seen.c2w[rows][cameras == camera])) > 1 for camera in range(shape[0])])
     limit = shape[1] - 1 if max_gap is None else min(max_gap, shape[1] - 1)
     return SceneGrid(grid_rows, splits, across & synchronised(times), moving, _bound_gap(times, limit, max_gap_s))
 
@@ -176,17 +157,10 @@ def _pair_table(
 ) -> pa.Table:
     num = len(target)
     across = kinds != KINDS.index("time")
-    same_instant = kinds == KINDS.index("view")
-    gap_s = np.where(same_instant, 0.0, frames.timestamp_s[source] - frames.timestamp_s[target])
-    of_scene = frames.time[source].astype(np.float64) - frames.time[target]
-    normalized_gap = np.where(same_instant, 0.0, of_scene if max_gap_s is None else gap_s / max_gap_s)
-
-    pose = np.zeros((num, 3, 4))
-    delta = np.zeros((num, 3))
-    posed_target, posed_source = target[across], source[across]
-    pose[across] = relative_pose(frames.c2w[posed_source], frames.c2w[posed_target])[:, :3]
-    pose[across, :, 3] /= frames.scale[posed_target][:, None]
-    delta[across] = spherical_delta(frames.spherical[posed_source], frames.spherical[posed_target])
+    in_time = kinds != KINDS.index("view")
+    then, now = frames.seen[source], frames.seen[target]
+    displacement = Displacement.from_frames(then, now, in_time, across, max_gap_s)
+    gap_s = np.where(in_time, then.timestamp_s - now.timestamp_s, 0.0)
 
     def text(name: str, rows: NDArray[np.int64]) -> pa.Array:
         column = frames.table[name].combine_chunks().dictionary_encode()
@@ -205,11 +179,11 @@ def _pair_table(
         "target_frame": pa.array(frames.frame_index[target]),
         "gap": pa.array(frames.frame_index[source] - frames.frame_index[target]),
         "gap_s": pa.array(gap_s),
-        "normalized_gap": pa.array(normalized_gap.astype(np.float32)),
-        "relative_pose": fixed_lists(pose.reshape(num, 12).astype(np.float32), pa.float32(), across),
-        "delta_azimuth": nullable(delta[:, 0]),
-        "delta_elevation": nullable(delta[:, 1]),
-        "delta_radius": nullable(delta[:, 2]),
+        "normalized_gap": pa.array((0.0 - displacement.time).astype(np.float32)),  # d, not -0.0
+        "relative_pose": fixed_lists(displacement.relative_pose.astype(np.float32), pa.float32(), across),
+        "delta_azimuth": nullable(displacement.azimuth),
+        "delta_elevation": nullable(displacement.elevation),
+        "delta_radius": nullable(displacement.radius),
         "caption": text("caption", target),
         "split": pa.repeat(pa.scalar(split), num),
     }
@@ -232,7 +206,8 @@ def _write_reports(
         histogram.writerow(["split", "kind", "gap", "pairs"])
         for split, (target, source, kinds) in drawn.items():
             gaps = frames.frame_index[source] - frames.frame_index[target]
-            report[split] = {"pairs": len(target), "distinct": _count_distinct(target * len(frames.time) + source)} | {
+            distinct = _count_distinct(target * len(frames.frame_index) + source)
+            report[split] = {"pairs": len(target), "distinct": distinct} | {
                 kind: int((kinds == index).sum()) for index, kind in enumerate(KINDS)
             }
             for index, kind in enumerate(KINDS):

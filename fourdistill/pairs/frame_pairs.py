@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.features.files import FeatureReader
+from fourdistill.geometry.displacement import Displacement
+from fourdistill.geometry.poses import Array
 from fourdistill.tables import PAIRS, read_table, to_matrices
 
 Key = tuple[str, str, int]
@@ -23,21 +25,15 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class FramePairs:
-    """N pairs of F frames; displacements are zero where they are absent."""
+    """N pairs of F frames."""
 
     keys: Sequence[Key]
     """The frames."""
     source: NDArray[np.int64]
     """Index into `keys` (N,), as is the next."""
     target: NDArray[np.int64]
-    delta_time: NDArray[np.float32]
-    """`normalized_gap` (N,)."""
-    delta_spherical: NDArray[np.float32]
-    """Azimuth, elevation (rad), radius over the scene's scale (N, 3)."""
-    relative_pose: NDArray[np.float32]
-    """Rows of the 3x4 `source_from_target` (N, 12)."""
-    has_time: NDArray[np.bool_]
-    has_view: NDArray[np.bool_]
+    displacement: Displacement[Array]
+    """(N,)."""
 
 
 def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
@@ -52,17 +48,20 @@ def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
         flat = flat * max(len(code.dictionary), 1) + code.indices.to_numpy()
     _, first, index = np.unique(flat, return_index=True, return_inverse=True)
     scene, camera, frame = (column.take(pa.array(first)).to_pylist() for column in columns)
-    kinds = np.array(table["kind"].to_pylist(), dtype=str)
-    angles = [table[f"delta_{name}"].to_numpy() for name in ("azimuth", "elevation", "radius")]
     return FramePairs(
         keys=list(zip(scene, camera, frame, strict=True)),
         source=index[: len(table)],
         target=index[len(table) :],
-        delta_time=table["normalized_gap"].to_numpy().astype(np.float32),
-        delta_spherical=np.nan_to_num(np.stack(angles, axis=1)).astype(np.float32),
-        relative_pose=np.nan_to_num(to_matrices(table["relative_pose"], (12,))).astype(np.float32),
-        has_time=kinds != "view",
-        has_view=kinds != "time",
+        displacement=read_displacements(table),
+    )
+
+
+def read_displacements(table: pa.Table) -> Displacement[Array]:
+    """The displacements (N,) of rows of the pairs table."""
+    angles = [table[f"delta_{name}"].to_numpy(zero_copy_only=False) for name in ("azimuth", "elevation", "radius")]
+    pose = to_matrices(table["relative_pose"], (12,))
+    return Displacement.from_pairs(
+        table["kind"].to_pylist(), table["normalized_gap"].to_numpy(), pose, np.stack(angles, axis=1)
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fourdistill.geometry import camera as camera_geometry
-from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.poses.still_camera import is_still
 from fourdistill.poses.structure_from_motion import MIN_PICTURES, reconstruct
 from fourdistill.poses.table import PoseRow, poses_table

@@ -7,6 +7,7 @@ import torch
 from fourdistill.models.conditions import Conditions
 
 GAP_CONDITIONS = ("image", "time", "view")
+FIELDS = {"time": ("time",), "view": ("azimuth", "elevation", "radius", "relative_pose")}  # of a displacement
 
 
 def shuffle_condition(conditions: Conditions, name: str, generator: torch.Generator) -> tuple[Conditions, torch.Tensor]:
@@ -15,10 +16,14 @@ def shuffle_condition(conditions: Conditions, name: str, generator: torch.Genera
     Conditions of single images: `others` would say the truth beside it.
     """
     assert not conditions.others
-    field = {"image": "image_embeds", "time": "delta_time", "view": "view"}[name]
-    has = torch.ones_like(conditions.has_time) if name == "image" else getattr(conditions, f"has_{name}")
+    moved = conditions.displacement
+    has = {"image": torch.ones_like(conditions.has_image), "time": moved.has_time, "view": moved.has_view}[name]
     indices = has.nonzero()[:, 0]
     order = indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
-    values = getattr(conditions, field).clone()
-    values[order] = values[order.roll(1)]  # a cycle through a random order: nobody keeps its own
-    return replace(conditions, **{field: values}), has & (len(indices) > 1)
+    given_to = torch.arange(len(has), device=has.device)
+    given_to[order] = order.roll(1)  # a cycle through a random order: nobody keeps its own
+    has = has & (len(indices) > 1)
+    if name == "image":
+        return replace(conditions, image_embeds=conditions.image_embeds[given_to]), has
+    theirs = {field: getattr(moved, field)[given_to] for field in FIELDS[name]}
+    return replace(conditions, displacement=replace(moved, **theirs)), has

@@ -28,13 +28,15 @@ def grid_scenes(tmp_path_factory):
     pairs = folder / "pairs.parquet"
     build_pairs(
         table,
+        folder / "scenes.parquet",
         pairs,
         folder / "pairs.json",
         folder / "gaps.csv",
         num_pairs={"train": 30, "val": 0, "test": 60},
         kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
     )
-    return SimpleNamespace(frames=folder / "frames", frames_table=table, pairs_table=pairs)
+    scenes = folder / "scenes.parquet"
+    return SimpleNamespace(frames=folder / "frames", frames_table=table, scenes_table=scenes, pairs_table=pairs)
 
 
 @pytest.fixture(scope="session")

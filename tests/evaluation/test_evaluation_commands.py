@@ -6,14 +6,14 @@ import pytest
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.draw import Command, FrameKey, choose_pairs
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import PAIRS, read_table
 
 KEY = FrameKey("walk", "cam00", 0)
 
 
 def command(kind="joint", time: float | None = 0.0, azimuth: float | None = 0.0):
-    angles = None if azimuth is None else (azimuth, 0.0, 0.0)
-    return Command(kind, KEY, KEY, time, angles, None, None)
+    return Command(kind, KEY, KEY, Displacement.from_user(time, azimuth), None)
 
 
 def test_choice_is_balanced_over_kinds_and_held_out(grid_scenes):
@@ -43,10 +43,11 @@ def test_commands_carry_the_columns_of_their_kind(grid_scenes):
         row = rows[c.pair_id]
         assert c.source == FrameKey(row["scene"], row["source_camera"], row["source_frame"])
         assert c.target == FrameKey(row["scene"], row["target_camera"], row["target_frame"])
-        assert c.time == (None if c.kind == "view" else row["normalized_gap"])
-        assert (c.spherical is None) == (c.relative_pose is None) == (c.kind == "time")
-        if c.spherical:
-            assert min(abs(abs(c.spherical[0]) - angle) for angle in (90, 180)) < 1e-3
+        assert c.told["time"] == (None if c.kind == "view" else -row["normalized_gap"])  # the table has the paper's d
+        assert (c.told["azimuth"] is None) == (not c.displacement.has_view) == (c.kind == "time")
+        if c.told["azimuth"] is not None:
+            assert min(abs(abs(c.told["azimuth"]) - angle) for angle in (90, 180)) < 1e-3
+            assert c.displacement.relative_pose == pytest.approx(row["relative_pose"])
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ def test_large_is_far_in_time_or_in_azimuth(time, azimuth, large):
 
 
 def test_labels_say_what_was_commanded():
-    assert command("time", 0.5, None).label() == "d +0.50"
-    assert command("joint", -0.25, 45.0).label() == "d -0.25 az +45°"
+    assert command("time", 0.5, None).label() == "time +0.50"
+    assert command("joint", -0.25, 45.0).label() == "time -0.25 az +45°"
 
 
 def test_a_table_without_test_pairs_is_an_input_error(grid_scenes, tmp_path):
@@ -72,11 +73,11 @@ def test_a_table_without_test_pairs_is_an_input_error(grid_scenes, tmp_path):
 
 def test_a_still_command_asks_for_nothing_but_keeps_its_kind():
     still = command("joint", 0.5, 90.0).still()
-    assert (still.time, still.spherical, still.kind) == (0.0, (0.0, 0.0, 0.0), "joint")
-    assert still.relative_pose == pytest.approx(np.eye(4)[:3].ravel())
-    assert command("time", 0.5, None).still().spherical is None
+    assert (still.told, still.kind) == ({"time": 0, "azimuth": 0, "elevation": 0, "radius": 1}, "joint")
+    assert still.displacement.relative_pose == pytest.approx(np.eye(4)[:3].ravel())
+    assert command("time", 0.5, None).still().told["azimuth"] is None
 
 
 def test_a_command_takes_over_a_displacement_and_keeps_its_frames():
     moved = command("joint", 0.1, 10.0).moved_like(command("joint", 0.5, 90.0))
-    assert (moved.time, moved.spherical) == (0.5, (90.0, 0.0, 0.0)) and moved.source == KEY
+    assert moved.displacement == Displacement.from_user(0.5, 90.0) and moved.source == KEY

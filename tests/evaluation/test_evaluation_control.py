@@ -1,5 +1,7 @@
 """Known answers: what the control metrics must say of pictures whose place on the grid is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from grid_scenes import NUM_CAMERAS, NUM_FRAMES
@@ -10,7 +12,8 @@ from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values as values_and_rows
 from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
-from fourdistill.geometry.displacement import wrap_angle
+from fourdistill.geometry.displacement import Displacement, Placement
+from fourdistill.geometry.scene_frame import wrap_angle
 
 
 def control_values(commands, result):
@@ -26,10 +29,18 @@ def ring(num_cameras: int = 8, num_frames: int = 16) -> Grid:
     return Grid(
         keys=[FrameKey("s", f"cam{camera:02d}", frame) for camera, frame in cells],
         frame=np.array([frame for _, frame in cells]),
-        seconds=np.array([frame / 10 for _, frame in cells]),
-        time=np.array([frame / (num_frames - 1) for _, frame in cells]),
-        spherical=np.stack([azimuth, np.full(len(cells), 0.2), np.ones(len(cells))], axis=1),
+        seen=Placement(
+            time=np.array([frame / (num_frames - 1) for _, frame in cells]),
+            timestamp_s=np.array([frame / 10 for _, frame in cells]),
+            c2w=np.zeros((len(cells), 4, 4)),  # nobody asks
+            spherical=np.stack([azimuth, np.full(len(cells), 0.2), np.ones(len(cells))], axis=1),
+            scale=np.ones(len(cells)),
+        ),
     )
+
+
+def with_positions(grid: Grid, spherical: np.ndarray) -> Grid:
+    return replace(grid, seen=replace(grid.seen, spherical=spherical))
 
 
 RING = ring()
@@ -40,7 +51,7 @@ cells = st.integers(0, len(RING.keys) - 1)
 def command(source: int, target: int) -> Command:
     a, b = RING.keys[source], RING.keys[target]
     kind = "time" if a.camera == b.camera else "view" if a.frame == b.frame else "joint"
-    return Command(kind, a, b, time=None, spherical=None, relative_pose=None, caption=None)
+    return Command(kind, a, b, Displacement.from_user(), caption=None)
 
 
 def angle(cell: int) -> float:
@@ -71,7 +82,7 @@ def test_a_copy_is_wrong_by_the_commanded_displacement(source, target):
 @given(cells, cells, cells)
 def test_a_wrong_displacement_is_reported_as_the_one_that_happened(source, target, drawn):
     result = outcomes([command(source, target)], TRUTH[[drawn]], {"s": RING}, {"s": TRUTH})
-    assert result.obtained_frames[0] == RING.frame[source] - RING.frame[drawn]
+    assert result.obtained_frames[0] == RING.frame[drawn] - RING.frame[source]
     assert between(result.obtained_azimuth[0], angle(drawn) - angle(source)) < 1e-6
     assert result.frames[0] == pytest.approx(RING.frame[drawn] - RING.frame[target], abs=1e-6)
 
@@ -122,7 +133,7 @@ def test_leakage_is_what_was_not_commanded():
 
 
 def test_without_poses_only_time_is_measured():
-    blind = Grid(RING.keys, RING.frame, RING.seconds, RING.time, np.full_like(RING.spherical, np.nan))
+    blind = with_positions(RING, np.full_like(RING.spherical, np.nan))
     result = outcomes([command(0, 5)], TRUTH[[7]], {"s": blind}, {"s": TRUTH})
     values = control_values([command(0, 5)], result)
     assert values["time.mae_frames"] == pytest.approx([2]) and values["leakage.azimuth_deg"].size == 0
@@ -143,7 +154,7 @@ def test_values_know_their_commands():
 def test_a_picture_found_at_a_camera_without_pose_still_has_a_view_error():
     spherical = RING.spherical.copy()
     spherical[:16] = np.nan  # nobody knows where cam00 is
-    partly = Grid(RING.keys, RING.frame, RING.seconds, RING.time, spherical)
+    partly = with_positions(RING, spherical)
     target, unposed = 3 * 16 + 4, 4
     values = control_values(
         [command(2 * 16 + 4, target)],
@@ -156,11 +167,8 @@ def test_a_picture_found_at_a_camera_without_pose_still_has_a_view_error():
 def test_six_cameras_are_neighbours_whatever_rounding_says():
     for turn in np.linspace(0, 1, 7):
         azimuth = wrap_angle(turn + 2 * np.pi * np.arange(6) / 6)
-        six = Grid(
-            [FrameKey("s", f"cam{camera}", 0) for camera in range(6)], np.zeros(6, int), np.zeros(6), np.zeros(6),
-            np.stack([azimuth, np.zeros(6), np.ones(6)], 1),
-        )  # fmt: skip
-        assert [len(six.neighbours_in_view(camera)) for camera in range(6)] == [2] * 6
+        six = with_positions(ring(6, 2), np.stack([azimuth, np.zeros(6), np.ones(6)], 1).repeat(2, axis=0))
+        assert [len(six.neighbours_in_view(2 * camera)) for camera in range(6)] == [2] * 6
 
 
 def test_rank_correlation():
@@ -172,10 +180,10 @@ def test_rank_correlation():
 
 
 def test_grids_come_from_the_frames_table(grid_scenes):
-    grids = read_grids(grid_scenes.frames_table)
+    grids = read_grids(grid_scenes.frames_table, grid_scenes.scenes_table)
     assert set(grids) == {"kick", "walk"}
     grid = grids["walk"]
     assert len(grid.keys) == NUM_CAMERAS * NUM_FRAMES
     angles = np.degrees(np.unique(grid.spherical[:, 0].round(6)))
     np.testing.assert_allclose(np.diff(angles), SPACING, atol=1e-3)
-    assert grid.time[grid.index(FrameKey("walk", "cam02", 8))] == 1
+    assert grid.seen.time[grid.index(FrameKey("walk", "cam02", 8))] == 1

@@ -11,15 +11,20 @@ from fourdistill.evaluation.metrics.control import control_values, outcomes
 from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
 from fourdistill.evaluation.metrics.retrieval import Grid
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, warp_error
+from fourdistill.geometry.displacement import Displacement, Placement
 
 SIZE, NUM_CAMERAS, NUM_FRAMES = 48, 6, 10
 CELLS = [(camera, frame) for camera in range(NUM_CAMERAS) for frame in range(NUM_FRAMES)]
 GRID = Grid(
     keys=[FrameKey("s", f"cam{camera:02d}", frame) for camera, frame in CELLS],
     frame=np.array([frame for _, frame in CELLS]),
-    seconds=np.array([frame / 10 for _, frame in CELLS]),
-    time=np.array([frame / (NUM_FRAMES - 1) for _, frame in CELLS]),
-    spherical=np.array([(2 * np.pi * camera / NUM_CAMERAS, 0.2, 1.0) for camera, _ in CELLS]),
+    seen=Placement(
+        time=np.array([frame / (NUM_FRAMES - 1) for _, frame in CELLS]),
+        timestamp_s=np.array([frame / 10 for _, frame in CELLS]),
+        c2w=np.zeros((len(CELLS), 4, 4)),  # nobody asks
+        spherical=np.array([(2 * np.pi * camera / NUM_CAMERAS, 0.2, 1.0) for camera, _ in CELLS]),
+        scale=np.ones(len(CELLS)),
+    ),
 )
 
 
@@ -52,7 +57,9 @@ def noised(images, level, seed=0):
 def control_errors(images) -> dict[str, float]:
     """Every picture as the answer to the command that leads from the middle frame of another camera to its own."""
     middle = [(camera + 1) % NUM_CAMERAS * NUM_FRAMES + NUM_FRAMES // 2 for camera, _ in CELLS]
-    commands = [Command("joint", GRID.keys[a], GRID.keys[b], None, None, None, None) for b, a in enumerate(middle)]
+    commands = [
+        Command("joint", GRID.keys[a], GRID.keys[b], Displacement.from_user(), None) for b, a in enumerate(middle)
+    ]
     features, truth = (np.stack([np.asarray(i, float).ravel() for i in every]) for every in (images, TRUTH))
     values = control_values(commands, outcomes(commands, features, {"s": GRID}, {"s": truth}))
     return {

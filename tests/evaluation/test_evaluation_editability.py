@@ -31,7 +31,7 @@ from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.scores import Summary, summarise_edits
 from fourdistill.evaluation.report.pictures import contact_sheet, wrap
-from fourdistill.evaluation.systems.generate import Painter, command_arguments
+from fourdistill.evaluation.systems.generate import Painter
 
 CAPTIONS = ["a man in a kick", "a man in a walk"]
 FIGURES = ("clip_t", "clip_i", "time_frames", "azimuth_deg")
@@ -77,14 +77,16 @@ def spaces(pipe):
 
 @pytest.fixture(scope="module")
 def cells(grid_scenes, read, spaces):
-    return read_cells({"walk"}, grid_scenes.frames_table, read, spaces)
+    return read_cells({"walk"}, grid_scenes.frames_table, grid_scenes.scenes_table, read, spaces)
 
 
 @pytest.fixture(scope="module")
 def edits(grid_scenes):
     """Joint commands of the held-out scene with the other scene's caption."""
     rng = np.random.default_rng(0)
-    sweeps = build_sweeps(grid_scenes.frames_table, 1, 4, max_gap=None, max_gap_s=None, rng=rng)
+    sweeps = build_sweeps(
+        grid_scenes.frames_table, grid_scenes.scenes_table, 1, 4, max_gap=None, max_gap_s=None, rng=rng
+    )
     return choose_edits([command for sweep in sweeps for command in sweep.commands], CAPTIONS, 4, rng)
 
 
@@ -97,7 +99,14 @@ def encode(pipe, base):
 def evaluated(pipe, base, grid_scenes, features, tmp_path_factory):
     """(folder, figures) of an evaluation with edits. Read only."""
     folder = tmp_path_factory.mktemp("evaluated")
-    inputs = Inputs(str(base), grid_scenes.frames_table, grid_scenes.frames, features, grid_scenes.pairs_table)
+    inputs = Inputs(
+        str(base),
+        grid_scenes.frames_table,
+        grid_scenes.frames,
+        features,
+        grid_scenes.pairs_table,
+        grid_scenes.scenes_table,
+    )
     names = ("metrics.json", "figures.json", "plots", "reports/evaluation", "index.html")
     evaluate(pipe, inputs, Outputs(*(folder / n for n in names)), replace(SETTINGS, baselines=False), seed=0)
     return folder, json.loads((folder / "figures.json").read_text())
@@ -143,7 +152,7 @@ def test_what_is_painted_at_a_strength_is_what_a_user_gets(pipe, read, spaces, c
     [drawn] = score_edits(paint, spaces, encode, edits, cells, [0.5], []).pictures([0.5]).values()
     command = edits[0]
     [expected] = pipe(
-        read(command.source), command.caption, **command_arguments([command], "spherical"), prompt_strength=0.5,
+        read(command.source), command.caption, displacement=command.displacement, prompt_strength=0.5,
         seed=paint.noise_seed(command.source), num_inference_steps=2,
     ).images  # fmt: skip
     assert np.abs(np.asarray(drawn[0]).astype(int) - np.asarray(expected)).max() <= 1
@@ -168,7 +177,7 @@ def test_a_copy_is_as_far_off_as_was_commanded(pipe, read, spaces, cells, encode
     [edited] = score_edits(paint, spaces, encode, edits, cells, [1], []).tried[:1]
     frames = [abs(command.source.frame - command.target.frame) for command in edits]
     np.testing.assert_allclose(edited.scores["time_frames"], frames, atol=1e-4)
-    azimuths = [abs(command.spherical[0]) for command in edits]
+    azimuths = [abs(command.told["azimuth"]) for command in edits]
     np.testing.assert_allclose(edited.scores["azimuth_deg"], azimuths, atol=1e-3)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
@@ -23,8 +24,9 @@ from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR
 from fourdistill.evaluation.report.headline import HEADLINE
 from fourdistill.evaluation.report.tables import LABELS
 from fourdistill.evaluation.scoring import Scorer, score_quality
-from fourdistill.evaluation.systems.generate import Painter, command_arguments
+from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, nearest_train, shuffled
+from fourdistill.geometry.displacement import Displacement
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,14 @@ def run_in(pipe, tiny_base, grid_scenes, features):
     """Run an evaluation into a folder; its figures."""
 
     def run(folder, settings=SETTINGS, frames=grid_scenes.frames):
-        inputs = Inputs(str(tiny_base), grid_scenes.frames_table, frames, features, grid_scenes.pairs_table)
+        inputs = Inputs(
+            str(tiny_base),
+            grid_scenes.frames_table,
+            frames,
+            features,
+            grid_scenes.pairs_table,
+            grid_scenes.scenes_table,
+        )
         names = ("metrics.json", "figures.json", "plots", "reports/evaluation", "index.html")
         evaluate(pipe, inputs, Outputs(*(folder / name for name in names)), settings, seed=0)
         return json.loads((folder / "figures.json").read_text())
@@ -117,7 +126,7 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
     )
     points = list(csv.DictReader((folder / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
-    assert [float(point["commanded_frames"]) for point in points[:3]] == [4, 0, -4]
+    assert [float(point["commanded_frames"]) for point in points[:3]] == [-4, 0, 4]
 
 
 def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
@@ -144,10 +153,10 @@ def test_the_carrier_reaches_the_pipeline(run, evaluated):
 def test_what_was_generated_scores_the_same_from_its_folder(evaluated, pipe, grid_scenes):
     folder, metrics = evaluated
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
-    score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, SETTINGS.scoring(), seed=0)
-    again = score_folder(
-        folder / "reports" / "evaluation" / "generated", grid_scenes.frames_table, score
-    ).summary.metrics
+    score = Scorer(
+        read, make_spaces(pipe), grid_scenes.frames_table, grid_scenes.scenes_table, SETTINGS.scoring(), seed=0
+    )
+    again = score_folder(folder / "reports" / "evaluation" / "generated", score, max_gap_s=None).summary.metrics
     assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
     assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
 
@@ -221,10 +230,10 @@ def test_displacements_are_shuffled_within_their_kind(grid_scenes):
     moved = shuffled(commands, np.random.default_rng(0))
     for kind in ("time", "view", "joint"):
         before, after = ([c for c in group if c.kind == kind] for group in (commands, moved))
-        assert sorted(str((c.time, c.spherical)) for c in before) == sorted(str((c.time, c.spherical)) for c in after)
+        assert sorted(str(c.told) for c in before) == sorted(str(c.told) for c in after)
     assert [c.source for c in moved] == [c.source for c in commands]
     assert all(a.pair_id == b.pair_id for a, b in zip(commands, moved, strict=True))
-    same = [(a.time, a.relative_pose) == (b.time, b.relative_pose) for a, b in zip(commands, moved, strict=True)]
+    same = [a.displacement == b.displacement for a, b in zip(commands, moved, strict=True)]
     assert sum(same) < len(same) / 2
 
 
@@ -245,17 +254,22 @@ def test_without_training_frames_none_is_the_nearest(grid_scenes, features, tmp_
     assert nearest_train(commands, tmp_path / "frames.parquet", features, np.random.default_rng(0)) == []
 
 
-def test_commands_reach_the_pipeline_in_the_form_of_the_adapter(tiny_base, pipe, grid_scenes):
-    commands = choose_pairs(grid_scenes.pairs_table, 6, seed=0)
-    spherical = command_arguments(commands, "spherical")
-    matrix = command_arguments(commands, "matrix")
-    for i, command in enumerate(commands):
-        assert spherical["time"][i] == matrix["time"][i] == command.time
-        assert (spherical["azimuth"][i] is None) == (matrix["relative_pose"][i] is None) == (command.kind == "time")
-        if command.spherical:
-            assert spherical["azimuth"][i] == command.spherical[0]
-
-    assert len(make_painter(make_pipe(tiny_base, "matrix"), grid_scenes)(commands, "test")) == 6
+@pytest.mark.parametrize("view_encoding", ["spherical", "matrix"])
+def test_commands_reach_the_adapter_as_they_are(tiny_base, grid_scenes, view_encoding, monkeypatch):
+    pipe, seen = make_pipe(tiny_base, view_encoding), []
+    forward = type(pipe.adapter).forward
+    monkeypatch.setattr(
+        type(pipe.adapter),
+        "forward",
+        lambda self, text, prompt, conditions, *args, **kwargs: (
+            seen.append(conditions.displacement) or forward(self, text, prompt, conditions, *args, **kwargs)
+        ),
+    )
+    commands = choose_pairs(grid_scenes.pairs_table, 4, seed=0)
+    assert len(make_painter(pipe, grid_scenes)(commands, "test")) == 4
+    told = Displacement.merge(seen, torch.cat)
+    for name, values in vars(Displacement.merge([command.displacement for command in commands], np.stack)).items():
+        np.testing.assert_allclose(getattr(told, name), values, atol=1e-6)
 
 
 def test_a_frame_that_the_table_lacks_is_named(grid_scenes):

@@ -139,15 +139,15 @@ def test_out_must_be_a_file(folder, grid_scenes, tiny_base, tmp_path):
         assert result.exit_code == 2 and "--out: expected a file in an existing folder" in result.stderr
 
 
-def test_gaps_are_shares_of_the_scene_or_of_the_seconds_that_pairs_have(folder, grid_scenes):
+def test_times_are_shares_of_the_scene_or_of_the_seconds_that_pairs_have(folder, grid_scenes):
     def times(max_gap_s):
-        task, _ = read_folder(folder, grid_scenes.frames_table, max_gap_s)
-        return [command.time for command in task.pairs], [command.time for command in task.sweeps[0].commands]
+        task, _ = read_folder(folder, grid_scenes.frames_table, grid_scenes.scenes_table, max_gap_s)
+        return [[command.told["time"] for command in group] for group in (task.pairs, task.sweeps[0].commands)]
 
     rows = {row["frame_index"]: row for row in read_table(grid_scenes.frames_table, FRAMES).to_pylist()}
     span_s = rows[8]["timestamp_s"] - rows[0]["timestamp_s"]
-    assert times(None) == (pytest.approx([-3 / 8, 4 / 8]), pytest.approx([0.5, 0.25, 0, -0.25, -0.5]))
-    assert times(span_s / 4) == (pytest.approx([-3 / 2, 2]), pytest.approx([2, 1, 0, -1, -2]))
+    assert times(None) == [pytest.approx([3 / 8, -4 / 8]), pytest.approx([-0.5, -0.25, 0, 0.25, 0.5])]
+    assert times(span_s / 4) == [pytest.approx([3 / 2, -2]), pytest.approx([-2, -1, 0, 1, 2])]
 
 
 def test_what_is_large_follows_the_normaliser(folder, grid_scenes, tiny_base):

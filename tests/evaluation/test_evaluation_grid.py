@@ -11,33 +11,33 @@ from fourdistill.tables import PAIRS, read_table
 def sweeps_of(tmp_path, rows, num_scenes=1, num_steps=100, max_gap=None, max_gap_s=None):
     table = write_frames(tmp_path / "frames.parquet", rows)
     rng = np.random.default_rng(0)
-    sweeps = build_sweeps(table, num_scenes, num_steps, max_gap=max_gap, max_gap_s=max_gap_s, rng=rng)
+    scenes = tmp_path / "scenes.parquet"
+    sweeps = build_sweeps(table, scenes, num_scenes, num_steps, max_gap=max_gap, max_gap_s=max_gap_s, rng=rng)
     return {sweep.name: sweep.commands for sweep in sweeps}
 
 
-def test_time_sweep_runs_over_the_video_and_positive_leads_back(tmp_path):
+def test_time_sweep_runs_over_the_video_and_positive_leads_later(tmp_path):
     commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_time"]
     assert [c.target.frame for c in commands] == list(range(NUM_FRAMES))
     assert {c.source.frame for c in commands} == {NUM_FRAMES // 2}
-    assert commands[0].time == pytest.approx(0.5) and commands[-1].time == pytest.approx(-0.5)
-    assert all(c.kind == "time" and c.spherical is None for c in commands)
+    assert [commands[i].told["time"] for i in (0, -1)] == pytest.approx([-0.5, 0.5])
+    assert all(c.kind == "time" and not c.displacement.has_view for c in commands)
 
 
 def test_camera_sweep_orders_the_ring_by_azimuth(tmp_path):
     commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_camera"]
-    angles = [c.spherical[0] for c in commands if c.spherical]
+    angles = [c.told["azimuth"] for c in commands]
     assert angles == sorted(angles) and len({c.target.camera for c in commands}) == 4
     assert {round(abs(angle)) for angle in angles} == {0, 90, 180}
-    assert all(c.time is None and c.spherical[1] == pytest.approx(0, abs=1e-6) for c in commands if c.spherical)
+    assert all(c.told["time"] is None and c.told["elevation"] == pytest.approx(0, abs=1e-6) for c in commands)
     same = next(c for c in commands if c.target == c.source)
-    assert same.relative_pose == pytest.approx((1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), abs=1e-9)
+    assert same.displacement.relative_pose == pytest.approx((1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), abs=1e-9)
 
 
 def test_relative_pose_is_in_scene_scales(tmp_path):
     commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_camera"]
-    opposite = next(c for c in commands if c.spherical and abs(c.spherical[0]) > 179)
-    assert opposite.relative_pose
-    x, y, z = opposite.relative_pose[3::4]
+    opposite = next(c for c in commands if abs(c.told["azimuth"]) > 179)
+    x, y, z = opposite.displacement.relative_pose[3::4]
     # The ring's radius is 3 and so is the scale, the elevation 0.3 rad: the opposite camera is 2 cos(0.3) scales away.
     assert (x * x + y * y + z * z) ** 0.5 == pytest.approx(2 * 0.955336, abs=1e-4)
 
@@ -52,7 +52,7 @@ def test_time_sweeps_stay_within_what_pairs_were_drawn_from(tmp_path):
     commands = sweeps_of(tmp_path, rows, max_gap=2)["walk_time"]
     assert [c.target.frame for c in commands] == [2, 3, 4, 5, 6]
     commands = sweeps_of(tmp_path, rows, max_gap_s=0.5)["walk_time"]
-    assert [c.time for c in commands] == pytest.approx([1, 0.5, 0, -0.5, -1])
+    assert [c.told["time"] for c in commands] == pytest.approx([-1, -0.5, 0, 0.5, 1])
 
 
 def test_without_poses_there_is_no_camera_sweep(tmp_path):
@@ -85,8 +85,9 @@ def test_joint_sweeps_change_both_and_end_in_held_out_frames(tmp_path):
     for command in commands:
         assert command.kind == "joint" and command.target.camera == "cam02" != command.source.camera
         assert command.target.frame != command.source.frame
-        assert command.time == pytest.approx((command.source.frame - command.target.frame) / (NUM_FRAMES - 1))
-        assert command.spherical and command.relative_pose and not command.new_scene
+        frames = command.target.frame - command.source.frame
+        assert command.told["time"] == pytest.approx(frames / (NUM_FRAMES - 1))
+        assert command.displacement.has_view and not command.new_scene
     assert all(c.new_scene for c in sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_joint"])
 
 
@@ -99,7 +100,7 @@ def test_displacements_are_those_that_pairs_have_where_cameras_move(tmp_path):
         row["c2w"] = pose.ravel().tolist()
     table, pairs = write_frames(tmp_path / "frames.parquet", rows), tmp_path / "pairs.parquet"
     build_pairs(
-        table, pairs, tmp_path / "report.json", tmp_path / "gaps.csv",
+        table, tmp_path / "scenes.parquet", pairs, tmp_path / "report.json", tmp_path / "gaps.csv",
         num_pairs={"test": 1000}, kinds={"time": 0, "view": 1, "joint": 1},
     )  # fmt: skip
     drawn = {(c.source, c.target): c for c in choose_pairs(pairs, read_table(pairs, PAIRS).num_rows, 0)}
@@ -108,5 +109,5 @@ def test_displacements_are_those_that_pairs_have_where_cameras_move(tmp_path):
         common = [(c, drawn[c.source, c.target]) for c in sweeps[name] if (c.source, c.target) in drawn]
         assert common
         for command, pair in common:
-            assert command.spherical == pytest.approx(pair.spherical, abs=1e-4)
-            assert command.relative_pose == pytest.approx(pair.relative_pose, abs=1e-5)
+            assert command.told == pytest.approx(pair.told, abs=1e-4)
+            assert command.displacement.relative_pose == pytest.approx(pair.displacement.relative_pose, abs=1e-5)

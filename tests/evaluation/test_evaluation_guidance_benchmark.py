@@ -27,7 +27,9 @@ def measured(tiny_base, grid_scenes):
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)
     rng = np.random.default_rng(0)
-    sweeps = build_sweeps(grid_scenes.frames_table, 1, 3, max_gap=None, max_gap_s=None, rng=rng)
+    sweeps = build_sweeps(
+        grid_scenes.frames_table, grid_scenes.scenes_table, 1, 3, max_gap=None, max_gap_s=None, rng=rng
+    )
     asked = []
 
     def paint(commands, description, **changed):
@@ -35,7 +37,7 @@ def measured(tiny_base, grid_scenes):
         side = "target" if changed.get("time_guidance") == 3 else "source"
         return [read(getattr(command, side)) for command in commands]
 
-    cells = read_cells({"walk"}, grid_scenes.frames_table, read, spaces)
+    cells = read_cells({"walk"}, grid_scenes.frames_table, grid_scenes.scenes_table, read, spaces)
     return guidance.measure(paint, spaces, cells, sweeps, 50), asked
 
 

@@ -25,7 +25,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_evaluation_gives_the_same_when_run_again(tiny_base, grid_scenes, features, tmp_path):
-    inputs = Inputs(str(tiny_base), grid_scenes.frames_table, grid_scenes.frames, features, grid_scenes.pairs_table)
+    inputs = Inputs(
+        str(tiny_base),
+        grid_scenes.frames_table,
+        grid_scenes.frames,
+        features,
+        grid_scenes.pairs_table,
+        grid_scenes.scenes_table,
+    )
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     touched = count_touches(straight, run, tiny_base, inputs, straight)
     whole = contents(straight)

@@ -9,6 +9,7 @@ from textured_room import SIZE, K, orbit, photograph
 from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, pose_errors, summarise_orbits
 from fourdistill.evaluation.metrics.scores import Summary
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import FRAMES, write_table
 
 POSES = orbit(5)
@@ -83,7 +84,6 @@ def test_orbits_are_scored_by_their_pictures(tmp_path):
             "height": SIZE[1],
             "K": K.ravel().tolist(),
             "c2w": pose.ravel().tolist(),
-            "scene_scale": 3.0,
             "caption": None,
             "split": "test",
         }
@@ -91,8 +91,8 @@ def test_orbits_are_scored_by_their_pictures(tmp_path):
     ]
     table = tmp_path / "frames.parquet"
     write_table(pa.Table.from_pylist(rows, schema=FRAMES), table)
-    sweep = [Command("view", keys[0], key, None, (0.0, 0.0, 0.0), None, None) for key in keys]
-    still = [Command("time", keys[0], keys[0], 0.0, None, None, None)]
+    sweep = [Command("view", keys[0], key, Displacement.from_user(azimuth=0), None) for key in keys]
+    still = [Command("time", keys[0], keys[0], Displacement.from_user(0.0), None)]
     pictures = [photograph(pose).resize((256, 256)) for pose in POSES]
     grey = Image.new("RGB", (256, 256))
     summary = Summary(20, seed=0)

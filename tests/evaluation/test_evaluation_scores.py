@@ -13,6 +13,7 @@ from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR, psnr, ssim, t
 from fourdistill.evaluation.metrics.scores import Summary, bootstrap_interval, summarise_groups, summarise_quality
 from fourdistill.evaluation.report.tables import format_quality
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL
+from fourdistill.geometry.displacement import Displacement
 
 KEY = FrameKey("walk", "cam00", 0)
 
@@ -53,7 +54,7 @@ def test_pictures_become_channels_first_in_unit_range():
 
 def commands():
     kinds = ("time", "time", "view", "joint")
-    return [Command(kind, KEY, KEY, None, None, None, None) for kind in kinds]
+    return [Command(kind, KEY, KEY, Displacement.from_user(), None) for kind in kinds]
 
 
 def summarise(systems, members, large, num_bootstrap):
@@ -103,7 +104,8 @@ def test_interval_is_seeded_and_covers_the_mean_about_as_often_as_it_says():
 def test_control_is_also_told_for_known_and_new_scenes_apart():
     def sweep(new_scene):
         return [
-            Command("time", KEY, FrameKey("walk", "cam00", i), 0.0, None, None, None, None, new_scene) for i in (1, 2)
+            Command("time", KEY, FrameKey("walk", "cam00", i), Displacement.from_user(0.0), None, None, new_scene)
+            for i in (1, 2)
         ]
 
     frames = np.array([1.0, -1.0, 5.0, 7.0])

@@ -122,7 +122,14 @@ def test_an_evaluation_tells_what_it_thinks(tiny_base, grid_scenes, features, tm
     settings = replace(
         SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, num_edits=0, num_pairs=4
     )
-    inputs = Inputs(str(tiny_base), grid_scenes.frames_table, grid_scenes.frames, features, grid_scenes.pairs_table)
+    inputs = Inputs(
+        str(tiny_base),
+        grid_scenes.frames_table,
+        grid_scenes.frames,
+        features,
+        grid_scenes.pairs_table,
+        grid_scenes.scenes_table,
+    )
     outputs = Outputs(*(tmp_path / name for name in ("m.json", "f.json", "plots", "reports", "index.html")))
     figures = evaluate(make_pipe(tiny_base), inputs, outputs, settings, seed=0).summary.metrics
     assert figures["efficientnet.distance.ci_low"] <= figures["efficientnet.distance"]

@@ -20,6 +20,7 @@ from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.silhouette import figure_mask, loose_share, score_silhouettes
 from fourdistill.evaluation.report.sheets import write_pairs
 from fourdistill.evaluation.scoring import Scorer
+from fourdistill.geometry.displacement import Displacement
 
 SIDE = 96
 WALL, FLOOR = 226, 212  # sRGB; in shadow 0.52 of a floor's light is left: 159
@@ -233,8 +234,9 @@ def test_figures_have_groups_and_intervals_for_every_system(plain_scenes, tiny_b
     pipe, read = make_pipe(tiny_base), read_scenes(plain_scenes)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)
     scored = score_folder(
-        write_answers(plain_scenes), plain_scenes.table,
-        Scorer(read, spaces, plain_scenes.table, SETTINGS.scoring(), seed=0),
+        write_answers(plain_scenes),
+        Scorer(read, spaces, plain_scenes.table, plain_scenes.table.with_name("scenes.parquet"), SETTINGS.scoring(), 0),
+        max_gap_s=None,
     )  # fmt: skip
     metrics = scored.summary.metrics
     for group in ("", "known_scene.", "new_scene."):
@@ -249,7 +251,9 @@ def test_figures_have_groups_and_intervals_for_every_system(plain_scenes, tiny_b
 
 
 def test_a_score_that_a_pair_does_not_have_is_an_empty_cell(tmp_path):
-    command = Command("time", FrameKey("walk", "cam00", 0), FrameKey("walk", "cam00", 1), 0.1, None, None, None)
+    command = Command(
+        "time", FrameKey("walk", "cam00", 0), FrameKey("walk", "cam00", 1), Displacement.from_user(0.1), None
+    )
     scores = {"silhouette.iou": np.array([np.nan, 0.5])}
     write_pairs(tmp_path / "pairs.csv", [command, command], [1, 2], np.zeros(2, bool), scores)
     rows = list(csv.DictReader((tmp_path / "pairs.csv").open()))

@@ -37,6 +37,7 @@ def extract(tmp_path, source, format_name="dynerf", out="out", **options: Any):
         read_source(SourceFolder(source, format_name)),
         folder / "frames",
         folder / "frames.parquet",
+        folder / "scenes.parquet",
         folder / "frames.json",
         **options,
     )

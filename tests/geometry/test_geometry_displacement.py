@@ -5,80 +5,151 @@ from hypothesis import strategies as st
 from test_geometry_poses import poses
 from tiny_scenes import ring_cameras
 
-from fourdistill.geometry.displacement import fit_scene_frame, orbit, spherical, spherical_delta, wrap_angle
+from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import SOURCE, STANDING_STILL, Displacement, Placement
+from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.geometry.scene_frame import fit_scene_frame, orbit, spherical
 
-angles = st.floats(-50, 50)
-
-
-@given(angles)
-def test_wrap_angle_is_the_same_angle_within_half_a_turn(angle):
-    wrapped = wrap_angle(angle)
-    assert -np.pi <= wrapped <= np.pi
-    np.testing.assert_allclose([np.cos(wrapped), np.sin(wrapped)], [np.cos(angle), np.sin(angle)], atol=1e-9)
+shares = st.none() | st.floats(-1, 1)
+degrees = st.none() | st.floats(-180, 180)
 
 
-def test_a_ring_is_recovered():
-    frame = fit_scene_frame(ring_cameras(7, radius=3.0, elevation=0.3, center=(1, 2, 3)))
+def placed(cameras, times, seconds=2.0):
+    """Camera k at instant `times[k]` of a scene of some seconds, cameras on a ring of eight; None is not posed."""
+    ring = ring_cameras(8)
+    frame = fit_scene_frame(ring)
     assert frame is not None
-    np.testing.assert_allclose(frame.center, [1, 2, 3], atol=1e-9)
-    np.testing.assert_allclose(frame.axes[2], [0, 0, 1], atol=1e-9)
-    np.testing.assert_allclose(frame.axes @ frame.axes.T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(frame.axes) > 0
-    np.testing.assert_allclose(frame.scale, 3.0)
+    c2w = np.stack([np.full((4, 4), np.nan) if camera is None else ring[camera] for camera in cameras])
+    times = np.array(times, np.float64)
+    return Placement(times, seconds * times, c2w, spherical(frame, c2w), np.full(len(c2w), frame.scale))
 
 
-def test_azimuth_grows_counter_clockwise_from_above_and_elevation_upwards():
-    low, high = ring_cameras(8, elevation=0.2), ring_cameras(8, elevation=0.5)
-    frame = fit_scene_frame(np.concatenate([low, high]))
+@given(shares, degrees, st.none() | st.floats(-80, 80), st.none() | st.floats(0.01, 10))
+def test_what_users_say_comes_back(time, azimuth, elevation, radius):
+    told = Displacement.from_user(time, azimuth, elevation, radius).to_user()
+    assert told["time"] == (None if time is None else pytest.approx(time))
+    view = (azimuth, elevation, radius)
+    given = [value if value is not None else usual for value, usual in zip(view, (0, 0, 1), strict=True)]
+    expected = [None] * 3 if view == (None, None, None) else [pytest.approx(value, abs=1e-9) for value in given]
+    assert [told["azimuth"], told["elevation"], told["radius"]] == expected
+
+
+@given(st.floats(-179, 179), st.floats(-80, 80), st.floats(0.01, 10))
+def test_degrees_and_pose_are_two_forms_of_one_displacement(azimuth, elevation, radius):
+    one = Displacement.from_user(azimuth=azimuth, elevation=elevation, radius=radius)
+    other = Displacement.from_user(relative_pose=one.relative_pose.reshape(3, 4))
+    for name in ("azimuth", "elevation", "radius", "relative_pose"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-6)
+
+
+@given(poses(), st.integers(0, 7), st.integers(0, 7), st.floats(-0.5, 0.5), st.floats(0.5, 2))
+def test_two_frames_give_what_a_user_would_have_to_say(world, start, azimuth, elevation, radius):
+    """A camera that looks at the centre from the scene's scale away is the canonical one, wherever the world's axes."""
+    ring = ring_cameras(8, elevation=0.0)
+    frame = fit_scene_frame(ring)
     assert frame is not None
-    delta = spherical_delta(spherical(frame, low[:-1]), spherical(frame, high[1:]))
-    np.testing.assert_allclose(delta[:, 0], np.full(7, np.pi / 4), atol=1e-9)
-    np.testing.assert_allclose(delta[:, 1], np.full(7, 0.3), atol=1e-9)
-    np.testing.assert_allclose(delta[:, 2], 0, atol=1e-9)
+    source, cameras = world @ ring[start], world @ ring
+    moved_frame = fit_scene_frame(cameras)
+    assert moved_frame is not None
+    target = orbit(moved_frame, source, [azimuth * np.pi / 4, elevation, radius - 1])
+    c2w = np.stack([source, target])
+    scale = np.full(2, moved_frame.scale)
+    seen = Placement(np.array([0.2, 0.7]), np.array([0.0, 1.0]), c2w, spherical(moved_frame, c2w), scale)
+    found = Displacement.from_frames(seen[0], seen[1], True, True, None)
+    said = Displacement.from_user(0.5, azimuth * 45, np.degrees(elevation), radius)
+    turns = (found.azimuth - said.azimuth) / (2 * np.pi)
+    assert turns == pytest.approx(round(float(turns)), abs=1e-6)
+    for name in ("time", "elevation", "radius", "relative_pose"):
+        np.testing.assert_allclose(getattr(found, name), getattr(said, name), atol=1e-5)
 
 
-def test_the_short_way_round():
-    cameras = ring_cameras(8)
-    frame = fit_scene_frame(cameras)
-    assert frame is not None
-    positions = spherical(frame, cameras)
-    delta = spherical_delta(positions, np.roll(positions, -1, axis=0))  # includes the step across the seam
-    np.testing.assert_allclose(delta[:, 0], np.pi / 4, atol=1e-9)
+def test_it_is_target_minus_source():
+    seen = placed([0, 1], [0.25, 0.75])
+    there = Displacement.from_frames(seen[:1], seen[1:], [True], [True], None)
+    assert (there.time[0], there.azimuth[0]) == pytest.approx((0.5, np.pi / 4))
+    back = Displacement.from_frames(seen[1:], seen[:1], [True], [True], max_gap_s=4.0)
+    assert (back.time[0], back.azimuth[0]) == pytest.approx((-0.25, -np.pi / 4))  # of 2 s, over 4 s
+    pose = relative_pose(seen.c2w[1], seen.c2w[0])[:3]
+    pose[:, 3] /= 3
+    np.testing.assert_allclose(back.relative_pose[0], pose.reshape(12))
 
 
-@given(poses(), st.floats(0.1, 100))
-def test_deltas_depend_on_the_scene_not_on_the_world_or_its_units(world, unit):
-    cameras = ring_cameras(6)
-    moved = world @ cameras
-    moved[:, :3, 3] *= unit
-    deltas = []
-    for c2w in (cameras, moved):
-        frame = fit_scene_frame(c2w)
-        assert frame is not None
-        positions = spherical(frame, c2w)
-        deltas.append(spherical_delta(positions[:-1], positions[1:]))
-    np.testing.assert_allclose(deltas[0], deltas[1], atol=1e-6)
+def test_what_is_absent_is_that_of_standing_still():
+    seen, targets = placed([0, 0, 0], [0.0, 0.0, 0.0]), placed([2, 2, None], [1.0, 1.0, 1.0])
+    several = Displacement.from_frames(
+        seen, targets, np.array([True, False, True]), np.array([False, True, True]), None
+    )
+    assert several.has_time.tolist() == [True, False, True] and several.time.tolist() == [1, 0, 1]
+    assert several.has_view.tolist() == [False, True, False]  # the last one's target has no pose
+    assert several.azimuth == pytest.approx([0, np.pi / 2, 0])
+    assert np.array_equal(several.relative_pose[[0, 2]], np.stack([STANDING_STILL] * 2))
+    nothing = Displacement.from_user()
+    assert not nothing.has_time and not nothing.has_view and nothing == nothing.still()
+    assert Displacement.from_user(azimuth=0).has_view and Displacement.from_user(time=0).has_time
 
 
-@given(st.floats(-3, 3), st.floats(-0.5, 0.5), st.floats(-0.5, 2))
-def test_orbit_moves_by_what_is_asked_and_keeps_the_view(azimuth, elevation, radius):
-    cameras = ring_cameras(6)
-    frame = fit_scene_frame(cameras)
-    assert frame is not None
-    moved = orbit(frame, cameras[2], (azimuth, elevation, radius))
-    delta = spherical_delta(spherical(frame, cameras[2]), spherical(frame, moved))
-    np.testing.assert_allclose(delta, [azimuth, elevation, radius], atol=1e-9)
-    to_center = frame.center - moved[:3, 3]
-    np.testing.assert_allclose(moved[:3, 2], to_center / np.linalg.norm(to_center), atol=1e-9)  # still looks at it
-    assert abs(moved[2, 0]) < 1e-9  # and stays level
+def test_the_pairs_table_has_the_papers_sign():
+    delta, pose = [[0.1, 0.2, 0.3], [np.nan] * 3], [np.arange(12), [np.nan] * 12]
+    pairs = Displacement.from_pairs(["joint", "time"], [0.5, -0.25], pose, delta)
+    assert pairs.time.tolist() == [-0.5, 0.25] and pairs.azimuth.tolist() == [0.1, 0.0]
+    assert pairs.has_time.tolist() == [True, True] and pairs.has_view.tolist() == [True, False]
+    assert pairs[0].relative_pose.tolist() == list(range(12)) and pairs[1].to_user() == {
+        "time": 0.25, "azimuth": None, "elevation": None, "radius": None
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("cameras", [ring_cameras(4)[:1], np.tile(np.eye(4), (3, 1, 1))])
-def test_no_centre_no_frame(cameras):
-    assert fit_scene_frame(cameras) is None
+def test_one_and_several():
+    ones = [Displacement.from_user(0.5), Displacement.from_user(azimuth=90)]
+    batch = Displacement.merge(ones, np.stack)
+    assert len(batch) == 2 and list(batch) == ones and len({*ones, batch[0]}) == 2
+    assert batch[1:].azimuth == pytest.approx([np.pi / 2])
+    kept = batch.masked(time=np.array([False, True]), view=np.array([True, True]))
+    assert kept.has_time.tolist() == [False, False] and kept.has_view.tolist() == [False, True]
+    still = batch.still()
+    assert still.has_view.tolist() == [False, True] and not still.azimuth.any() and not still.time.any()
 
 
-def test_parallel_axes_have_no_centre():
-    stereo = np.tile(np.eye(4), (2, 1, 1))
-    stereo[1, 0, 3] = 0.1
-    assert fit_scene_frame(stereo) is None
+def test_azimuth_turns_the_camera_counter_clockwise_about_the_centre():
+    pose = Displacement.from_user(azimuth=90).relative_pose
+    moved = SOURCE @ np.vstack([pose.reshape(3, 4), [0, 0, 0, 1]])
+    assert moved[:3, 3] == pytest.approx([0, 1, 0])  # from east to north
+    assert moved[:3, 2] == pytest.approx([0, -1, 0])  # still looking at the centre
+    assert moved[:3, 1] == pytest.approx([0, 0, -1])  # y is down
+    np.testing.assert_allclose(inverse(SOURCE) @ moved, np.vstack([pose.reshape(3, 4), [0, 0, 0, 1]]), atol=1e-12)
+
+
+def test_radius_is_a_factor_of_the_distance_and_inside_a_difference():
+    closer = Displacement.from_user(radius=1.5)
+    assert closer.radius == pytest.approx(0.5)
+    assert closer.relative_pose.reshape(3, 4) == pytest.approx(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -0.5]]))
+    beyond = Displacement.from_pairs(["view"], [0.0], [STANDING_STILL], [[0.0, 0.0, -1.2]])[0]
+    assert beyond.to_user()["radius"] == 1e-3  # no factor above 0 says so
+
+
+def test_seconds_are_shares_of_how_long_the_scene_lasts():
+    assert Displacement.from_user(seconds=-0.5, duration_s=2).time == -0.25
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"azimuth": 10, "relative_pose": np.eye(4)}, "^relative_pose: expected no azimuth"),
+        ({"relative_pose": np.ones((3, 4))}, "^relative_pose: expected a rigid"),
+        ({"relative_pose": np.eye(3)}, r"relative_pose: .*\(3, 3\)"),
+        ({"azimuth": float("nan")}, "^azimuth: expected a finite"),
+        ({"radius": -1.5}, "^radius: expected a factor of the source's distance, above 0, got -1.5"),
+        ({"radius": 1001}, "^radius: expected a factor of the source's distance, up to 1000, got 1001"),
+        ({"elevation": 200}, "^elevation: expected degrees from -180 to 180, got 200"),
+        ({"azimuth": -4000}, "^azimuth: expected degrees from -3600 to 3600, got -4000"),
+        ({"azimuth": "left"}, "^azimuth: expected a number, got 'left'"),
+        ({"time": 1.5}, "^time: expected a share of the scene from -1 to 1, got 1.5"),
+        ({"time": 0.1, "seconds": 1, "duration_s": 2}, "^seconds: expected no time"),
+        ({"seconds": 1}, "^seconds: expected duration_s beside it"),
+        ({"seconds": 1, "duration_s": 0}, "^duration_s: expected more than 0"),
+        ({"seconds": 3, "duration_s": 2}, "^seconds: expected at most the scene's 2 s either way, got 3"),
+        ({"time": 2, "where": "--"}, "^--time: expected a share"),
+    ],
+)
+def test_what_is_no_displacement_names_the_argument(said, message):
+    with pytest.raises(InputError, match=message):
+        Displacement.from_user(**said)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_displacements import some_displacements
 
 from fourdistill.errors import InputError
 from fourdistill.inference.guidance import Guidance, without
@@ -55,10 +56,7 @@ def test_a_weight_below_zero_is_refused(weight):
 CONDITIONS = Conditions(
     image_embeds=torch.ones(2, 3, 5),
     has_image=torch.tensor([True, True]),
-    delta_time=torch.tensor([0.1, 0.2]),
-    has_time=torch.tensor([True, True]),
-    view=torch.ones(2, 4),
-    has_view=torch.tensor([True, False]),
+    displacement=some_displacements([True, True], [True, False]),
 )
 SEVERAL = replace(CONDITIONS, others=(CONDITIONS,))
 
@@ -81,9 +79,8 @@ def test_a_branch_lacks_its_condition_and_no_other(given, branch, image, time, v
     for each in left.per_image:
         assert (each.image_embeds == image).all()
         assert each.has_image.tolist() == [image, image]
-        assert each.has_time.tolist() == [time, time]
-        assert each.has_view.tolist() == [view, False]
-        assert torch.equal(each.delta_time, CONDITIONS.delta_time) and torch.equal(each.view, CONDITIONS.view)
+        both = torch.ones(2, dtype=torch.bool)
+        assert each.displacement == CONDITIONS.displacement.masked(both & time, both & view)
 
 
 def test_an_image_that_is_not_there_does_not_come_back():

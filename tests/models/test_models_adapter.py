@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from tiny_adapters import start_tiny_adapter, tiny_prior
+from tiny_displacements import some_displacements
 from tiny_models import build_tiny_base
 
 from fourdistill.errors import InputError
@@ -19,6 +20,7 @@ from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import encode_image_prompt, load_base
 from fourdistill.models.base.text import PromptEncoder
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.words import encode_single_tokens, say
 
 TIMESTEPS = torch.tensor([300, 800])
@@ -39,10 +41,7 @@ def make_conditions(has_time, has_view, has_image=(True, True), seed=0):
     return Conditions(
         image_embeds=torch.randn(batch, 17, 32, generator=generator),
         has_image=torch.tensor(has_image[:batch]),
-        delta_time=torch.rand(batch, generator=generator) * 2 - 1,
-        has_time=torch.tensor(has_time),
-        view=torch.rand(batch, 4, generator=generator),
-        has_view=torch.tensor(has_view),
+        displacement=some_displacements(has_time, has_view, generator),
     )
 
 
@@ -168,14 +167,15 @@ def test_displacements_are_heard_through_the_words(base, adapter):
     _, text = noisy()
     conditions = make_conditions([True, True], [False, True])
     here = adapter(base.text_encoder, text, conditions, TIMESTEPS).words
-    for change in (
-        {"delta_time": conditions.delta_time + 0.3},
-        {"view": conditions.view + torch.tensor([0.0, 0, 0.3, 0])},
-        {"image_embeds": conditions.image_embeds.flip(0)},
+    moved = conditions.displacement
+    for change, expected in (
+        ({"displacement": dataclasses.replace(moved, time=moved.time + 0.3)}, [True, True]),
+        ({"displacement": dataclasses.replace(moved, elevation=moved.elevation + 0.3)}, [False, True]),
+        ({"image_embeds": conditions.image_embeds.flip(0)}, [True, True]),
     ):
         there = adapter(base.text_encoder, text, dataclasses.replace(conditions, **change), TIMESTEPS).words
         heard = [not torch.allclose(there.values[i], here.values[i], atol=1e-3) for i in range(2)]
-        assert heard == ([False, True] if "view" in change else [True, True]), change
+        assert heard == expected, change
 
 
 @torch.no_grad()
@@ -349,8 +349,31 @@ def test_broken_adapter_files_are_one_clear_line(base, adapter, tmp_path):
     with pytest.raises(InputError, match="mapper_input: expected one of displacement_and_source, displacement, got"):
         Adapter.load(tmp_path, base)
     (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 2}))  # of displacement tokens and LoRA
-    with pytest.raises(InputError, match=r"config\.json: format_version: expected 3, got 2"):
+    with pytest.raises(InputError, match=r"config\.json: format_version: expected 3 or 4, got 2"):
         Adapter.load(tmp_path, base)
+
+
+@pytest.mark.parametrize("mapper_input", ["displacement_and_source", "displacement"])
+@torch.no_grad()
+def test_weights_of_the_other_sign_are_turned_round(base, tmp_path, mapper_input):
+    """Adapters of format 3 were trained on times of the other sign."""
+    adapter = start_tiny_adapter(base, mapper_input=mapper_input)
+    adapter.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 3}))
+    old: Any = Adapter.load(tmp_path, base)
+    later = make_conditions([True, True], [False, True])
+    assert old.config.format_version == 4
+    moved = later.displacement
+    earlier = dataclasses.replace(later, displacement=dataclasses.replace(moved, time=-moved.time))
+    asked: Any = ((old, later), (adapter, earlier), (adapter, later))
+    words = [each.words(base.text_encoder, given, TIMESTEPS, 1.0).values for each, given in asked]
+    assert torch.equal(words[0], words[1]) and not torch.allclose(words[0], words[2])
+    if mapper_input == "displacement":
+        started: Any = Adapter.from_base(base, old.config.settings, torch.Generator(), pretrained=tmp_path)
+        assert torch.equal(started.mapper.time.features.frequencies, old.mapper.time.features.frequencies)
+    else:
+        assert torch.equal(DisplacementPrior.load(tmp_path).frequencies, old.prior.frequencies)
 
 
 def test_broken_bases_are_one_clear_line(tiny_base, tmp_path):

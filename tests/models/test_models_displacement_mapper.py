@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from tiny_displacements import some_displacements
 
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.fourier import FourierFeatures
@@ -44,10 +45,7 @@ def conditions(has_time, has_view):
     return Conditions(
         image_embeds=torch.zeros(batch, 0, 8),
         has_image=torch.ones(batch, dtype=torch.bool),
-        delta_time=torch.rand(batch, generator=seeded(1)) * 2 - 1,
-        has_time=torch.tensor(has_time),
-        view=torch.rand(batch, 4, generator=seeded(2)),
-        has_view=torch.tensor(has_view),
+        displacement=some_displacements(has_time, has_view, seeded(1)),
     )
 
 
@@ -76,8 +74,8 @@ def test_same_generator_seed_gives_the_same_frequencies():
 
 
 def test_a_network_answers_for_every_layer_and_word_and_depends_on_all_inputs(network):
-    delta_time, timesteps = torch.tensor([[0.1], [0.1], [-0.4]]), torch.tensor([100, 900, 100])
-    said = network(delta_time, timesteps)
+    times, timesteps = torch.tensor([[0.1], [0.1], [-0.4]]), torch.tensor([100, 900, 100])
+    said = network(times, timesteps)
     assert said.shape == (3, LAYERS, WORDS, 3, WIDTH)
     assert not torch.allclose(said[0], said[1])  # timestep
     assert not torch.allclose(said[0], said[2])  # displacement
@@ -109,14 +107,16 @@ def test_timesteps_and_layers_are_scaled_to_minus_one_and_one(network):
 def test_an_absent_displacement_adds_nothing_and_two_add_up(mapper):
     given = conditions([True, False, True, False], [False, True, True, False])
     timesteps = torch.tensor([100, 400, 700, 900])
-    time = mapper.time(given.delta_time[:, None], timesteps)  # (B, num_layers, n, 3, D)
-    view = mapper.view(given.view, timesteps)
+    displacement = given.displacement
+    time = mapper.time(displacement.time[:, None], timesteps)  # (B, num_layers, n, 3, D)
+    view = mapper.view(encode_view(displacement, "spherical"), timesteps)
     expected = [time[0], view[1], time[2] + view[2], torch.zeros_like(time[3])]
     for part, found in enumerate(parts(mapper(given, timesteps))):
         assert found.shape == (4, LAYERS, WORDS, WIDTH)
         for sample, said in enumerate(expected):
             assert torch.allclose(found[sample], said[..., part, :], atol=1e-6), (part, sample)
-    moved = dataclasses.replace(given, delta_time=given.delta_time + 0.3)
+    later = dataclasses.replace(displacement, time=displacement.time + 0.3)
+    moved = dataclasses.replace(given, displacement=later)
     for before, after in zip(parts(mapper(given, timesteps)), parts(mapper(moved, timesteps)), strict=True):
         assert (before == after).flatten(1).all(dim=1).tolist() == [False, True, False, True]
 
@@ -130,14 +130,14 @@ def test_an_image_says_nothing_to_it(mapper):
 
 @pytest.mark.parametrize(("encoding", "inputs"), [("spherical", 4), ("matrix", 12)])
 def test_the_view_comes_in_both_encodings(encoding, inputs):
-    view = encode_view(torch.rand(2, 3), torch.rand(2, 12), encoding)
-    assert view.shape == (2, inputs)
-    given = dataclasses.replace(conditions([False, False], [True, True]), view=view)
+    given = conditions([False, False], [True, True])
+    assert encode_view(given.displacement, encoding).shape == (2, inputs)
     mapper = DisplacementMapper(6.0, 2.0, encoding, **SHARED, generator=seeded())
     assert mapper(given, torch.tensor([1, 2])).v_base.shape == (2, LAYERS, WORDS, WIDTH)
 
 
 def test_spherical_encoding_is_wrap_safe():
-    near = torch.tensor([[math.pi - 1e-3, 0.1, 0.0], [-math.pi + 1e-3, 0.1, 0.0]])
-    first, second = encode_view(near, torch.zeros(2, 12), "spherical")
+    near = torch.tensor([math.pi - 1e-3, -math.pi + 1e-3])
+    same = some_displacements([True], [True])[[0, 0]]
+    first, second = encode_view(dataclasses.replace(same, azimuth=near), "spherical")
     assert torch.allclose(first, second, atol=3e-3)

@@ -1,22 +1,23 @@
 import dataclasses
-import math
+import json
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_displacements import some_displacements
 
 from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.codec import FIRST_STD, fit_codec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import (
-    NUM_ANGLES,
     UNMOVED,
     DisplacementPrior,
     PriorConfig,
-    displacement_angles,
     draw_frequencies,
 )
+from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
 FORM = PriorConfig(num_tokens=5, embeds_width=6, num_components=8, width=16, depth=2, num_rotations=24)
 
@@ -34,10 +35,9 @@ def conditions(codes):
     return Conditions(
         image_embeds=codes,
         has_image=torch.ones(count, dtype=torch.bool),
-        delta_time=torch.linspace(-1, 1, count),
-        has_time=torch.ones(count, dtype=torch.bool),
-        view=torch.randn(count, 4, generator=torch.Generator().manual_seed(1)),
-        has_view=torch.zeros(count, dtype=torch.bool),
+        displacement=dataclasses.replace(
+            some_displacements([True] * count, [False] * count), time=torch.linspace(-1, 1, count)
+        ),
     )
 
 
@@ -76,8 +76,9 @@ def test_no_more_components_than_the_data_have():
 def test_an_absent_displacement_has_no_influence(prior):
     codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
     plain = conditions(codes)
-    moved_view = dataclasses.replace(plain, view=plain.view + 1)
-    moved_time = dataclasses.replace(plain, delta_time=plain.delta_time / 2)
+    before = plain.displacement
+    moved_view = dataclasses.replace(plain, displacement=dataclasses.replace(before, azimuth=before.azimuth + 1))
+    moved_time = dataclasses.replace(plain, displacement=dataclasses.replace(before, time=before.time / 2))
     after = prior([codes], plain)
     assert torch.isfinite(after).all()
     assert torch.equal(after, prior([codes], moved_view))
@@ -85,9 +86,10 @@ def test_an_absent_displacement_has_no_influence(prior):
 
 
 def displacement(time, azimuth, elevation=0.0, radius=0.0):
-    view = torch.tensor([[math.sin(azimuth), math.cos(azimuth), elevation, radius]])
+    """A batch of one; not by way of the user's degrees, to see what wraps."""
+    numbers = torch.tensor([time, azimuth, elevation, radius])[:, None]
     yes = torch.tensor([True])
-    return Conditions(torch.zeros(1, 0), yes, torch.tensor([time]), yes, view, yes)
+    return Displacement(numbers[0], numbers[1], numbers[2], numbers[3], torch.eye(3, 4).reshape(1, 12), yes, yes)
 
 
 angles = st.floats(-3, 3)
@@ -119,10 +121,7 @@ def test_no_displacement_at_all_turns_the_held_points_of_a_matrix():
 
 @pytest.mark.parametrize("encoding", ["spherical", "matrix"])
 def test_no_displacement_turns_nothing(encoding):
-    still = displacement(0.0, 0.0)
-    if encoding == "matrix":
-        still = dataclasses.replace(still, view=torch.eye(3, 4).reshape(1, 12))
-    angles = displacement_angles(still, encoding)
+    angles = displacement_angles(displacement(0.0, 0.0), encoding)
     assert angles.shape == (1, 1 + NUM_ANGLES[encoding]) and not angles.any()
 
 
@@ -135,7 +134,8 @@ def test_embeddings_are_displaced_through_their_codes(prior):
 
 def test_several_images_are_one_more_view_of_the_same(prior):
     codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
-    here, there = conditions(codes), dataclasses.replace(conditions(codes), delta_time=torch.zeros(4))
+    here = conditions(codes)
+    there = dataclasses.replace(here, displacement=dataclasses.replace(here.displacement, time=torch.zeros(4)))
     other_codes = codes.flip(0)
     single = prior([codes], here)
     twice = prior([codes, codes], dataclasses.replace(here, others=(here,)))
@@ -169,3 +169,20 @@ def test_broken_files_are_one_clear_line(prior, tmp_path):
     (tmp_path / "prior.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match=r"prior\.safetensors: expected the weights"):
         DisplacementPrior.load(tmp_path)
+
+
+def test_weights_of_the_other_sign_are_turned_round(prior, tmp_path):
+    """Priors of before the displacement was target minus source were trained on times of the other sign."""
+    prior.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("format_version") == 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    old, codes = DisplacementPrior.load(tmp_path), torch.randn(4, 8)
+    later = conditions(codes)
+    earlier = dataclasses.replace(
+        later, displacement=dataclasses.replace(later.displacement, time=-later.displacement.time)
+    )
+    assert torch.equal(old([codes], later), prior([codes], earlier))
+    assert not torch.allclose(old([codes], later), prior([codes], later), atol=1e-4)
+    old.save(tmp_path)  # and once only
+    assert torch.equal(DisplacementPrior.load(tmp_path).frequencies, old.frequencies)

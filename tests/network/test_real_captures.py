@@ -25,7 +25,7 @@ from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import project
 from fourdistill.geometry.distortion import sample_bilinear
 from fourdistill.sources.readers import SourceFolder, read_source
-from fourdistill.tables import FRAMES, PAIRS, read_table, to_matrices
+from fourdistill.tables import FRAMES, PAIRS, SCENES, read_table, to_matrices
 
 pytestmark = pytest.mark.network
 
@@ -120,7 +120,8 @@ def test_every_frame_is_there(extracted):
         assert row["timestamp_s"] == pytest.approx(row["frame_index"] / fps, abs=1e-4)
         assert (row["c2w"] is None) == (row["scene"] == "bikes")
     # By hand from Calib.qca.txt: the cameras stand about 3.5 m around the middle of the treadmill.
-    assert table["scene_scale"].to_pylist()[-1] == pytest.approx(3.47, abs=0.05)
+    scale = read_table(extracted / "data" / "scenes.parquet", SCENES)["scale"].to_pylist()[-1]
+    assert scale == pytest.approx(3.47, abs=0.05)
 
 
 def test_pairs_and_shards(extracted):
@@ -172,7 +173,8 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
     This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
     """
     scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
-    extract_frames(scenes, tmp_path / "frames", tmp_path / "table", tmp_path / "report", size=768, max_frames=1, jobs=1)
+    outputs = [tmp_path / name for name in ("frames", "table", "scenes", "report")]
+    extract_frames(scenes, *outputs, size=768, max_frames=1, jobs=1)
     table = read_table(tmp_path / "table", FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
     # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.

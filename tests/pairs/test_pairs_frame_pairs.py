@@ -4,6 +4,7 @@ import pytest
 from grid_scenes import frame_rows, write_frames
 
 from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import STANDING_STILL
 from fourdistill.pairs.build import build_pairs
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 
@@ -13,7 +14,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     frames = write_frames(folder / "frames.parquet", frame_rows("kick", "train") + frame_rows("walk", "val"))
     build_pairs(
-        frames, folder / "pairs.parquet", folder / "pairs.json", folder / "gaps.csv",
+        frames, folder / "scenes.parquet", folder / "pairs.parquet", folder / "pairs.json", folder / "gaps.csv",
         num_pairs={"train": 50, "val": 20, "test": 0}, kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
     )  # fmt: skip
     return folder / "pairs.parquet"
@@ -27,16 +28,17 @@ def test_every_pair_finds_its_frames_and_displacement_again(table):
     for i, row in enumerate(rows):
         assert pairs.keys[pairs.source[i]] == (row["scene"], row["source_camera"], row["source_frame"])
         assert pairs.keys[pairs.target[i]] == (row["scene"], row["target_camera"], row["target_frame"])
-        assert pairs.delta_time[i] == pytest.approx(row["normalized_gap"])
-        assert (pairs.has_time[i], pairs.has_view[i]) == (row["kind"] != "view", row["kind"] != "time")
+        moved = pairs.displacement[i]
+        assert moved.time == pytest.approx(-row["normalized_gap"])  # the table has the paper's d
+        assert (moved.has_time, moved.has_view) == (row["kind"] != "view", row["kind"] != "time")
         expected = [row[f"delta_{name}"] or 0.0 for name in ("azimuth", "elevation", "radius")]
-        assert pairs.delta_spherical[i] == pytest.approx(expected, abs=1e-6)
-        assert pairs.relative_pose[i] == pytest.approx(row["relative_pose"] or [0.0] * 12)
+        assert [moved.azimuth, moved.elevation, moved.radius] == pytest.approx(expected, abs=1e-6)
+        assert moved.relative_pose == pytest.approx(row["relative_pose"] or STANDING_STILL)
 
 
 def test_a_split_may_be_empty_and_a_table_missing(table, tmp_path):
     empty = read_frame_pairs(table, "test")
-    assert empty.keys == [] and empty.source.shape == (0,) and empty.delta_spherical.shape == (0, 3)
-    assert np.isfinite(read_frame_pairs(table, "val").relative_pose).all()
+    assert empty.keys == [] and empty.source.shape == (0,) and empty.displacement.relative_pose.shape == (0, 12)
+    assert np.isfinite(read_frame_pairs(table, "val").displacement.relative_pose).all()
     with pytest.raises(InputError, match="expected a Parquet table"):
         read_frame_pairs(tmp_path / "none.parquet", "train")

@@ -29,9 +29,9 @@ def write_clock(path, times_s, shown_s=None):
 def stage(folder, source, num_pairs=400, kinds=None, **options):
     """(frames, pairs, report), each frame with `shown_s`, the time that its picture shows."""
     out = folder / "out"
-    extract_frames(read_source(source), out / "frames", out / "t", out / "r.json", size=SIZE, jobs=1)
+    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", size=SIZE, jobs=1)
     build_pairs(
-        out / "t", out / "p", out / "p.json", out / "g.csv",
+        out / "t", out / "s", out / "p", out / "p.json", out / "g.csv",
         num_pairs={"train": num_pairs}, kinds=kinds or {"time": 1}, **options,
     )  # fmt: skip
     frames = read_table(out / "t", FRAMES).to_pylist()

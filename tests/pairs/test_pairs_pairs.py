@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from grid_scenes import write_scenes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError
 from fourdistill.frames.splits import SplitRule
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, spherical_delta
+from fourdistill.geometry.scene_frame import fit_scene_frame, spherical, spherical_delta
 from fourdistill.pairs.build import build_pairs
 from fourdistill.tables import FRAMES, KINDS, PAIRS, read_table, to_matrices, write_table
 
@@ -23,7 +24,6 @@ def frames_table(scenes, split=None, fps=8.0):
     rows = []
     for number, (scene, num_cameras, num_frames, posed) in enumerate(scenes):
         c2w = ring_cameras(num_cameras, radius=2.0 + number)
-        frame = fit_scene_frame(c2w) if posed else None
         for camera in range(num_cameras):
             time = np.arange(num_frames) / max(1, num_frames - 1)
             splits = (split or SplitRule()).split(scene, f"cam{camera:02d}", time)
@@ -40,7 +40,6 @@ def frames_table(scenes, split=None, fps=8.0):
                         "height": 32,
                         "K": np.eye(3).ravel() if posed else None,
                         "c2w": c2w[camera].ravel() if posed else None,
-                        "scene_scale": None if frame is None else frame.scale,
                         "caption": f"about {scene}" if number % 2 == 0 else None,
                         "split": splits[index],
                     }
@@ -53,6 +52,7 @@ def build(folder, table, num_pairs, **options: Any):
     options = {"kinds": ALL} | options
     build_pairs(
         folder / "frames.parquet",
+        write_scenes(table, folder / "scenes.parquet"),
         folder / "pairs.parquet",
         folder / "pairs.json",
         folder / "gaps.csv",
@@ -92,12 +92,12 @@ def test_every_column_says_what_the_frames_say(tmp_path):
             continue
         c2w_source, c2w_target = (np.reshape(end["c2w"], (4, 4)) for end in (source, target))
         expected = np.linalg.inv(c2w_source) @ c2w_target
-        expected[:3, 3] /= source["scene_scale"]
-        np.testing.assert_allclose(np.reshape(row["relative_pose"], (3, 4)), expected[:3], atol=1e-6)
         if row["scene"] not in scene_frames:
             poses = [np.reshape(r["c2w"], (4, 4)) for r in frames.to_pylist() if r["scene"] == row["scene"]]
             scene_frames[row["scene"]] = fit_scene_frame(np.unique(poses, axis=0))
         frame = scene_frames[row["scene"]]
+        expected[:3, 3] /= frame.scale
+        np.testing.assert_allclose(np.reshape(row["relative_pose"], (3, 4)), expected[:3], atol=1e-6)
         delta = spherical_delta(spherical(frame, c2w_source), spherical(frame, c2w_target))
         found = [row["delta_azimuth"], row["delta_elevation"], row["delta_radius"]]
         np.testing.assert_allclose(found, delta, atol=1e-6)
@@ -290,7 +290,6 @@ def moving(frames, cameras, degrees=5):
             rotation = np.eye(4)
             rotation[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
             row["c2w"] = (rotation @ np.array(row["c2w"]).reshape(4, 4)).ravel()
-            row["scene_scale"] = 2.0
     return pa.Table.from_pylist(rows, schema=FRAMES)
 
 
@@ -326,6 +325,6 @@ def test_still_and_moving_cameras_of_one_scene(tmp_path):
 def test_frames_of_a_moving_camera_without_a_pose_are_in_no_pair(tmp_path):
     rows = moving(frames_table([("kick", 1, 8, True)]), {"cam00"}).to_pylist()
     for row in rows[3:5]:
-        row |= {"K": None, "c2w": None, "scene_scale": None}
+        row |= {"K": None, "c2w": None}
     pairs = build(tmp_path, pa.Table.from_pylist(rows, schema=FRAMES), {"train": 200}).to_pylist()
     assert {row["source_frame"] for row in pairs} | {row["target_frame"] for row in pairs} == {0, 1, 2, 5, 6, 7}

@@ -11,7 +11,7 @@ from touches import count_touches, kill
 from fourdistill.errors import InputError
 from fourdistill.evaluation.metrics.orbit_poses import pose_errors
 from fourdistill.frames.extract import extract_frames
-from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.poses.estimate import estimate_poses
 from fourdistill.poses.still_camera import is_still
 from fourdistill.poses.structure_from_motion import MIN_PICTURES
@@ -104,7 +104,7 @@ def test_several_tripods_are_posed_by_a_picture_each(estimated):
 def test_the_frames_get_their_poses(raw, estimated, tmp_path):
     extract_frames(
         [scene for scene in estimated[0] if scene.name != "stand"],
-        tmp_path / "frames", tmp_path / "table", tmp_path / "report", size=64, jobs=1,
+        tmp_path / "frames", tmp_path / "table", tmp_path / "scenes", tmp_path / "report", size=64, jobs=1,
     )  # fmt: skip
     table = read_table(tmp_path / "table", FRAMES)
     c2w = to_matrices(table["c2w"], (4, 4))

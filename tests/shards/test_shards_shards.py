@@ -17,6 +17,7 @@ from fourdistill.errors import InputError
 from fourdistill.features.files import FeatureReader, encode_frames
 from fourdistill.frames.extract import extract_frames
 from fourdistill.frames.splits import SplitRule
+from fourdistill.geometry.displacement import STANDING_STILL
 from fourdistill.pairs.build import build_pairs
 from fourdistill.shards.loader.batches import make_loader
 from fourdistill.shards.write import write_shards
@@ -44,10 +45,18 @@ def data(tmp_path_factory):
     scenes = read_source(SourceFolder(root / "raw", "dynerf"))
     split = SplitRule(test_cameras=["cam01"])
     extract_frames(
-        scenes, root / "frames", root / "frames.parquet", root / "frames.json", size=SIZE, split=split, jobs=1
+        scenes,
+        root / "frames",
+        root / "frames.parquet",
+        root / "scenes.parquet",
+        root / "frames.json",
+        size=SIZE,
+        split=split,
+        jobs=1,
     )
     build_pairs(
         root / "frames.parquet",
+        root / "scenes.parquet",
         root / "pairs.parquet",
         root / "pairs.json",
         root / "gaps.csv",
@@ -146,8 +155,10 @@ def test_batches_hold_what_the_pairs_say(data):
         num = len(batch.pair_id)
         assert batch.target_latents.shape == (num, 4, 2, 2) and batch.target_latents.dtype == torch.float16
         assert batch.source_embeds.shape == (num, 5, 6) and batch.source_embeds.dtype == torch.float16
-        assert batch.relative_pose.shape == (num, 12) and batch.delta_spherical.shape == (num, 3)
-        assert batch.has_time.dtype == batch.has_view.dtype == torch.bool and batch.pair_id.dtype == torch.int64
+        moved = batch.displacement
+        assert moved.relative_pose.shape == (num, 12) and moved.azimuth.shape == moved.time.shape == (num,)
+        assert moved.time.dtype == moved.relative_pose.dtype == torch.float32
+        assert moved.has_time.dtype == moved.has_view.dtype == torch.bool and batch.pair_id.dtype == torch.int64
         for i, pair_id in enumerate(batch.pair_id.tolist()):
             pair = pairs[pair_id]
             assert pair["split"] == "train"
@@ -155,12 +166,12 @@ def test_batches_hold_what_the_pairs_say(data):
                 level = level_of(pair["scene"], pair[f"{end}_camera"], pair[f"{end}_frame"])
                 torch.testing.assert_close(tensor[i].float(), torch.full(tensor[i].shape, level), atol=0.01, rtol=0)
             assert batch.caption[i] == (pair["caption"] or "")
-            assert batch.has_time[i] == (pair["kind"] in ("time", "joint"))
-            assert batch.has_view[i] == (pair["kind"] in ("view", "joint"))
-            assert batch.delta_time[i].item() == pytest.approx(pair["normalized_gap"])
-            np.testing.assert_allclose(batch.relative_pose[i], pair["relative_pose"] or [0] * 12)
+            assert moved.has_time[i] == (pair["kind"] in ("time", "joint"))
+            assert moved.has_view[i] == (pair["kind"] in ("view", "joint"))
+            assert moved.time[i].item() == pytest.approx(-pair["normalized_gap"])
+            np.testing.assert_allclose(moved.relative_pose[i], pair["relative_pose"] or STANDING_STILL)
             delta = [pair[f"delta_{name}"] or 0 for name in ("azimuth", "elevation", "radius")]
-            np.testing.assert_allclose(batch.delta_spherical[i], delta)
+            np.testing.assert_allclose([moved.azimuth[i], moved.elevation[i], moved.radius[i]], delta)
         seen += batch.pair_id.tolist()
     assert len(seen) == NUM_TRAIN and set(seen) == {i for i, pair in pairs.items() if pair["split"] == "train"}
 

@@ -1,7 +1,6 @@
-import dataclasses
-
 import pytest
 import torch
+from tiny_displacements import some_displacements
 
 from fourdistill.config import pick
 from fourdistill.errors import InputError
@@ -19,10 +18,7 @@ def make_conditions(batch, has_time=None, has_view=None):
     return Conditions(
         image_embeds=torch.randn(batch, 3, 2, generator=generator),
         has_image=torch.ones(batch, dtype=torch.bool),
-        delta_time=torch.rand(batch, generator=generator),
-        has_time=torch.ones(batch, dtype=torch.bool) if has_time is None else torch.tensor(has_time),
-        view=torch.rand(batch, 4, generator=generator),
-        has_view=torch.ones(batch, dtype=torch.bool) if has_view is None else torch.tensor(has_view),
+        displacement=some_displacements(has_time or [True] * batch, has_view or [True] * batch, generator),
     )
 
 
@@ -35,8 +31,8 @@ def dropped(rates, batch=4000):
         [
             torch.tensor([caption == "" for caption in captions]),
             ~kept.has_image,
-            ~kept.has_time,
-            ~kept.has_view,
+            ~kept.displacement.has_time,
+            ~kept.displacement.has_view,
         ]
     ).float()  # (4, B): text, image, time, view
 
@@ -60,7 +56,8 @@ def test_dropping_never_adds_a_condition():
     conditions = make_conditions(3, [True, False, False], [False, True, False])
     none = draw_drops(3, DropoutRates(0, 0, 0, 0, 0), torch.Generator())
     kept = drop_images(drop_displacements(conditions, none), NULL_IMAGE, none)
-    assert kept.has_time.tolist() == [True, False, False] and kept.has_view.tolist() == [False, True, False]
+    moved = kept.displacement
+    assert moved.has_time.tolist() == [True, False, False] and moved.has_view.tolist() == [False, True, False]
     assert drop_captions(["a", "", "b"], none) == ["a", "", "b"]
     assert torch.equal(kept.image_embeds, conditions.image_embeds) and kept.has_image.all()
     conditions = conditions.without_image(torch.tensor([True, False, False]), NULL_IMAGE)
@@ -79,15 +76,20 @@ def test_lambdas_are_the_adapters_own_or_none_or_between(rate):
         assert torch.histc(between, 4, 0, 3).div(len(between)).tolist() == pytest.approx([0.25] * 4, abs=0.03)
 
 
-@pytest.mark.parametrize(("name", "field"), [("image", "image_embeds"), ("time", "delta_time"), ("view", "view")])
-def test_shuffling_moves_one_condition_and_nobody_keeps_its_own(name, field):
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("image", {"image_embeds"}), ("time", {"time"}), ("view", {"azimuth", "elevation", "radius", "relative_pose"})],
+)
+def test_shuffling_moves_one_condition_and_nobody_keeps_its_own(name, fields):
     conditions = make_conditions(6, [True, False, True, True, False, True], [True] * 5 + [False])
     shuffled, has = shuffle_condition(conditions, name, torch.Generator().manual_seed(0))
-    for other in dataclasses.fields(conditions):
-        if other.name == "others":
-            continue
-        before, after = getattr(conditions, other.name), getattr(shuffled, other.name)
-        if other.name != field:
+    given, found = (
+        {"image_embeds": each.image_embeds, "has_image": each.has_image} | vars(each.displacement)
+        for each in (conditions, shuffled)
+    )
+    for other, before in given.items():
+        after = found[other]
+        if other not in fields:
             assert torch.equal(before, after)
             continue
         same = (before == after).flatten(1).all(dim=1) if before.ndim > 1 else before == after

@@ -48,13 +48,13 @@ def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torc
 def test_where_nothing_is_dropped_everything_is_there(denoiser, batch):
     _, conditions, captions, lambdas = measure(denoiser, batch, NOTHING)
     assert conditions.has_image.all() and (lambdas == 2).all() and captions == batch.caption
-    assert torch.equal(conditions.has_time, batch.has_time) and torch.equal(conditions.has_view, batch.has_view)
+    assert conditions.displacement == batch.displacement
 
 
 def test_what_is_dropped_is_not_there(denoiser, batch):
     _, conditions, captions, _ = measure(denoiser, batch, DropoutRates(1, 1, 1, 1, 0, 0))
     assert captions == [""] * SIZE
-    assert not (conditions.has_image | conditions.has_time | conditions.has_view).any()
+    assert not (conditions.has_image | conditions.moved).any()
     assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # what stands for no image
     assert not (conditions.image_embeds == batch.source_embeds).all()
 

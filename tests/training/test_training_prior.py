@@ -9,17 +9,17 @@ import torch
 from accelerate.state import AcceleratorState
 from processes import losses
 from safetensors.numpy import save_file
+from tiny_displacements import some_displacements
 from touches import count_touches, kill
 
 from fourdistill.errors import InputError
 from fourdistill.features.augmentations import augmentations
-from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.geometry.poses import relative_pose
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
-from fourdistill.models.view_encoding import encode_view
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
-from fourdistill.training.prior.codes import PairCodes, mirror_pose, read_embeds
+from fourdistill.training.prior.codes import PairCodes, mirrored, read_embeds
 from fourdistill.training.prior.settings import PriorSettings
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.prior.train import train_prior
@@ -125,7 +125,7 @@ def assert_same(first, second):
 def test_further_sources_lead_to_the_same_target(data):
     pairs = read_frame_pairs(data / "pairs.parquet", "train")
     embeds = torch.randn(len(pairs.keys), TOKENS, WIDTH)
-    coded = PairCodes(pairs, [embeds], fit_codec(embeds, 8, seed=0), "spherical")
+    coded = PairCodes(pairs, [embeds], fit_codec(embeds, 8, seed=0))
     index = torch.arange(len(coded))
     drawn = coded.more_sources(index, 3, torch.Generator().manual_seed(0))
     assert drawn.shape == (len(coded), 4) and torch.equal(drawn[:, 0], index)
@@ -136,7 +136,7 @@ def test_further_sources_lead_to_the_same_target(data):
     samples = coded(drawn, torch.zeros(len(coded), dtype=torch.long))
     assert len(samples.sources) == 4 == len(samples.conditions.per_image)
     assert torch.equal(samples.sources[2], coded.codes[0, coded.source[drawn[:, 2]]])
-    assert torch.equal(samples.conditions.others[1].delta_time, coded.delta_time[drawn[:, 2]])
+    assert samples.conditions.others[1].displacement == coded.displacement[0, drawn[:, 2]]
 
 
 def test_training_on_several_sources_ends_in_a_prior_for_one(data, tmp_path):
@@ -279,13 +279,13 @@ def test_recoloured_scenes_are_scenes_more_that_turn_the_way_they_are_mirrored(d
     pairs = read_frame_pairs(data / "pairs.parquet", "train")
     changes = augmentations(mirror=True, recolour=True)
     embeds = read_embeds(pairs, data / "features", changes)
-    coded = PairCodes(pairs, embeds, fit_codec(embeds[0].float(), 8, seed=0), "spherical", changes)
+    coded = PairCodes(pairs, embeds, fit_codec(embeds[0].float(), 8, seed=0), changes)
     assert coded.num_variants == 6 and len({tuple(codes.flatten().tolist()) for codes in coded.codes}) == 6
-    index = torch.from_numpy(np.flatnonzero(pairs.has_view))[:, None]
-    plain = coded(index, torch.zeros(len(index), dtype=torch.long)).conditions.view[:, 0]  # sine of the azimuth
+    index = torch.from_numpy(np.flatnonzero(pairs.displacement.has_view))[:, None]
+    plain = coded(index, torch.zeros(len(index), dtype=torch.long)).conditions.displacement.azimuth
     for number, change in enumerate(changes):
-        view = coded(index, torch.full((len(index),), number)).conditions.view[:, 0]
-        assert torch.allclose(view, -plain if change.mirror else plain)
+        azimuth = coded(index, torch.full((len(index),), number)).conditions.displacement.azimuth
+        assert plain.all() and torch.equal(azimuth, -plain if change.mirror else plain)
 
 
 def test_recolouring_trains_on_other_scenes(data, tmp_path):
@@ -315,10 +315,12 @@ def test_a_mirrored_displacement_is_that_between_mirrored_cameras():
         pose[:3, :3], pose[:3, 3] = rotation * np.sign(np.linalg.det(rotation)), rng.standard_normal(3)
         poses.append(pose)
     flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras whose x points the other way
-    mirrored = [flip @ pose @ flip for pose in poses]
-    expected = relative_pose(*mirrored)[:3].ravel()
-    rows = torch.from_numpy(relative_pose(*poses)[:3].reshape(1, 12)).float()
-    assert np.allclose(mirror_pose(rows)[0], expected, atol=1e-6)
-    assert np.allclose(inverse(mirrored[0]) @ mirrored[1], relative_pose(*mirrored))
-    angle = torch.tensor([[0.4, 0.1, 0.2]])
-    assert encode_view(angle * torch.tensor([-1.0, 1, 1]), rows, "spherical")[0, 0] == pytest.approx(-np.sin(0.4))
+    through_the_mirror = [flip @ pose @ flip for pose in poses]
+    expected = relative_pose(*through_the_mirror)[:3].ravel()
+    plain = replace(
+        some_displacements([True], [True]),
+        relative_pose=torch.from_numpy(relative_pose(*poses)[:3].reshape(1, 12)).float(),
+    )
+    found = mirrored(plain)
+    assert np.allclose(found.relative_pose[0], expected, atol=1e-6)
+    assert found.azimuth == -plain.azimuth and found.elevation == plain.elevation and found.time == plain.time

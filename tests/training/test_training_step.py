@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_adapters import start_tiny_adapter
+from tiny_displacements import some_displacements
 from torch.nn import functional as F
 
 from fourdistill.errors import InputError
@@ -32,10 +33,7 @@ def step():
     conditions = Conditions(
         image_embeds=torch.randn(BATCH, 17, 32, generator=generator),
         has_image=torch.ones(BATCH, dtype=torch.bool),
-        delta_time=torch.rand(BATCH, generator=generator) * 2 - 1,
-        has_time=torch.tensor([True, False, True, False]),
-        view=torch.rand(BATCH, 4, generator=generator),
-        has_view=torch.tensor([True, True, False, False]),
+        displacement=some_displacements([True, False, True, False], [True, True, False, False], generator),
     )
     latents, noise = torch.randn(2, BATCH, 4, 8, 8, generator=generator)
     return latents, noise, torch.tensor([100, 400, 700, 950]), conditions, CAPTIONS

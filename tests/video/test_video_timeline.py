@@ -18,8 +18,8 @@ def extract(tmp_path, source, max_bad_fraction=0.05):
     """Frames table of one source, each row with the mean gray level of its picture; and the report."""
     folder = tmp_path / "out"
     extract_frames(
-        read_source(source), folder / "frames", folder / "t.parquet", folder / "r.json", size=SIZE, jobs=1,
-        max_bad_fraction=max_bad_fraction,
+        read_source(source), folder / "frames", folder / "t.parquet", folder / "s.parquet", folder / "r.json",
+        size=SIZE, jobs=1, max_bad_fraction=max_bad_fraction,
     )  # fmt: skip
     rows = read_table(folder / "t.parquet", FRAMES).to_pylist()
     for row in rows:
@@ -131,7 +131,7 @@ def test_fps_of_a_source(tmp_path):
         assert abs(row["level"] - (10 + 4 * 6 * row["frame_index"])) < 2
     table = tmp_path / "out" / "t.parquet"
     build_pairs(
-        table, tmp_path / "pairs", tmp_path / "p.json", tmp_path / "g.csv",
+        table, table.with_name("s.parquet"), tmp_path / "pairs", tmp_path / "p.json", tmp_path / "g.csv",
         num_pairs={"train": 200}, kinds={"time": 1},
     )  # fmt: skip
     for pair in read_table(tmp_path / "pairs", PAIRS).to_pylist():

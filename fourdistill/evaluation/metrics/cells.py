@@ -32,9 +32,11 @@ class Cells:
         return self.features[scene][space][self.grids[scene].index(command.target)]
 
 
-def read_cells(scenes: Collection[str], frames_table: Path, read: FrameReader, spaces: FeatureSpaces) -> Cells:
+def read_cells(
+    scenes: Collection[str], frames_table: Path, scenes_table: Path, read: FrameReader, spaces: FeatureSpaces
+) -> Cells:
     """The cells of some scenes, all of their frames encoded; raises `InputError` where one is missing."""
-    grids = read_grids(frames_table, sorted(scenes))
+    grids = read_grids(frames_table, scenes_table, sorted(scenes))
     return Cells(
         grids,
         {

@@ -14,7 +14,7 @@ from torchmetrics.functional import spearman_corrcoef
 
 from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.retrieval import Grid, Located, locate
-from fourdistill.geometry.displacement import wrap_angle
+from fourdistill.geometry.scene_frame import wrap_angle
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcomes:
     hit: np.ndarray
     """Whether the nearest cell is the target's (M,) bool."""
     obtained_frames: np.ndarray
-    """The displacement d that happened: frame index of the source minus that of the nearest cell (M,)."""
+    """The displacement in time that happened: frame index of the nearest cell minus that of the source (M,)."""
     obtained_azimuth: np.ndarray
     """Azimuth of the nearest posed cell minus the source's, degrees."""
 
@@ -69,7 +69,7 @@ def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray)
             wrap_angle(found.spherical[:, 0] - grid.spherical[target, 0]) * degrees,
             (found.spherical[:, 1] - grid.spherical[target, 1]) * degrees,
             found.cell == target,
-            grid.frame[source] - grid.frame[found.cell],
+            grid.frame[found.cell] - grid.frame[source],
             wrap_angle(grid.spherical[found.posed_cell, 0] - grid.spherical[source, 0]) * degrees,
         ]
     )

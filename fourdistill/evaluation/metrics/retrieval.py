@@ -14,8 +14,9 @@ import numpy as np
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.geometry.displacement import fit_scene_frame, spherical, wrap_angle
-from fourdistill.tables import FRAMES, read_table
+from fourdistill.frames.scenes import read_frames
+from fourdistill.geometry.displacement import Placement
+from fourdistill.geometry.scene_frame import wrap_angle
 
 MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, and rounding: cameras further apart are not taken for neighbours
 
@@ -27,12 +28,18 @@ class Grid:
     keys: list[FrameKey]
     frame: np.ndarray
     """Frame index (N,) int."""
-    seconds: np.ndarray
-    """Presentation time (N,) float64."""
-    time: np.ndarray
-    """In [0, 1] within the scene (N,) float64."""
-    spherical: np.ndarray
-    """Azimuth and elevation (rad), radius over the scene's scale (N, 3) float64; NaN where no pose is known."""
+    seen: Placement
+    """(N,); NaN where no pose is known."""
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Presentation time (N,) float64."""
+        return self.seen.timestamp_s
+
+    @property
+    def spherical(self) -> np.ndarray:
+        """Azimuth and elevation (rad), radius over the scene's scale (N, 3) float64; NaN where no pose is known."""
+        return self.seen.spherical
 
     def index(self, key: FrameKey) -> int:
         """The cell of a frame; raises `InputError` where the grid does not have it."""
@@ -71,30 +78,22 @@ class Located:
     """To the nearest cell, in the feature space (M,)."""
 
 
-def read_grids(frames_table: Path, scenes: Sequence[str] | None = None) -> dict[str, Grid]:
-    """The grids of the named scenes, of all by default; raises `InputError` where the table lacks one."""
-    rows: dict[str, list[dict]] = {}
-    for row in read_table(frames_table, FRAMES).to_pylist():
-        rows.setdefault(row["scene"], []).append(row)
-    if missing := sorted(set(scenes or ()) - set(rows)):
+def read_grids(frames_table: Path, scenes_table: Path, scenes: Sequence[str] | None = None) -> dict[str, Grid]:
+    """The grids of the named scenes, of all by default; raises `InputError` where a table lacks one."""
+    table, seen = read_frames(frames_table, scenes_table)
+    names = np.array(table["scene"].to_pylist())
+    if missing := sorted(set(scenes or ()) - set(names)):
         raise InputError(f"{frames_table}: scene: expected {missing[0]}, found none of its frames")
-    return {scene: _grid(rows[scene]) for scene in (scenes or rows)}
-
-
-def _grid(rows: list[dict]) -> Grid:
-    poses = [np.full((4, 4), np.nan) if row["c2w"] is None else np.reshape(row["c2w"], (4, 4)) for row in rows]
-    c2w = np.stack(poses)  # (N, 4, 4)
-    if not np.isfinite([(row["timestamp_s"], row["time"]) for row in rows]).all():
-        raise InputError(f"frames table: {rows[0]['scene']}: timestamp_s, time: expected finite numbers")
-    posed = np.isfinite(c2w).all(axis=(1, 2))
-    frame = fit_scene_frame(np.unique(c2w[posed], axis=0))
-    return Grid(
-        keys=[FrameKey(row["scene"], row["camera"], row["frame_index"]) for row in rows],
-        frame=np.array([row["frame_index"] for row in rows]),
-        seconds=np.array([row["timestamp_s"] for row in rows], np.float64),
-        time=np.array([row["time"] for row in rows], np.float64),
-        spherical=np.full((len(rows), 3), np.nan) if frame is None else spherical(frame, c2w),
-    )
+    columns = [table[name].to_pylist() for name in ("scene", "camera", "frame_index")]
+    keys = [FrameKey(*key) for key in zip(*columns, strict=True)]
+    grids = {}
+    for scene in scenes or dict.fromkeys(names.tolist()):
+        rows = np.flatnonzero(names == scene)
+        of_scene = [keys[row] for row in rows]
+        if not (np.isfinite(seen.time[rows]) & np.isfinite(seen.timestamp_s[rows])).all():
+            raise InputError(f"{frames_table}: {scene}: timestamp_s, time: expected finite numbers")
+        grids[scene] = Grid(of_scene, np.array([key.frame for key in of_scene]), seen[rows])
+    return grids
 
 
 def locate(features: np.ndarray, truth: np.ndarray, grid: Grid) -> Located:

@@ -110,8 +110,8 @@ def summarise_control(prefix: str, sweeps: Sequence[Sequence[Command]], result: 
 
 
 def commanded_frames(commands: Sequence[Command]) -> np.ndarray:
-    """The displacement d of each command in frames (M,): source minus target."""
-    return np.array([float(command.source.frame - command.target.frame) for command in commands])
+    """The displacement in time of each command in frames (M,): target minus source."""
+    return np.array([float(command.target.frame - command.source.frame) for command in commands])
 
 
 def summarise_sequences(

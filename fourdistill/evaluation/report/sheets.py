@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,6 +78,14 @@ def write_edits(
         save_png(folder / f"{EDITS_SHEET}.png", contact_sheet(rows, list(columns), labels))
 
 
+def told_columns(command: Command) -> dict[str, float | None]:
+    """What was commanded as `fourdistill generate` takes it, by column; empty where absent."""
+    told = command.told
+    return {"time": told["time"], "azimuth_deg": told["azimuth"], "elevation_deg": told["elevation"]} | {
+        "radius": told["radius"]
+    }
+
+
 def write_pairs(
     path: Path, commands: Sequence[Command], seeds: Sequence[int], large: np.ndarray, scores: Mapping[str, np.ndarray]
 ) -> None:
@@ -86,14 +95,12 @@ def write_pairs(
     """
     rows = []
     for i, command in enumerate(commands):
-        azimuth, elevation, radius = command.spherical or (None, None, None)
-        row = {"pair_id": command.pair_id, "kind": command.kind, "scene": command.source.scene}
+        row: dict[str, Any] = {"pair_id": command.pair_id, "kind": command.kind, "scene": command.source.scene}
         row["new_scene"] = command.new_scene
         for side in ("source", "target"):
             key = asdict(getattr(command, side))
             row |= {f"{side}_camera": key["camera"], f"{side}_frame": key["frame"]}
-        row |= {"time": command.time, "azimuth_deg": azimuth, "elevation_deg": elevation, "radius": radius}
-        row |= {"size": round(command.size(), 4), "large": bool(large[i]), "seed": seeds[i]}
+        row |= told_columns(command) | {"size": round(command.size(), 4), "large": bool(large[i]), "seed": seeds[i]}
         known = {name: float(values[i]) for name, values in scores.items()}
         rows.append(row | {name: round(value, 4) if np.isfinite(value) else "" for name, value in known.items()})
     write_csv(path, rows)

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.inference.displacement import radius_factor
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
@@ -47,8 +48,7 @@ class Painter:
         sampling = self._sampling | changed
 
         def key(command: Command) -> tuple:
-            displacement = (command.time, command.spherical, command.relative_pose)
-            return (command.source, displacement, command.caption, frozenset(sampling.items()))
+            return (command.source, command.displacement, command.caption, frozenset(sampling.items()))
 
         todo = list({key(command): command for command in commands if key(command) not in self._painted}.values())
         with tqdm(total=len(todo), desc=description, unit="image") as bar:
@@ -57,7 +57,7 @@ class Painter:
                 images = self.pipe(
                     image=[self.read(command.source) for command in batch],
                     prompt=[command.caption or "" for command in batch],
-                    **command_arguments(batch, self.pipe.adapter.config.settings.view_encoding),
+                    displacement=Displacement.merge([command.displacement for command in batch], np.stack),
                     generator=[torch.Generator().manual_seed(self.noise_seed(command.source)) for command in batch],
                     **sampling,
                 ).images
@@ -68,19 +68,3 @@ class Painter:
     def noise_seed(self, source: FrameKey) -> int:
         """The seed of the noise that every picture from this source starts from."""
         return crc32(f"{self.seed}/{source.scene}/{source.camera}/{source.frame}".encode())
-
-
-def command_arguments(commands: Sequence[Command], view_encoding: str) -> dict[str, Any]:
-    """The commanded displacements as the pipeline's arguments, in the form that the adapter was trained on."""
-    arguments: dict[str, Any] = {"time": [command.time for command in commands]}
-    if view_encoding == "matrix":
-        poses = [command.relative_pose for command in commands]
-        return arguments | {
-            "relative_pose": [None if pose is None else torch.tensor(pose).view(3, 4) for pose in poses]
-        }
-    moved = [command.spherical for command in commands]
-    return arguments | {
-        "azimuth": [None if angles is None else angles[0] for angles in moved],
-        "elevation": [None if angles is None else angles[1] for angles in moved],
-        "radius": [None if angles is None else float(radius_factor(angles[2])) for angles in moved],
-    }

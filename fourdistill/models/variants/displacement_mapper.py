@@ -10,7 +10,7 @@ from torch import nn
 
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.fourier import FourierFeatures
-from fourdistill.models.view_encoding import VIEW_ENCODINGS
+from fourdistill.models.view_encoding import VIEW_ENCODINGS, encode_view
 from fourdistill.models.words import Spoken
 
 
@@ -20,15 +20,20 @@ class DisplacementMapper(nn.Module):
     def __init__(self, sigma_time: float, sigma_view: float, view_encoding: str, *, num_words: int, **kwargs):
         """`kwargs`: of `DisplacementNetwork`."""
         super().__init__()
-        self.num_words = num_words
+        self.num_words, self.view_encoding = num_words, view_encoding
         self.time = DisplacementNetwork([sigma_time], num_words=num_words, **kwargs)
         self.view = DisplacementNetwork([sigma_view] * VIEW_ENCODINGS[view_encoding], num_words=num_words, **kwargs)
 
     def forward(self, conditions: Conditions, timesteps: torch.Tensor) -> Spoken:
         """Conditions of B samples, timesteps (B,) in [0, T) => what the words say of the displacements present."""
-        said = self.time(conditions.delta_time[:, None], timesteps) * conditions.has_time[:, None, None, None, None]
-        said = said + self.view(conditions.view, timesteps) * conditions.has_view[:, None, None, None, None]
+        moved, unit = conditions.displacement, (slice(None), *[None] * 4)
+        said = self.time(moved.time[:, None], timesteps) * moved.has_time[unit]
+        said = said + self.view(encode_view(moved, self.view_encoding), timesteps) * moved.has_view[unit]
         return Spoken(*said.unbind(3))
+
+    def reverse_time(self) -> None:
+        """Read times of the other sign: weights of before the displacement was target minus source."""
+        self.time.features.frequencies[:, 0].neg_()
 
 
 class DisplacementNetwork(nn.Module):

@@ -99,7 +99,7 @@ class Loader:
         self._dataset = _Batches(plan, self.report, rank, world_size, self._skip)
 
     def __iter__(self) -> Iterator[Batch]:
-        return islice((Batch(**values) for values in self._values()), self._start_batch - self._skip, None)
+        return islice((Batch.of(values) for values in self._values()), self._start_batch - self._skip, None)
 
     def _values(self) -> Iterator[dict[str, Any]]:
         if not self._num_workers:

@@ -4,7 +4,7 @@ import io
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from tokenize import TokenError
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import KINDS
 
 FEATURES = ("target_latents", "source_embeds")
@@ -27,22 +28,14 @@ _POSE = ("delta_azimuth", "delta_elevation", "delta_radius")
 
 @dataclass(frozen=True)
 class Batch:
-    """B pairs, on the CPU. An absent displacement is zero, and its mask False."""
+    """B pairs, on the CPU."""
 
     target_latents: torch.Tensor
     """(B, C, h, w) in the precision of the shards, fp16; scaled latents of frame i, which is reconstructed."""
     source_embeds: torch.Tensor
     """(B, T, D) in the precision of the shards, fp16; image embeddings of frame j, the condition."""
-    delta_time: torch.Tensor
-    """(B,) float32 in [-1, 1]: `normalized_gap`, positive leads back in time."""
-    relative_pose: torch.Tensor
-    """(B, 12) float32: rows of the 3x4 source_from_target, translation over the scene's scale."""
-    delta_spherical: torch.Tensor
-    """(B, 3) float32: azimuth rad, elevation rad, radius over the scene's scale, target - source."""
-    has_time: torch.Tensor
-    """(B,) bool: kinds time and joint."""
-    has_view: torch.Tensor
-    """(B,) bool: kinds view and joint."""
+    displacement: Displacement[torch.Tensor]
+    """(B,) float32, from frame j to frame i; time is absent of the kind view, the view of the kind time."""
     caption: list[str]
     """Empty where there is none."""
     pair_id: torch.Tensor
@@ -51,6 +44,13 @@ class Batch:
     """(B, 3, H, W) uint8, only when asked for."""
     target_images: torch.Tensor | None = None
     """(B, 3, H, W) uint8, only when asked for."""
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Batch":
+        """What `collate` gives, all tensors side by side, since workers send tensors and nothing that holds them."""
+        names = [field.name for field in fields(Displacement)]
+        moved = Displacement(**{name: values[name] for name in names})
+        return cls(displacement=moved, **{name: value for name, value in values.items() if name not in names})
 
 
 @dataclass(frozen=True)
@@ -131,22 +131,24 @@ def _read_jpeg(data: bytes) -> np.ndarray:
 
 
 def collate(rows: list[Row]) -> dict[str, Any]:
-    """Rows to the fields of a `Batch`."""
-    numbers = torch.tensor([row.numbers for row in rows], dtype=torch.float32)  # (B, 16)
+    """Rows to the values of a `Batch`."""
+    numbers = np.array([row.numbers for row in rows], np.float32)  # (B, 16)
     kinds = [row.kind for row in rows]
+    displacement = Displacement.from_pairs(kinds, numbers[:, 0], numbers[:, 1:13], numbers[:, 13:])
     pictures = {f"{name}_images": _stack(rows, name).permute(0, 3, 1, 2) for name in PICTURES if name in rows[0].arrays}
     return {
         "target_latents": _stack(rows, "target_latents"),  # (B, C, h, w)
         "source_embeds": _stack(rows, "source_embeds"),  # (B, T, D)
-        "delta_time": numbers[:, 0],
-        "relative_pose": numbers[:, 1:13],
-        "delta_spherical": numbers[:, 13:],
-        "has_time": torch.tensor([kind != "view" for kind in kinds]),
-        "has_view": torch.tensor([kind != "time" for kind in kinds]),
+        **vars(displacement.map(_to_tensor)),
         "caption": [row.caption for row in rows],
         "pair_id": torch.tensor([row.pair_id for row in rows]),
         **pictures,
     }
+
+
+def _to_tensor(values: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _stack(rows: list[Row], name: str) -> torch.Tensor:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import fit_scene_frame
 from fourdistill.geometry.poses import distinct_poses
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.scene import Pictures, Scene
 from fourdistill.sources.inspect.facts import known_cameras
 from fourdistill.storage.files import new_file

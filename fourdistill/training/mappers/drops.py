@@ -34,7 +34,7 @@ def draw_lambdas(batch_size: int, lambda_: float, rate: float, generator: torch.
 
 def drop_displacements(conditions: Conditions, drops: Drops) -> Conditions:
     """The conditions with the dropped displacements masked, like absent ones."""
-    device = conditions.has_time.device
+    device = conditions.has_image.device
     return conditions.masked(~drops.time.to(device), ~drops.view.to(device))
 
 

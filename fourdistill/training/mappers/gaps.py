@@ -26,7 +26,7 @@ def measure_gaps(
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
             latents = batch.target_latents
-            conditions = make_conditions(batch, adapter.config.settings.view_encoding)
+            conditions = make_conditions(batch)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
             given = (latents, noise, t, conditions, batch.caption)

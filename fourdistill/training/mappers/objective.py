@@ -24,7 +24,7 @@ class Objective:
         settings, denoiser, device = self.settings, self.denoiser, self.device
         batch = move(batch, device)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch, denoiser.adapter.config.settings.view_encoding)
+        conditions = make_conditions(batch)
         conditions = drop_images(drop_displacements(conditions, drops), self.null_image, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         bias = settings.timestep_bias

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from fourdistill.features.augmentations import PLAIN, Augmentation
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.view_encoding import encode_view
+from fourdistill.models.view_encoding import Tensors, to_tensors
 from fourdistill.pairs.frame_pairs import FramePairs, read_frame_features
 
 ENCODE_SIZE = 512  # frames at once
@@ -27,18 +28,14 @@ class PairCodes:
         pairs: FramePairs,
         embeds: list[torch.Tensor],
         codec: EmbeddingCodec,
-        view_encoding: str,
         changes: Sequence[Augmentation] = (PLAIN,),
     ):
         """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, of each of V `changes`."""
         self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
         parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
         self.codes = torch.stack([torch.cat(part) for part in parts])  # (V, F, K)
-        self.delta_time = torch.from_numpy(pairs.delta_time)
-        self.has_time, self.has_view = torch.from_numpy(pairs.has_time), torch.from_numpy(pairs.has_view)
-        spherical, pose = torch.from_numpy(pairs.delta_spherical), torch.from_numpy(pairs.relative_pose)
-        views = [(spherical, pose), (spherical * torch.tensor([-1.0, 1, 1]), mirror_pose(pose))]
-        self.view = torch.stack([encode_view(*view, view_encoding) for view in views])  # (2, N, I)
+        plain = to_tensors(pairs.displacement, torch.device("cpu"), torch.float32)
+        self.displacement = Displacement.merge([plain, mirrored(plain)], torch.stack)  # (2, N)
         self.mirrored = torch.tensor([int(change.mirror) for change in changes])  # (V,)
         self._by_target = self.target.argsort(stable=True)  # pairs of one target side by side
         self._group_size = torch.bincount(self.target, minlength=len(pairs.keys))  # by frame
@@ -63,10 +60,7 @@ class PairCodes:
         return Conditions(
             image_embeds=torch.empty(len(index), 0),  # codes stand for them
             has_image=torch.ones(len(index), dtype=torch.bool),
-            delta_time=self.delta_time[index],
-            has_time=self.has_time[index],
-            view=self.view[self.mirrored[variant], index],
-            has_view=self.has_view[index],
+            displacement=self.displacement[self.mirrored[variant], index],
         )
 
     def more_sources(self, index: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -84,6 +78,12 @@ class CodedPairs:
     sources: tuple[torch.Tensor, ...]
     conditions: Conditions
     targets: torch.Tensor
+
+
+def mirrored(displacement: Tensors) -> Tensors:
+    """Displacements (N,) => those between the mirror images: the azimuth is the other way round."""
+    pose = mirror_pose(displacement.relative_pose)
+    return replace(displacement, azimuth=-displacement.azimuth, relative_pose=pose)
 
 
 def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ def train_prior(
         "features": tensors_hash(each for split in embeds.values() for each in split),
     }
     coded = {
-        split: PairCodes(each, embeds.pop(split), prior.codec, prior.config.view_encoding, changes[split])
+        split: PairCodes(each, embeds.pop(split), prior.codec, changes[split])
         for split, each in pairs.items()
     }
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None

@@ -32,7 +32,7 @@ def decode(**changes):
 def test_what_fits(changes):
     batch = collate([decode(**changes), decode()])
     assert batch["pair_id"].tolist() == [changes.get("pair_id", 55), 55]
-    assert torch.isfinite(batch["relative_pose"]).all() and torch.isfinite(batch["delta_time"]).all()
+    assert torch.isfinite(batch["relative_pose"]).all() and torch.isfinite(batch["time"]).all()
 
 
 @pytest.mark.parametrize(

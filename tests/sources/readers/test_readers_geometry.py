@@ -9,7 +9,7 @@ from format_writers import CENTRAL, FORMATS, GENERAL, LENS, Capture, Format
 from PIL import Image
 
 from fourdistill.frames.extract import extract_frames
-from fourdistill.geometry.displacement import fit_scene_frame
+from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.pairs.build import build_pairs
 from fourdistill.scene import Camera, Film, Pictures
 from fourdistill.sources.readers import SourceFolder, read_source
@@ -54,7 +54,14 @@ def extract(folder, source: SourceFolder, size: int = SIZE):
     """The frames table of a source, as rows."""
     table = folder / "frames.parquet"
     extract_frames(
-        read_source(source), folder / "frames", table, folder / "report.json", size=size, jobs=1, jpeg_quality=1
+        read_source(source),
+        folder / "frames",
+        table,
+        table.with_name("scenes.parquet"),
+        folder / "report.json",
+        size=size,
+        jobs=1,
+        jpeg_quality=1,
     )
     return table
 
@@ -149,7 +156,7 @@ def displacements(tmp_path_factory):
             kept = [row["split"] == "train" for row in frames]
             write_table(read_table(table, FRAMES).filter(pa.array(kept)), table)
         build_pairs(
-            table, folder / "pairs", folder / "p.json", folder / "g.csv",
+            table, table.with_name("scenes.parquet"), folder / "pairs", folder / "p.json", folder / "g.csv",
             num_pairs={"train": 600} | ({"test": 0} if form.name == "dnerf" else {}), kinds={"view": 1, "joint": 1},
         )  # fmt: skip
         names = sorted({row["camera"] for row in frames})

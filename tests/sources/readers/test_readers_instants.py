@@ -103,7 +103,7 @@ def shown(folder, name, **options):
     """(camera, frame index) => the instant that the frame shows by its gray, and the report."""
     out = folder / "out"
     scenes = read_source(SourceFolder(folder / "raw", name, **options))
-    extract_frames(scenes, out / "f", out / "t", out / "r.json", size=16, jobs=1)
+    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", size=16, jobs=1)
     rows = read_table(out / "t", FRAMES).to_pylist()
     grays = {str(path): gray_of(out / "f" / path) for path in {row["path"] for row in rows}}
     found = {(row["camera"], row["frame_index"]): round((grays[row["path"]] - 10) / 15) for row in rows}

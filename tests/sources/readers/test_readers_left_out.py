@@ -147,8 +147,9 @@ def test_what_is_left_out_is_in_inspect_and_in_the_report(tmp_path):
     assert "left out: 4 x picture that no scene uses, such as stage/images/cam3/000000.png" in text
     found = read_folder(SourceFolder(tmp_path / "raw", "colmap"))
     report = extract_frames(
-        found.scenes, tmp_path / "f", tmp_path / "t", tmp_path / "r", size=16, jobs=1, left_out={"raw": found.left_out}
-    )
+        found.scenes, tmp_path / "f", tmp_path / "t", tmp_path / "s", tmp_path / "r",
+        size=16, jobs=1, left_out={"raw": found.left_out},
+    )  # fmt: skip
     assert report["left_out"] == [{"source": "raw", **row} for row in expected]
     assert json.loads((tmp_path / "r").read_text()) == report
 
@@ -171,7 +172,7 @@ def extract(folder, format_name, **options):
     out = folder / "out"
     options = {"size": 16, "jobs": 1, "max_bad_fraction": 0.5} | options
     scenes = read_source(SourceFolder(folder / "raw", format_name))
-    extract_frames(scenes, out / "f", out / "t", out / "r.json", **options)
+    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", **options)
     return read_table(out / "t", FRAMES).to_pylist(), json.loads((out / "r.json").read_text())
 
 

@@ -66,7 +66,13 @@ def extract(folder, name):
     """Rows and pixels (N, 40, 40, 3) of the frames of a source."""
     out = folder / "out"
     extract_frames(
-        read_source(SourceFolder(folder / "raw", name)), out / "f", out / "t", out / "r.json", size=40, jobs=1
+        read_source(SourceFolder(folder / "raw", name)),
+        out / "f",
+        out / "t",
+        out / "s",
+        out / "r.json",
+        size=40,
+        jobs=1,
     )
     rows = read_table(out / "t", FRAMES).to_pylist()
     return rows, np.stack([np.asarray(Image.open(out / "f" / row["path"])).astype(int) for row in rows])
