@@ -19,11 +19,12 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
+from settings import frame_settings
 
-from fourdistill.config import load_params
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import project
 from fourdistill.geometry.distortion import sample_bilinear
+from fourdistill.params import load_params
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, PAIRS, read_table, to_matrices
 
@@ -172,7 +173,9 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
     This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
     """
     scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
-    extract_frames(scenes, tmp_path / "frames", tmp_path / "table", tmp_path / "report", size=768, max_frames=1, jobs=1)
+    extract_frames(
+        scenes, tmp_path / "frames", tmp_path / "table", tmp_path / "report", frame_settings(size=768, max_frames=1)
+    )
     table = read_table(tmp_path / "table", FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
     # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.
