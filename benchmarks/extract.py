@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ import joblib
 import typer
 
 from fourdistill.frames.extract import extract_frames
+from fourdistill.params import load_params
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.video.jpegs import find_ffmpeg
 
@@ -39,14 +41,9 @@ def extract(raw: Path, out: Path, jobs: int) -> None:
     """The stage's function on a folder of films."""
     shutil.rmtree(out, ignore_errors=True)
     scenes = read_source(SourceFolder(raw, "video"))
+    settings = replace(load_params().extract_frames, size=SIZE, jobs=jobs)
     extract_frames(
-        scenes,
-        out / "frames",
-        out / "frames.parquet",
-        out / "scenes.parquet",
-        out / "frames.json",
-        size=SIZE,
-        jobs=jobs,
+        scenes, out / "frames", out / "frames.parquet", out / "scenes.parquet", out / "frames.json", settings
     )
 
 

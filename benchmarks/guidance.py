@@ -17,7 +17,6 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
-from fourdistill.config import Params, load_params
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
@@ -29,6 +28,7 @@ from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.precision import default_device
+from fourdistill.params import Params, load_params
 from fourdistill.storage.files import new_file
 
 WEIGHTS = (1.0, 1.5, 2.0, 3.0)
@@ -105,7 +105,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps: int | None) -> None:
     """Measure one adapter and write both files."""
-    paths, pairs = params.paths, params.build_pairs
+    paths, pairs = params.paths, params.displacement
     settings = EvaluationSettings(**asdict(params.evaluate))
     settings = replace(
         settings,
@@ -116,7 +116,7 @@ def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps:
     sweeps = build_sweeps(
         paths.frames_table, paths.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
         max_gap=pairs.max_gap,
-        max_gap_s=pairs.max_gap_s if pairs.normalizer == "seconds" else None, rng=np.random.default_rng(params.seed),
+        max_gap_s=pairs.max_gap_s, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
     size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
     read = FrameReader(paths.frames_table, paths.frames, size)

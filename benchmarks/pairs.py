@@ -11,12 +11,11 @@ import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-KINDS = {"time": 0.4, "view": 0.3, "joint": 0.3}
 
 
 def main(
@@ -33,7 +32,11 @@ def main(
 def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
     """Build the pairs in a temporary folder; seconds, processor seconds, peak GiB."""
     from fourdistill.pairs.build import build_pairs
+    from fourdistill.pairs.settings import NumPairs
+    from fourdistill.params import load_params
 
+    params = load_params()
+    settings = replace(params.build_pairs, num_pairs=NumPairs(train=num_pairs, val=0, test=0))
     with tempfile.TemporaryDirectory() as folder:
         outputs = (Path(folder) / name for name in ("pairs.parquet", "pairs.json", "gaps.csv"))
         started, started_cpu = time.perf_counter(), time.process_time()
@@ -41,8 +44,9 @@ def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
             frames_table,
             frames_table.with_name("scenes.parquet"),
             *outputs,
-            num_pairs={"train": num_pairs},
-            kinds=KINDS,
+            settings,
+            params.displacement,
+            seed=params.seed,
         )
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     return seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import typer
 
-from fourdistill.config import Params, load_params
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
@@ -25,6 +24,7 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.view_encoding import to_tensors
 from fourdistill.pairs.frame_pairs import read_frame_features
+from fourdistill.params import Params, load_params
 
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
 

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,27 +52,32 @@ def main(
 
 def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int) -> float:
     """Run one stage in `folder`; its processor seconds, those of its children included."""
+    from fourdistill.features.encode import FrameEncoder
     from fourdistill.features.files import encode_frames
     from fourdistill.frames.extract import extract_frames
-    from fourdistill.models.base.model import FrameEncoder
     from fourdistill.pairs.build import build_pairs
+    from fourdistill.pairs.settings import NumPairs
+    from fourdistill.params import load_params
     from fourdistill.shards.write import write_shards
     from fourdistill.sources.readers import SourceFolder, read_source
 
     frames, table, pairs = folder / "frames", folder / "frames.parquet", folder / "pairs.parquet"
-    placed, encode = folder / "scenes.parquet", FrameEncoder(base)
+    params, encode, placed = load_params(), FrameEncoder(base), folder / "scenes.parquet"
     started = processor_s()
     if stage == "extract_frames":
         scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
-        extract_frames(scenes, frames, table, placed, folder / "frames.json", size=128, max_frames=max_frames, jobs=1)
+        settings = replace(params.extract_frames, max_frames=max_frames, jobs=1)
+        extract_frames(scenes, frames, table, placed, folder / "frames.json", settings)
     elif stage == "build_pairs":
-        kinds = {"time": 0.4, "view": 0.3, "joint": 0.3}
+        settings = replace(params.build_pairs, num_pairs=NumPairs(train=num_pairs, val=0, test=0))
         reports = (folder / "pairs.json", folder / "gaps.csv")
-        build_pairs(table, placed, pairs, *reports, num_pairs={"train": num_pairs}, kinds=kinds)
+        build_pairs(table, placed, pairs, *reports, settings, params.displacement, seed=params.seed)
     elif stage == "encode_frames":
-        encode_frames(table, frames, folder / "features", encode, batch_size=8)
+        encode_frames(table, frames, folder / "features", encode, replace(params.encode_frames, jobs=1))
     else:
-        write_shards(pairs, frames, folder / "features", folder / "shards", shard_size_mb=64)
+        write_shards(
+            pairs, frames, folder / "features", folder / "shards", replace(params.write_shards, max_pairs=None, jobs=1)
+        )
     return processor_s() - started
 
 

@@ -1,59 +1,70 @@
-"""`params.yaml` as frozen dataclasses, one per section; an unknown, missing or mistyped key is an error that names it.
+"""What a parameter may be, and a YAML file of them against a frozen dataclass: a wrong key is an error that names it.
 
-There are no defaults here: `params.yaml` is the one place where values are chosen. Only `pipeline/` and the command
-line read this module; library functions take plain arguments.
+This module knows no stage: each declares its parameters in a dataclass of its own package, and `params.py` composes
+them. There are no defaults: `params.yaml` is the one place where values are chosen.
 """
 
 import json
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from PIL import ImageColor
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fourdistill.errors import InputError
-from fourdistill.sections import (
-    STRICT,
-    BuildPairs,
-    Count,
-    EncodeFrames,
-    EstimatePoses,
-    Evaluate,
-    ExtractFrames,
-    NonNegativeFloat,
-    Paths,
-    Train,
-    TrainPrior,
-    WriteShards,
-)
 
+# Strict: "12" is not a number, and 1 is not a switch. NaN and infinity never get in.
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Settings = TypeVar("Settings")
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names for these faults
 _MISSING = ("missing", "missing_argument")
 
 
-@dataclass(frozen=True, config=STRICT)
-class Params:
-    """All of `params.yaml`; `lambda_` is its top-level key `lambda`, the λ of equation (1)."""
-
-    lambda_: Annotated[NonNegativeFloat, Field(alias="lambda")]
-    seed: Count
-    paths: Paths
-    estimate_poses: EstimatePoses
-    extract_frames: ExtractFrames
-    build_pairs: BuildPairs
-    encode_frames: EncodeFrames
-    write_shards: WriteShards
-    train_prior: TrainPrior
-    train: Train
-    evaluate: Evaluate
+def _nonzero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("nonzero", "a number of processes other than 0")
+    return value
 
 
-def load_params(path: Path = Path("params.yaml"), over: Path | None = None) -> Params:
-    """Read and check a params file; raises `InputError` naming the file, the key and what was expected.
+def _color(value: str) -> str:
+    try:
+        ImageColor.getrgb(value)
+    except ValueError as error:
+        raise PydanticCustomError("color", "a colour such as white or #ff8800") from error
+    return value
+
+
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise PydanticCustomError("ordered", "an interval whose first end is not after its last")
+    return interval
+
+
+def _local(value: Path) -> Path:
+    if re.match(r"[\w+]+:/", str(value)):
+        raise PydanticCustomError("local", "a local path; frames, features and shards alone may be at an address")
+    return value
+
+
+Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Jobs = Annotated[int, AfterValidator(_nonzero)]  # -1: one per core
+Color = Annotated[str, AfterValidator(_color)]
+Interval = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
+LocalPath = Annotated[Path, AfterValidator(_local)]
+
+
+def read_settings(settings: type[Settings], path: Path, over: Path | None = None) -> Settings:
+    """Read and check a YAML file; raises `InputError` naming the file, the key and what was expected.
 
     `over`: another file, of those keys alone whose values are to take the place of the first one's.
     """
@@ -62,7 +73,7 @@ def load_params(path: Path = Path("params.yaml"), over: Path | None = None) -> P
         raw, path = _merged(raw, _read(over)), over
     try:
         # Through JSON: pydantic's strict mode then still takes a string for a path and a list for a tuple.
-        return TypeAdapter(Params).validate_json(json.dumps(raw, default=str))
+        return TypeAdapter(settings).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         raise InputError(f"{path}: {_describe(error)}") from error
 
@@ -89,11 +100,6 @@ def _merged(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`values` with those of `over` in their place, key by key at every depth."""
     nested = (k for k, v in over.items() if isinstance(v, dict) and isinstance(values.get(k), dict))
     return values | over | {k: _merged(values[k], over[k]) for k in nested}
-
-
-def dump_params(params: Params) -> str:
-    """The resolved parameters as indented JSON, keys as in `params.yaml`."""
-    return TypeAdapter(Params).dump_json(params, by_alias=True, indent=2).decode()
 
 
 def _describe(error: ValidationError) -> str:

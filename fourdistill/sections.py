@@ -1,146 +1,11 @@
-"""The sections of `params.yaml` as frozen dataclasses; `config.py` reads them. There are no defaults here."""
+"""The sections of `params.yaml` whose stages do not yet declare them in their own package; `params.py` reads them."""
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from fourdistill.value_types import (
-    Color,
-    Count,
-    Fraction,
-    Interval,
-    Jobs,
-    LocalPath,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-)
-
-# Strict: "12" is not a number, and 1 is not a switch. NaN and infinity never get in.
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-@dataclass(frozen=True, config=STRICT)
-class Paths:
-    """Where the stages read and write, relative to the working directory."""
-
-    raw: LocalPath
-    poses_table: LocalPath
-    frames: str  # a local folder, or an fsspec address such as s3://bucket/frames
-    frames_table: LocalPath
-    scenes_table: LocalPath
-    pairs_table: LocalPath
-    features: str  # likewise
-    shards: str  # likewise
-    base: str  # a local folder or a Hub id
-    pretrained: LocalPath  # an adapter, or a prior, from which the prior's training starts
-    prior: LocalPath
-    live_prior: LocalPath  # DVCLive's logs of the prior's training
-    adapter: LocalPath
-    live: LocalPath  # DVCLive's logs of the training
-    metrics: LocalPath
-    plots: LocalPath
-    reports: LocalPath
-
-
-@dataclass(frozen=True, config=STRICT)
-class Source:
-    """One folder of raw data, `<paths.raw>/<name>`, and the reader that understands it."""
-
-    name: str
-    format: str
-    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # of its scenes' names, where sources share some
-    poses: Literal["read", "estimate"] = "read"  # estimate: see the stage estimate_poses
-    fps: PositiveFloat | None = None  # frames to keep per second; null: all
-    duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: one second, in name only
-    background: Color = "white"  # what transparent pixels show
-
-
-@dataclass(frozen=True, config=STRICT)
-class Split:
-    """What is held out of training: whole scenes, cameras, and intervals of normalised time."""
-
-    test_scenes: list[str]
-    val_scenes: list[str]
-    test_cameras: list[str]
-    test_times: list[Interval]
-    held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
-
-
-@dataclass(frozen=True, config=STRICT)
-class EstimatePoses:
-    """Poses of the films of sources with `poses: estimate`, by structure from motion."""
-
-    size: PositiveInt  # pixels, the longer side of the pictures that it works on
-    max_pictures: PositiveInt  # of each film, at even distances
-
-
-@dataclass(frozen=True, config=STRICT)
-class ExtractFrames:
-    """Raw videos to square JPEG frames and the frames table."""
-
-    sources: Annotated[list[Source], Field(min_length=1)]
-    size: PositiveInt  # pixels, after a centre crop to a square
-    jpeg_quality: Annotated[int, Field(ge=1, le=31)]  # ffmpeg's -q:v, 1 is best
-    max_frames: PositiveInt | None  # per video
-    ffmpeg: str | None
-    split: Split
-    engine: Literal["loky", "ray"]
-    jobs: Jobs  # -1: one per core
-    max_bad_fraction: Fraction
-
-
-@dataclass(frozen=True, config=STRICT)
-class NumPairs:
-    """How many pairs each split gets."""
-
-    train: Count  # none: data to evaluate on, not to train on
-    val: Count
-    test: Count
-
-
-@dataclass(frozen=True, config=STRICT)
-class Kinds:
-    """Proportions of the three kinds of pair; they need not add up to one."""
-
-    time: NonNegativeFloat
-    view: NonNegativeFloat
-    joint: NonNegativeFloat
-
-
-@dataclass(frozen=True, config=STRICT)
-class BuildPairs:
-    """Frames table to pairs table."""
-
-    num_pairs: NumPairs
-    kinds: Kinds
-    bidirectional: bool
-    max_gap: PositiveInt | None  # frames
-    normalizer: Literal["scene", "seconds"]
-    max_gap_s: PositiveFloat | None  # the divisor of normalizer: seconds
-
-
-@dataclass(frozen=True, config=STRICT)
-class EncodeFrames:
-    """Frames to VAE latents and image embeddings, once per frame."""
-
-    batch_size: PositiveInt
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-    engine: Literal["loky", "ray"]
-    jobs: Jobs  # each loads the base; -1: one per core
-    gpus: NonNegativeFloat  # of each worker of a Ray cluster
-
-
-@dataclass(frozen=True, config=STRICT)
-class WriteShards:
-    """Pairs, frames and features to tars."""
-
-    shard_size_mb: PositiveFloat
-    max_pairs: PositiveInt | None  # of each split
-    features: bool
-    engine: Literal["loky", "ray"]
-    jobs: Jobs  # -1: one per core
+from fourdistill.config import STRICT, Count, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -167,8 +32,6 @@ class TrainPrior:
     sigma_time: NonNegativeFloat
     sigma_view: NonNegativeFloat
     max_azimuth_frequency: Count
-    mirror: bool
-    recolour: bool
     codec_embeds: Annotated[int, Field(ge=2)]
     batch_size: PositiveInt
     max_steps: Count
@@ -221,7 +84,6 @@ class Train:
     start: Literal["pretrained", "scratch"]
     mapper_input: Literal["displacement_and_source", "displacement"]
     num_words: PositiveInt | None  # of every layer; null: as many as the image prompt has tokens
-    view_encoding: Literal["spherical", "matrix"]
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat

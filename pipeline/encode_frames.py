@@ -1,28 +1,31 @@
 """Stage `encode_frames`: VAE latents and image embeddings, once per frame."""
 
-from fourdistill.config import Params
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from fourdistill.features.augmentations import augmentations
 from fourdistill.features.encode import FrameEncoder
 from fourdistill.features.files import encode_frames
 from fourdistill.models.base.precision import default_device
 from fourdistill.stage import run_stage
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
 
-def main(params: Params) -> None:
+
+def main(params: "Params") -> None:
     """Encode every frame of the frames table by the base's VAE and image encoder."""
-    section, paths = params.encode_frames, params.paths
+    settings, paths = params.encode_frames, params.paths
     # Worker processes of one machine would all load the base on its first GPU.
-    on_gpu = section.engine == "loky" and default_device().type == "cuda"
-    changes = augmentations(params.train_prior.mirror, params.train_prior.recolour)
+    if settings.engine == "loky" and settings.jobs == -1 and default_device().type == "cuda":
+        settings = replace(settings, jobs=1)
+    changes = augmentations(params.augmentations.mirror, params.augmentations.recolour)
     encode_frames(
         paths.frames_table,
         paths.frames,
         paths.features,
-        FrameEncoder(paths.base, section.mixed_precision, changes),
-        section.batch_size,
-        engine=section.engine,
-        jobs=1 if on_gpu and section.jobs == -1 else section.jobs,
-        gpus=section.gpus,
+        FrameEncoder(paths.base, settings.mixed_precision, changes),
+        settings,
         index_copy=paths.reports / "features.index.json",
     )
 

@@ -1,19 +1,21 @@
 """Stage `evaluate`: held-out pairs and sweeps through the adapter, scored and shown."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from fourdistill.config import Params
 from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
 from fourdistill.evaluation.report.tables import format_figures
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.precision import default_device
 from fourdistill.stage import run_stage
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
 
-def main(params: Params) -> None:
+
+def main(params: "Params") -> None:
     """Evaluate paths.adapter on test pairs and grids: paths.metrics, paths.plots, and what is in paths.reports."""
-    paths, pairs = params.paths, params.build_pairs
-    seconds = pairs.max_gap_s if pairs.normalizer == "seconds" else None
+    paths, displacement = params.paths, params.displacement
     scored = evaluate(
         FourDistillPipeline.from_pretrained(paths.base, adapter=paths.adapter).to(default_device()),
         Inputs(
@@ -23,8 +25,8 @@ def main(params: Params) -> None:
             paths.features,
             paths.pairs_table,
             paths.scenes_table,
-            pairs.max_gap,
-            seconds,
+            displacement.max_gap,
+            displacement.max_gap_s,
         ),
         Outputs(
             paths.metrics,

@@ -1,34 +1,22 @@
 """Stage `extract_frames`: raw videos of every source to square JPEG frames and the frames table."""
 
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from fourdistill.config import Params
 from fourdistill.frames.extract import extract_frames
-from fourdistill.frames.splits import SplitRule
 from fourdistill.poses.table import with_poses
 from fourdistill.sources.readers import ESTIMATE, SourceFolder, read_folder, scenes_of
 from fourdistill.stage import run_stage
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
 
-def main(params: Params) -> None:
-    """Cut the videos under paths.raw into paths.frames: paths.frames_table, paths.scenes_table, reports/frames.json."""
-    section, paths = params.extract_frames, params.paths
-    folders = [
-        read_folder(
-            SourceFolder(
-                paths.raw / source.name,
-                source.format,
-                source.prefix,
-                source.fps,
-                source.duration_s,
-                source.background,
-                source.poses == ESTIMATE,
-            )
-        )
-        for source in section.sources
-    ]
+
+def main(params: "Params") -> None:
+    """Cut the videos under paths.raw into frames: paths.frames, their and the scenes' tables, reports/frames.json."""
+    paths = params.paths
+    folders = [read_folder(SourceFolder.of(source, paths.raw)) for source in params.sources]
     scenes = scenes_of(folders)
-    if any(source.poses == ESTIMATE for source in section.sources):
+    if any(source.poses == ESTIMATE for source in params.sources):
         scenes = with_poses(scenes, paths.poses_table)
     report = extract_frames(
         scenes,
@@ -36,14 +24,7 @@ def main(params: Params) -> None:
         paths.frames_table,
         paths.scenes_table,
         paths.reports / "frames.json",
-        size=section.size,
-        jpeg_quality=section.jpeg_quality,
-        max_frames=section.max_frames,
-        ffmpeg=section.ffmpeg,
-        split=SplitRule(**asdict(section.split)),
-        engine=section.engine,
-        jobs=section.jobs,
-        max_bad_fraction=section.max_bad_fraction,
+        params.extract_frames,
         index_copy=paths.reports / "frames.index.json",
         left_out={str(folder.source.folder): folder.left_out for folder in folders},
     )

@@ -1,11 +1,12 @@
 """Stage `train`: distil the pairs into an adapter for the frozen base."""
 
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from fourdistill.config import Params, pick
+from fourdistill.config import pick
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
@@ -19,22 +20,25 @@ from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.launch import is_launched, launch
 from fourdistill.training.runtime.report import REPORT_NAME
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
+
 NUM_SAMPLES = 6
 
 
-def main(params: Params) -> None:
+def main(params: "Params") -> None:
     """Train the words on the shards; a killed run goes on when started again."""
     if params.train.launcher is not None and not is_launched():
         launch(params.train.launcher, params.paths.live / REPORT_NAME)
         return
     paths = params.paths
-    section = asdict(params.train)
+    section = asdict(params.train) | {"view_encoding": params.displacement.view_encoding}
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
-    pairs = params.build_pairs
-    span = pairs.max_gap_s if pairs.normalizer == "seconds" else None
-    form = AdapterSettings(lambda_=params.lambda_, max_gap_s=span, **pick(AdapterSettings, values))
+    form = AdapterSettings(
+        lambda_=params.lambda_, max_gap_s=params.displacement.max_gap_s, **pick(AdapterSettings, values)
+    )
     prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
     pretrained = paths.pretrained if values["start"] == "pretrained" else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior, pretrained)
@@ -53,7 +57,7 @@ def main(params: Params) -> None:
     )
 
 
-def find_shards(params: Params) -> Shards:
+def find_shards(params: "Params") -> Shards:
     """The sources that params name, or the shards of the pipeline."""
     named = params.train.loader.sources
     if not named:
@@ -61,7 +65,7 @@ def find_shards(params: Params) -> Shards:
     return [Source(each) if isinstance(each, str) else Source(each.address, each.weight) for each in named]
 
 
-def draw_samples(base: BaseModel, adapter: Adapter, params: Params, options: ReadOptions) -> Image.Image | None:
+def draw_samples(base: BaseModel, adapter: Adapter, params: "Params", options: ReadOptions) -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
     shards, seed = find_shards(params), params.seed
     if "val" not in list_splits(shards):

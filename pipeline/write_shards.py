@@ -1,22 +1,23 @@
 """Stage `write_shards`: pairs, frames and features to tars that stock WebDataset reads."""
 
-from fourdistill.config import Params
+from typing import TYPE_CHECKING
+
 from fourdistill.shards.write import write_shards
 from fourdistill.stage import run_stage
 
+if TYPE_CHECKING:
+    from fourdistill.params import Params
 
-def main(params: Params) -> None:
+
+def main(params: "Params") -> None:
     """Pack paths.pairs_table with its frames and features into paths.shards, with an index.json."""
-    section, paths = params.write_shards, params.paths
+    paths = params.paths
     write_shards(
         paths.pairs_table,
         paths.frames,
-        paths.features if section.features else None,
+        paths.features,
         paths.shards,
-        shard_size_mb=section.shard_size_mb,
-        max_pairs=section.max_pairs,
-        engine=section.engine,
-        jobs=section.jobs,
+        params.write_shards,
         index_copy=paths.reports / "shards.index.json",
     )
 

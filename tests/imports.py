@@ -1,6 +1,7 @@
 """Which of our own modules a file imports, read from its syntax tree: what runs, not what anyone remembers."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ def module_file(name: str) -> Path | None:
 def direct_imports(file: Path) -> set[str]:
     """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    for node in _that_run(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -27,6 +28,14 @@ def direct_imports(file: Path) -> set[str]:
             # `from package import name`: name is a module of its own, or lives in the package.
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
     return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
+
+
+def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree but those below `if TYPE_CHECKING:`, which only type checkers read: they change no result."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from _that_run(node)
 
 
 def transitive_imports(file: Path) -> set[Path]:

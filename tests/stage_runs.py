@@ -3,12 +3,12 @@
 import hashlib
 from pathlib import Path
 
+from settings import frame_settings, pair_settings, settings_of, split_rule
 from tiny_scenes import SIZE, write_dynerf
 
 from fourdistill.features.encode import FrameEncoder
 from fourdistill.features.files import encode_frames
 from fourdistill.frames.extract import extract_frames
-from fourdistill.frames.splits import SplitRule
 from fourdistill.pairs.build import build_pairs
 from fourdistill.shards.write import write_shards
 from fourdistill.sources.readers import SourceFolder, read_source
@@ -36,20 +36,23 @@ def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: i
     frames, features, shards = (f"{at or folder}/{name}" for name in ("frames", "features", "shards"))
     if stage == "extract_frames":
         scenes = read_source(SourceFolder(folder / "raw", "dynerf"))
-        outputs = {"split": SplitRule(test_cameras=["cam01"]), "index_copy": folder / "frames.index.json"}
-        extract_frames(
-            scenes, frames, frames_table, scenes_table, folder / "frames.json", size=SIZE, **outputs, **workers
-        )
+        settings = frame_settings(size=SIZE, split=split_rule(test_cameras=["cam01"]), **workers)
+        copy = folder / "frames.index.json"
+        extract_frames(scenes, frames, frames_table, scenes_table, folder / "frames.json", settings, index_copy=copy)
     elif stage == "build_pairs":
         counts, kinds = {"train": 60, "test": 20}, {"time": 1, "view": 1, "joint": 1}
         outputs = (folder / name for name in OUTPUTS[stage])
-        build_pairs(frames_table, scenes_table, *outputs, num_pairs=counts, kinds=kinds)
+        build_pairs(
+            frames_table, scenes_table, *outputs, pair_settings(counts, kinds), settings_of("displacement"), seed=0
+        )
     elif stage == "encode_frames":
         copy = folder / "features.index.json"
-        encode_frames(frames_table, frames, features, FrameEncoder(base), batch_size=4, index_copy=copy, **workers)
+        settings = settings_of("encode_frames", batch_size=4, **workers)
+        encode_frames(frames_table, frames, features, FrameEncoder(base), settings, index_copy=copy)
     else:
         copy = folder / "shards.index.json"
-        write_shards(pairs_table, frames, features, shards, shard_size_mb=0.1, index_copy=copy, **workers)
+        settings = settings_of("write_shards", shard_size_mb=0.1, max_pairs=None, **workers)
+        write_shards(pairs_table, frames, features, shards, settings, index_copy=copy)
 
 
 def digests(folder: Path, stage: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from imports import ROOT
 
-from fourdistill.config import load_params
+from fourdistill.params import load_params
 from fourdistill.training.mappers.settings import apply_preset
 
 spec = importlib.util.spec_from_file_location("ablation", ROOT / "benchmarks" / "ablation.py")

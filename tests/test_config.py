@@ -10,8 +10,8 @@ from imports import ROOT
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from fourdistill.config import load_params
 from fourdistill.errors import InputError
+from fourdistill.params import load_params
 from fourdistill.stage import run_stage
 
 STAGES = sorted(path.stem for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py")
@@ -57,6 +57,9 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
             "  frames_table: s3://bucket/frames.parquet",
             "paths.frames_table: expected a local path; frames, features and shards alone may be at an address, got",
         ),
+        ("  normalizer: scene", "  normalizer: frames", "displacement.normalizer: expected 'scene' or 'seconds'"),
+        ("  normalizer: scene", "  normalizer: seconds", "displacement: expected max_gap_s: null for normalizer scene"),
+        ("  max_gap_s: null", "  max_gap_s: 1.0", "displacement: expected max_gap_s: null for normalizer scene"),
         ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
         ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
     ],

@@ -8,6 +8,7 @@ from imports import ROOT, direct_imports
 # What each part may import beside itself and `errors`, lowest first; a part that is not listed may import nothing of
 # ours. A name stands for the folder or module and all that is in it, but for folders that have rows of their own.
 ARROWS = {
+    "config": set(),
     "geometry": set(),
     "storage": set(),
     "pictures": set(),
@@ -18,13 +19,13 @@ ARROWS = {
     "tables": {"storage"},
     "media": {"animation", "pictures", "storage"},
     "video": {"geometry", "pictures", "scene", "storage"},
-    "sources": {"geometry", "pictures", "scene", "storage", "video"},
-    "poses": {"geometry", "scene", "storage", "tables", "video"},
-    "frames": {"geometry", "scene", "sources", "storage", "tables", "video"},
+    "sources": {"config", "geometry", "pictures", "scene", "storage", "video"},
+    "poses": {"config", "geometry", "scene", "storage", "tables", "video"},
+    "frames": {"config", "geometry", "scene", "sources", "storage", "tables", "video"},
     "models": {"geometry"},
-    "features": {"models.base", "storage", "tables"},
-    "pairs": {"features", "frames.scenes", "geometry", "storage", "tables", "video"},
-    "shards": {"features", "geometry", "storage", "tables"},
+    "features": {"config", "models.base", "storage", "tables"},
+    "pairs": {"config", "features", "frames.scenes", "geometry", "storage", "tables", "video"},
+    "shards": {"config", "features", "geometry", "storage", "tables"},
     "training.runtime": {"models.base", "storage"},
     "training": {"models"},
     "training.prior": {
@@ -49,10 +50,9 @@ ARROWS = {
         "storage",
     },
     "cli": {"commands"},
-    "value_types": set(),
-    "sections": {"value_types"},
-    "config": {"sections"},
-    "stage": {"config", "progress"},
+    "sections": {"config"},
+    "params": {"config", "features", "frames", "pairs", "poses", "sections", "shards", "sources"},
+    "stage": {"progress"},
     "__init__": {"inference"},  # the names that users import, looked up when they are asked for
 }  # fmt: skip
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "fourdistill").rglob("*.py"))

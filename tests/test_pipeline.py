@@ -10,12 +10,12 @@ from dvc.repo import Repo
 from imports import ROOT, transitive_imports
 from ruamel.yaml import YAML
 
-from fourdistill.config import load_params
+from fourdistill.params import load_params
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 SCRIPTS = [path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-SHARED = {"lambda", "seed", "paths"}  # sections that are no stage's own
+SHARED = {"lambda", "seed", "paths", "sources", "displacement", "augmentations"}  # sections that are no stage's own
 
 
 def code_deps(stage: str) -> list[Path]:

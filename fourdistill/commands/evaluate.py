@@ -34,7 +34,7 @@ def run(
     ] = 0.25,
     max_gap_s: Annotated[
         float | None,
-        typer.Option(help="Seconds that a gap of 1 stands for, as `build_pairs.max_gap_s` of the normalizer seconds."),
+        typer.Option(help="Seconds that a gap of 1 stands for, as `displacement.max_gap_s` of the normalizer seconds."),
     ] = None,
     large_azimuth_deg: Annotated[float, typer.Option(help="Azimuth from which a pair is large in view.")] = 60.0,
     num_bootstrap: Annotated[int, typer.Option(min=1, max=1_000_000, help="Resamplings behind each interval.")] = 1000,

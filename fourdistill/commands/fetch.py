@@ -41,7 +41,7 @@ def run(
     for archive in fetched:
         typer.echo(f"{archive.part}: {archive.num_files} files, SHA-256 {archive.sha256}")
     source = f"{{name: {folder.name}, format: {dataset.format}}}"
-    typer.echo(f"{folder}: licence {dataset.licence}; extract_frames.sources: [{source}]")
+    typer.echo(f"{folder}: licence {dataset.licence}; sources: [{source}]")
 
 
 def _print_datasets(as_json: bool) -> None:

@@ -23,9 +23,7 @@ MAX_DETAILED = 8  # scenes that are shown camera by camera
 
 
 def run(
-    path: Annotated[
-        Path, typer.Argument(readable=False, help="Folder of raw data, as `extract_frames.sources` would name it.")
-    ],
+    path: Annotated[Path, typer.Argument(readable=False, help="Folder of raw data, as `sources` would name it.")],
     format_name: Annotated[
         str | None, typer.Option("--format", help=f"One of {FORMATS}; by default what the files suggest.")
     ] = None,

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from fourdistill.errors import InputError, one_line
+from fourdistill.features.settings import EncodeFrames
 from fourdistill.features.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.storage.fanout import fan_out
 from fourdistill.storage.store import Store, checksum, new_set, open_set
@@ -37,30 +38,26 @@ def encode_frames(
     frames_dir: Path | str,
     out: Path | str,
     encode: Encode,
-    batch_size: int,
+    settings: EncodeFrames,
     *,
-    engine: str = "loky",
-    jobs: int = 1,
-    gpus: float = 0,
     index_copy: Path | None = None,
 ) -> None:
-    """Run `encode` over every frame of the table, `batch_size` at a time, and write one file per camera.
+    """Run `encode` over every frame of the table, `settings.batch_size` at a time, and write one file per camera.
 
     Frames and `out` may each be a folder or an fsspec address; an `out` at an address has an index, which is written to
-    `index_copy` too. Cameras are shared by `jobs` workers of `engine`, each with `gpus` GPUs of a Ray cluster; `encode`
-    must then be something that can be pickled. What was there is replaced whole. Raises `InputError` for a frame that
-    cannot be read, or features beyond fp16.
+    `index_copy` too. Cameras are shared by workers, for which `encode` must be something that can be pickled. What
+    was there is replaced whole. Raises `InputError` for a frame that cannot be read, or features beyond fp16.
     """
     table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
     frames = open_set(frames_dir, "extract_frames")
     with new_set(out, {".safetensors"}, depth=1, index_copy=index_copy) as store:
         written = fan_out(
-            partial(_encode_camera, encode, frames, store, batch_size),
+            partial(_encode_camera, encode, frames, store, settings.batch_size),
             list(_cameras(table)),
-            engine=engine,
-            jobs=jobs,
+            engine=settings.engine,
+            jobs=settings.jobs,
             description="encode_frames",
-            gpus=gpus,
+            gpus=settings.gpus,
         )
         if store.is_remote:
             store.write_index({"version": FORMAT_VERSION, "features": written})

@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 
 from fourdistill.errors import InputError
+from fourdistill.frames.settings import ExtractFrames
 from fourdistill.frames.splits import SplitRule
 from fourdistill.frames.table import frames_tables
 from fourdistill.scene import Film, LeftOut, Pictures, Scene
@@ -29,15 +30,8 @@ def extract_frames(
     table_path: Path,
     scenes_path: Path,
     report_path: Path,
+    settings: ExtractFrames,
     *,
-    size: int,
-    jpeg_quality: int = 2,
-    max_frames: int | None = None,
-    ffmpeg: str | None = None,
-    split: SplitRule | None = None,
-    engine: str = "loky",
-    jobs: int = -1,
-    max_bad_fraction: float = 0.05,
     index_copy: Path | None = None,
     left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> dict[str, Any]:
@@ -45,32 +39,35 @@ def extract_frames(
 
     `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
     skipped and listed in the report, which lists what was `left_out` of each source, too. What was there is replaced
-    whole; the frames table is written last, so that it never speaks of frames that are not there. Raises `InputError`
-    when more than `max_bad_fraction` of the files are bad, which leaves nothing but the report, and frames without an
-    index at an address.
+    whole; the frames table is written last, so that it never names frames that are not there. Raises `InputError` when
+    more than `settings.max_bad_fraction` of the files are bad, which leaves nothing but the report, and for frames at
+    an address without an index.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:
         raise InputError("extract_frames: expected at least one video, found none")
+    split, workers = settings.split, {"engine": settings.engine, "jobs": settings.jobs}
     # Threads only where processes leave cores idle.
-    threads = max(1, joblib.cpu_count() // min(joblib.effective_n_jobs(jobs), len(films)))
-    plan = FramePlan(size, jpeg_quality, find_ffmpeg(ffmpeg), threads)
+    threads = max(1, joblib.cpu_count() // min(joblib.effective_n_jobs(settings.jobs), len(films)))
+    plan = FramePlan(settings.size, settings.jpeg_quality, find_ffmpeg(settings.ffmpeg), threads)
     with new_set(out, {".jpg"}, depth=2, index_copy=index_copy) as store:
-        probed = fan_out(probe_film, films, engine=engine, jobs=jobs, description="probe")
-        tasks, missing = keep_frames(scenes, [film for film in probed if isinstance(film, ProbedFilm)], max_frames)
+        probed = fan_out(probe_film, films, **workers, description="probe")
+        tasks, missing = keep_frames(
+            scenes, [film for film in probed if isinstance(film, ProbedFilm)], settings.max_frames
+        )
         work = partial(extract_film, store=store, plan=plan)
-        results = fan_out(work, tasks, engine=engine, jobs=jobs, description="extract_frames")
+        results = fan_out(work, tasks, **workers, description="extract_frames")
         good = [result for result in results if isinstance(result, ExtractedFilm)]
         bad = [result for result in [*probed, *results] if isinstance(result, BadFile)]
         bad += [file for film in good for file in film.bad]
         rows = _bad_rows(scenes, bad)
-        report = _write_report(report_path, good, rows, missing, split or SplitRule(), left_out or {})
+        report = _write_report(report_path, good, rows, missing, split, left_out or {})
         num_lost = sum(piece.num_files for scene in scenes for piece in scene.bad)
         num_files = sum(_num_files(film) for _, film in films) + num_lost
-        _check_bad(rows, _num_bad(bad) + num_lost, num_files, max_bad_fraction, report_path)
+        _check_bad(rows, _num_bad(bad) + num_lost, num_files, settings.max_bad_fraction, report_path)
         if not good:
             raise InputError(f"{report_path}: expected at least one good video, all {len(films)} are bad")
-        table, scenes_table = frames_tables(scenes, good, size, split or SplitRule())
+        table, scenes_table = frames_tables(scenes, good, settings.size, split)
         table_path.unlink(missing_ok=True)
         if store.is_remote:
             store.write_index({"version": FORMAT_VERSION, "frames": [film.written for film in good]})

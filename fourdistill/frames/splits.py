@@ -1,24 +1,23 @@
 """Who is held out: frames are train, val or test by scene, by camera and by normalised time."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
+from fourdistill.config import STRICT, Interval
 from fourdistill.sources.names import canonical
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SplitRule:
     """What is held out of training; the names may be absent from a capture, so that one rule serves several."""
 
-    test_scenes: Sequence[str] = ()
-    val_scenes: Sequence[str] = ()
-    test_cameras: Sequence[str] = ()
-    test_times: Sequence[tuple[float, float]] = ()
-    """Closed intervals of `time` in [0, 1]."""
-    held_out_in: Sequence[str] | None = None
-    """The scenes that lose these cameras and times; None: all. What every scene loses, none can teach."""
+    test_scenes: list[str]
+    val_scenes: list[str]
+    test_cameras: list[str]
+    test_times: list[Interval]  # closed, of `time` in [0, 1]
+    held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
 
     def split(
         self,

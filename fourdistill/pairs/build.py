@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from fourdistill.frames.scenes import read_frames
 from fourdistill.geometry.displacement import Displacement, Placement
 from fourdistill.geometry.poses import Array, distinct_poses
 from fourdistill.pairs.sampling import SceneGrid, sample_pairs
+from fourdistill.pairs.settings import BuildPairs, DisplacementSettings
 from fourdistill.storage.files import new_file
 from fourdistill.tables import KINDS, PAIRS, SPLITS, fixed_lists
 from fourdistill.video.timeline import synchronised
@@ -40,45 +41,37 @@ def build_pairs(
     pairs_table: Path,
     report_path: Path,
     gaps_path: Path,
+    settings: BuildPairs,
+    displacement: DisplacementSettings,
     *,
-    num_pairs: Mapping[str, int],
-    kinds: Mapping[str, float],
-    bidirectional: bool = True,
-    max_gap: int | None = None,
-    normalizer: str = "scene",
-    max_gap_s: float | None = None,
-    seed: int = 0,
+    seed: int,
 ) -> None:
     """Write the pairs table, a report in JSON, and the histogram of gaps in CSV.
 
-    `num_pairs` is per split, `kinds` are proportions. `normalizer` is `scene` (the difference of `time`, so that 1 is
-    the whole scene) or `seconds` (the difference of `timestamp_s` over `max_gap_s`, which then bounds it too).
+    A displacement's `normalizer` is `scene` (the difference of `time`, so that 1 is the whole scene) or `seconds` (the
+    difference of `timestamp_s` over `max_gap_s`, which then bounds it too).
     Raises `InputError` where the frames offer no pair of a split that is asked for.
     """
-    if normalizer not in ("scene", "seconds"):
-        raise InputError(f"build_pairs.normalizer: expected scene or seconds, got {normalizer!r}")
-    if normalizer == "scene" and max_gap_s is not None:
-        raise InputError("build_pairs.max_gap_s: expected null, since build_pairs.normalizer is scene")
-    if normalizer == "seconds" and max_gap_s is None:
-        raise InputError("build_pairs.max_gap_s: expected seconds, since build_pairs.normalizer is seconds; got null")
+    num_pairs, kinds = asdict(settings.num_pairs), asdict(settings.kinds)
+    max_gap_s = displacement.max_gap_s
     if sum(kinds.values()) <= 0:
         raise InputError("build_pairs.kinds: expected a positive proportion for one of time, view, joint")
     table, seen = read_frames(frames_table, scenes_table)
     scenes = _scene_ranges(table)
     frames = FrameColumns(table, table["frame_index"].to_numpy(), seen)
-    grids = [_scene_grid(frames, rows, max_gap, max_gap_s) for rows in scenes]
+    grids = [_scene_grid(frames, rows, displacement.max_gap, max_gap_s) for rows in scenes]
 
     drawn = {}
     for split, rng in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):
         wanted = num_pairs.get(split, 0)
-        drawn[split] = sample_pairs(grids, split, wanted, kinds, bidirectional=bidirectional, rng=rng)
+        drawn[split] = sample_pairs(grids, split, wanted, kinds, bidirectional=settings.bidirectional, rng=rng)
         if wanted and not len(drawn[split][0]):
             raise InputError(
                 f"{frames_table}: split {split}: expected frames for {wanted} pairs of kind "
                 f"{', '.join(kind for kind in KINDS if kinds.get(kind))}, found none; "
                 f"see extract_frames.split and build_pairs.num_pairs.{split}"
             )
-    _write_pairs(pairs_table, frames, drawn, max_gap_s if normalizer == "seconds" else None)
+    _write_pairs(pairs_table, frames, drawn, max_gap_s)
     _write_reports(report_path, gaps_path, frames, grids, drawn)
 
 

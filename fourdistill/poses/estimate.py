@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fourdistill.geometry import camera as camera_geometry
 from fourdistill.geometry.scene_frame import fit_scene_frame
+from fourdistill.poses.settings import EstimatePoses
 from fourdistill.poses.still_camera import is_still
 from fourdistill.poses.structure_from_motion import MIN_PICTURES, reconstruct
 from fourdistill.poses.table import PoseRow, poses_table
@@ -54,20 +55,19 @@ def estimate_poses(
     scenes: Sequence[Scene],
     table_path: Path,
     report_path: Path,
+    settings: EstimatePoses,
     *,
-    size: int,
-    max_pictures: int,
-    seed: int = 0,
+    seed: int,
 ) -> None:
     """Write the poses table (schema `POSES`) and a report of the films of `scenes`, with none for an empty table.
 
-    At most `max_pictures` of each film take part, evenly spaced, their longer side `size` pixels; a camera that
-    stands still needs one. Poses are of the unit that makes the cameras' median distance from the scene's centre 1.
-    Pictures that could not be registered have no row. Raises `InputError` where pycolmap is not installed.
+    At most `settings.max_pictures` of each film take part, evenly spaced, their longer side `settings.size` pixels; a
+    camera that stands still needs one. Poses are of the unit that makes the cameras' median distance from the scene's
+    centre 1. Pictures that could not be registered have no row. Raises `InputError` where pycolmap is not installed.
     """
     rows, reports = [], []
     for scene in tqdm(scenes, desc="estimate_poses", unit="scene"):
-        found, report = _scene_poses(scene, size, max_pictures, seed)
+        found, report = _scene_poses(scene, settings, seed)
         rows += found
         reports += report
     with new_file(report_path) as partial:
@@ -75,7 +75,7 @@ def estimate_poses(
     write_table(poses_table(rows), table_path)
 
 
-def _scene_poses(scene: Scene, size: int, max_pictures: int, seed: int) -> tuple[list[PoseRow], list[Posed]]:
+def _scene_poses(scene: Scene, settings: EstimatePoses, seed: int) -> tuple[list[PoseRow], list[Posed]]:
     """Rows of the table, and the report, of one scene."""
     probed = [probe_film((scene.name, film)) for film in scene.videos]
     reports = [
@@ -87,7 +87,7 @@ def _scene_poses(scene: Scene, size: int, max_pictures: int, seed: int) -> tuple
     samples = []
     for film, kept in tasks:
         try:
-            samples.append(_sample(film, kept, size, max_pictures))
+            samples.append(_sample(film, kept, settings))
         except VideoError as error:
             reports.append(Posed(scene.name, film.film.camera_id, False, 0, 0, None, str(error)))
     images = [image for sample in samples for image in sample.images]
@@ -117,16 +117,16 @@ def _report(sample: _Sampled, registered: int, error: float | None, note: str | 
     return Posed(film.scene, film.film.camera_id, sample.still, len(sample.images), registered, error, note)
 
 
-def _sample(probed: ProbedFilm, kept: Kept, size: int, max_pictures: int) -> _Sampled:
+def _sample(probed: ProbedFilm, kept: Kept, settings: EstimatePoses) -> _Sampled:
     """Evenly spaced pictures of a film; one from its middle where the camera stands still."""
     film, info = probed.film, probed.info
     if info is None or not isinstance(film, Video):
         raise VideoError("expected a film to estimate poses of, found pictures")
     if not len(kept.frames):
         raise VideoError("expected a frame at one of the scene's instants, found none")
-    num = min(max_pictures, len(kept.frames))
+    num = min(settings.max_pictures, len(kept.frames))
     chosen = kept.frames[np.unique(np.linspace(0, len(kept.frames) - 1, num).round().astype(int))]
-    shrink = min(1.0, size / max(info.width, info.height))
+    shrink = min(1.0, settings.size / max(info.width, info.height))
     width, height = (max(2, round(length * shrink)) for length in (info.width, info.height))
     cut = Cut((0, 0, info.width, info.height), (width, height))
     found = [(number, Image.fromarray(image)) for number, image in read_frames(film, info, chosen, cut, threads=0)]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from webdataset.writer import TarWriter
 
 from fourdistill.features.files import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
+from fourdistill.shards.settings import WriteShards
 from fourdistill.storage.fanout import fan_out
 from fourdistill.storage.store import Store, checksum, new_set, open_set
 from fourdistill.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
@@ -27,39 +28,36 @@ _MEASURED = 64  # samples whose size is taken for that of all
 def write_shards(
     pairs_table: Path,
     frames_dir: Path | str,
-    features_dir: Path | str | None,
+    features_dir: Path | str,
     out: Path | str,
+    settings: WriteShards,
     *,
-    shard_size_mb: float,
-    max_pairs: int | None = None,
-    engine: str = "loky",
-    jobs: int = 1,
     index_copy: Path | None = None,
 ) -> None:
-    """Write `out/{train,val,test}-000000.tar ...` and `index.json`; without `features_dir`, no features in them.
+    """Write `out/{train,val,test}-000000.tar ...` and `index.json`.
 
     Frames, features and `out` may each be a folder or an fsspec address; of an `out` at an address, the index is
-    written to `index_copy` too. Of a split with more than `max_pairs`, so many are taken at even distances.
+    written to `index_copy` too. Of a split with more than `settings.max_pairs`, so many are taken at even distances.
     The tars of a split hold equally many samples, as many as make `shard_size_mb` by the size of the first ones. The
     bytes depend on the content alone: samples in order of `pair_id`, members sorted, no times, owners or modes of the
     machine. What was there is replaced whole.
     """
     table = read_table(pairs_table, PAIRS, ["split"])
     splits = np.array(table["split"].to_pylist(), dtype=str)
-    rows = {split: _spread(np.flatnonzero(splits == split), max_pairs) for split in SPLITS}
-    features = None if features_dir is None else str(features_dir)
+    rows = {split: _spread(np.flatnonzero(splits == split), settings.max_pairs) for split in SPLITS}
+    features = str(features_dir) if settings.features else None
     packer = Packer(open_set(frames_dir, "extract_frames"), features)
     tars = []
     with new_set(out, {".tar", ".json"}, depth=0, index_copy=index_copy) as store:
         for split in SPLITS:
             if not len(rows[split]):
                 continue
-            size = packer.samples_per_tar(_pairs(pairs_table, rows[split]), shard_size_mb * MEGABYTE)
+            size = packer.samples_per_tar(_pairs(pairs_table, rows[split]), settings.shard_size_mb * MEGABYTE)
             tars += fan_out(
                 partial(_write_tar, packer, store),
                 _tar_tasks(_pairs(pairs_table, rows[split]), split, size),
-                engine=engine,
-                jobs=jobs,
+                engine=settings.engine,
+                jobs=settings.jobs,
                 description=f"write_shards {split}",
                 total=math.ceil(len(rows[split]) / size),
             )

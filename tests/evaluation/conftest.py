@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from grid_scenes import frame_rows, write_frames
 from PIL import Image
+from settings import pair_settings, settings_of
 from tiny_scenes import SIZE
 
 from fourdistill.features.encode import encode_frames
@@ -32,8 +33,9 @@ def grid_scenes(tmp_path_factory):
         pairs,
         folder / "pairs.json",
         folder / "gaps.csv",
-        num_pairs={"train": 30, "val": 0, "test": 60},
-        kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
+        pair_settings({"train": 30, "test": 60}, {"time": 0.4, "view": 0.3, "joint": 0.3}),
+        settings_of("displacement"),
+        seed=0,
     )
     scenes = folder / "scenes.parquet"
     return SimpleNamespace(frames=folder / "frames", frames_table=table, scenes_table=scenes, pairs_table=pairs)
@@ -44,5 +46,11 @@ def features(tiny_base, grid_scenes, tmp_path_factory):
     """What `encode_frames` writes for the grid's frames."""
     folder = tmp_path_factory.mktemp("features") / "features"
     encode = partial(encode_frames, load_base(str(tiny_base)))
-    write_features(grid_scenes.frames_table, grid_scenes.frames, folder, encode, batch_size=16)
+    write_features(
+        grid_scenes.frames_table,
+        grid_scenes.frames,
+        folder,
+        encode,
+        settings_of("encode_frames", batch_size=16, jobs=1),
+    )
     return folder

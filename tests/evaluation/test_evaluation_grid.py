@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
+from settings import pair_settings, settings_of
 
 from fourdistill.evaluation.commands.draw import choose_pairs
 from fourdistill.evaluation.commands.sweeps import build_sweeps
@@ -101,7 +102,7 @@ def test_displacements_are_those_that_pairs_have_where_cameras_move(tmp_path):
     table, pairs = write_frames(tmp_path / "frames.parquet", rows), tmp_path / "pairs.parquet"
     build_pairs(
         table, tmp_path / "scenes.parquet", pairs, tmp_path / "report.json", tmp_path / "gaps.csv",
-        num_pairs={"test": 1000}, kinds={"time": 0, "view": 1, "joint": 1},
+        pair_settings({"test": 1000}, {"view": 1, "joint": 1}), settings_of("displacement"), seed=0,
     )  # fmt: skip
     drawn = {(c.source, c.target): c for c in choose_pairs(pairs, read_table(pairs, PAIRS).num_rows, 0)}
     sweeps = sweeps_of(tmp_path, rows)

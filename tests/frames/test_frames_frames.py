@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
+from settings import frame_settings, split_rule
 from tiny_scenes import (
     SIZE,
     gray_film,
@@ -22,7 +23,6 @@ from tiny_scenes import (
 
 from fourdistill.errors import InputError
 from fourdistill.frames.extract import extract_frames
-from fourdistill.frames.splits import SplitRule
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, VERSION_KEY, read_table, to_matrices
@@ -32,14 +32,14 @@ from fourdistill.video.probe import VideoError, probe_video
 def extract(tmp_path, source, format_name="dynerf", out="out", **options: Any):
     """Run the stage's function on one source; returns the table and the folder."""
     folder = tmp_path / out
-    options = {"size": SIZE, "jobs": 1} | options
+    options = {"size": SIZE} | options
     extract_frames(
         read_source(SourceFolder(source, format_name)),
         folder / "frames",
         folder / "frames.parquet",
         folder / "scenes.parquet",
         folder / "frames.json",
-        **options,
+        frame_settings(**options),
     )
     return read_table(folder / "frames.parquet", FRAMES), folder
 
@@ -58,7 +58,7 @@ def source(tmp_path_factory):
 
 
 def test_frames_and_table(tmp_path, source):
-    split = SplitRule(test_scenes=["walk"], test_cameras=["cam01"], test_times=[(0.35, 0.45)])
+    split = split_rule(test_scenes=["walk"], test_cameras=["cam01"], test_times=[(0.35, 0.45)])
     table, folder = extract(tmp_path, source, split=split)
     assert table.schema.metadata[VERSION_KEY] == b"1"  # of the layout: bytes do not change with a release
     assert all(field.metadata[b"description"] for field in table.schema)
@@ -316,11 +316,6 @@ def test_an_ffmpeg_that_is_not_there(tmp_path, source):
         extract(tmp_path, source, ffmpeg="/nowhere/ffmpeg")
 
 
-def test_engines(tmp_path, source):
-    with pytest.raises(InputError, match="engine: expected loky or ray"):
-        extract(tmp_path, source, engine="slurm")
-
-
 def test_ray_is_an_extra(tmp_path, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.util.joblib", None)  # as where it is not installed
     with pytest.raises(InputError, match=r"engine: ray: expected the extra fourdistill\[ray\]"):
@@ -328,13 +323,13 @@ def test_ray_is_an_extra(tmp_path, source, monkeypatch):
 
 
 def test_unknown_names_in_the_split_are_reported(tmp_path, source):
-    split = SplitRule(val_scenes=["wlak"], test_cameras=["cam09"], held_out_in=["jump"])
+    split = split_rule(val_scenes=["wlak"], test_cameras=["cam09"], held_out_in=["jump"])
     _, folder = extract(tmp_path, source, split=split)
     assert json.loads((folder / "frames.json").read_text())["split_names_not_found"] == ["jump", "wlak", "cam09"]
 
 
 def test_cameras_and_times_are_held_out_in_the_named_scenes_alone():
-    rule = SplitRule(
+    rule = split_rule(
         test_scenes=["a"], val_scenes=["b"], test_cameras=["cam1"], test_times=[(0.4, 0.6)], held_out_in=["c"]
     )
     time = np.array([0.0, 0.5])

@@ -19,11 +19,12 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
+from settings import frame_settings
 
-from fourdistill.config import load_params
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import project
 from fourdistill.geometry.distortion import sample_bilinear
+from fourdistill.params import load_params
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, PAIRS, SCENES, read_table, to_matrices
 
@@ -174,7 +175,7 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
     """
     scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
     outputs = [tmp_path / name for name in ("frames", "table", "scenes", "report")]
-    extract_frames(scenes, *outputs, size=768, max_frames=1, jobs=1)
+    extract_frames(scenes, *outputs, frame_settings(size=768, max_frames=1))
     table = read_table(tmp_path / "table", FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
     # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.

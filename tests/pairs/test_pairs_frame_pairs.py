@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from grid_scenes import frame_rows, write_frames
+from settings import pair_settings, settings_of
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import STANDING_STILL
@@ -15,7 +16,8 @@ def table(tmp_path_factory):
     frames = write_frames(folder / "frames.parquet", frame_rows("kick", "train") + frame_rows("walk", "val"))
     build_pairs(
         frames, folder / "scenes.parquet", folder / "pairs.parquet", folder / "pairs.json", folder / "gaps.csv",
-        num_pairs={"train": 50, "val": 20, "test": 0}, kinds={"time": 0.4, "view": 0.3, "joint": 0.3},
+        pair_settings({"train": 50, "val": 20}, {"time": 0.4, "view": 0.3, "joint": 0.3}),
+        settings_of("displacement"), seed=0,
     )  # fmt: skip
     return folder / "pairs.parquet"
 

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from settings import frame_settings, pair_settings, settings_of
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_film
 
 from fourdistill.frames.extract import extract_frames
@@ -26,13 +27,13 @@ def write_clock(path, times_s, shown_s=None):
     write_film(path, gray_film(levels), times_s)
 
 
-def stage(folder, source, num_pairs=400, kinds=None, **options):
+def stage(folder, source, num_pairs=400, kinds=None, **displacement):
     """(frames, pairs, report), each frame with `shown_s`, the time that its picture shows."""
     out = folder / "out"
-    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", size=SIZE, jobs=1)
+    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", frame_settings(size=SIZE))
     build_pairs(
         out / "t", out / "s", out / "p", out / "p.json", out / "g.csv",
-        num_pairs={"train": num_pairs}, kinds=kinds or {"time": 1}, **options,
+        pair_settings({"train": num_pairs}, kinds or {"time": 1}), settings_of("displacement", **displacement), seed=0,
     )  # fmt: skip
     frames = read_table(out / "t", FRAMES).to_pylist()
     for row in frames:

@@ -8,10 +8,10 @@ import pytest
 from grid_scenes import write_scenes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from settings import pair_settings, settings_of, split_rule
 from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError
-from fourdistill.frames.splits import SplitRule
 from fourdistill.geometry.scene_frame import fit_scene_frame, spherical, spherical_delta
 from fourdistill.pairs.build import build_pairs
 from fourdistill.tables import FRAMES, KINDS, PAIRS, read_table, to_matrices, write_table
@@ -26,7 +26,7 @@ def frames_table(scenes, split=None, fps=8.0):
         c2w = ring_cameras(num_cameras, radius=2.0 + number)
         for camera in range(num_cameras):
             time = np.arange(num_frames) / max(1, num_frames - 1)
-            splits = (split or SplitRule()).split(scene, f"cam{camera:02d}", time)
+            splits = (split or split_rule()).split(scene, f"cam{camera:02d}", time)
             for index in range(num_frames):
                 rows.append(
                     {
@@ -49,15 +49,17 @@ def frames_table(scenes, split=None, fps=8.0):
 
 def build(folder, table, num_pairs, **options: Any):
     write_table(table, folder / "frames.parquet")
-    options = {"kinds": ALL} | options
+    displacement = {name: options.pop(name) for name in ("max_gap", "max_gap_s", "normalizer") if name in options}
+    seed, kinds = options.pop("seed", 0), options.pop("kinds", ALL)
     build_pairs(
         folder / "frames.parquet",
         write_scenes(table, folder / "scenes.parquet"),
         folder / "pairs.parquet",
         folder / "pairs.json",
         folder / "gaps.csv",
-        num_pairs=num_pairs,
-        **options,
+        pair_settings(num_pairs, kinds, **options),
+        settings_of("displacement", **displacement),
+        seed=seed,
     )
     return read_table(folder / "pairs.parquet", PAIRS)
 
@@ -115,7 +117,7 @@ def test_kinds_come_in_proportion_and_scenes_evenly(tmp_path):
 @pytest.mark.parametrize("kind", ["time", "joint"])
 def test_gaps_are_balanced_over_their_range(tmp_path, kind):
     """Also with a hole in the middle and a camera held out; every |gap| equally often, either way equally often."""
-    split = SplitRule(test_cameras=["cam01"], test_times=[(0.4, 0.6)])
+    split = split_rule(test_cameras=["cam01"], test_times=[(0.4, 0.6)])
     frames = frames_table([("kick", 4, 20, True), ("walk", 3, 20, True)], split)
     pairs = build(tmp_path, frames, {"train": 2 * 19 * 10}, kinds={kind: 1.0})
     gaps, counts = np.unique(np.abs(pairs["gap"].to_numpy()), return_counts=True)
@@ -185,7 +187,7 @@ def test_cameras_that_are_out_of_step_are_not_paired(tmp_path):
 
 
 def test_two_runs_give_the_same_bytes_and_another_seed_other_pairs(tmp_path):
-    frames = frames_table([("kick", 4, 9, True), ("bikes", 1, 20, False)], SplitRule(test_cameras=["cam01"]))
+    frames = frames_table([("kick", 4, 9, True), ("bikes", 1, 20, False)], split_rule(test_cameras=["cam01"]))
     results = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / name).mkdir()
@@ -196,7 +198,7 @@ def test_two_runs_give_the_same_bytes_and_another_seed_other_pairs(tmp_path):
 
 
 def test_reports_count_what_is_there(tmp_path):
-    frames = frames_table([("kick", 4, 9, True)], SplitRule(test_cameras=["cam01"]))
+    frames = frames_table([("kick", 4, 9, True)], split_rule(test_cameras=["cam01"]))
     pairs = build(tmp_path, frames, {"train": 200, "test": 50})
     report = json.loads((tmp_path / "pairs.json").read_text())
     assert report["train"]["pairs"] == 200 and report["test"]["pairs"] == 50 and report["val"]["pairs"] == 0
@@ -216,7 +218,12 @@ def split_rules(draw):
     names = st.lists(st.sampled_from(["kick", "walk", "run"]), unique=True, max_size=2)
     cameras = st.lists(st.sampled_from(["cam00", "cam01", "cam02"]), unique=True, max_size=2)
     edges = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2)))
-    return SplitRule(draw(names), draw(names), draw(cameras), draw(st.sampled_from([[], [tuple(edges)]])))
+    return split_rule(
+        test_scenes=draw(names),
+        val_scenes=draw(names),
+        test_cameras=draw(cameras),
+        test_times=draw(st.sampled_from([[], [tuple(edges)]])),
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -252,9 +259,6 @@ def test_a_split_without_frames_is_an_error_that_names_the_key(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"normalizer": "seconds"}, "max_gap_s"),
-        ({"normalizer": "scene", "max_gap_s": 1.0}, "max_gap_s: expected null"),
-        ({"normalizer": "frames"}, "normalizer"),
         ({"kinds": {"time": 0.0}}, "kinds"),
     ],
 )

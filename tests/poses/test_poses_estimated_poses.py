@@ -1,10 +1,12 @@
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import textured_room
+from settings import frame_settings, settings_of
 from tiny_scenes import write_film
 from touches import count_touches, kill
 
@@ -20,6 +22,8 @@ from fourdistill.scene import Video
 from fourdistill.sources.readers import SourceFolder, read_source, read_sources
 from fourdistill.tables import FRAMES, POSES, read_table, to_matrices
 from fourdistill.video.films import cameras_of_frames
+
+NINE = settings_of("estimate_poses", size=320, max_pictures=9)
 
 PATH = textured_room.orbit(9)
 
@@ -51,7 +55,13 @@ def estimated(raw, tmp_path_factory):
     """(scenes with their poses, report, table) of `raw`."""
     folder = tmp_path_factory.mktemp("poses")
     scenes = read_source(SourceFolder(raw, "video", estimate_poses=True))
-    estimate_poses(scenes, folder / "poses.parquet", folder / "poses.json", size=320, max_pictures=9)
+    estimate_poses(
+        scenes,
+        folder / "poses.parquet",
+        folder / "poses.json",
+        NINE,
+        seed=0,
+    )
     table = folder / "poses.parquet"
     return with_poses(scenes, table), json.loads((folder / "poses.json").read_text()), table
 
@@ -104,7 +114,7 @@ def test_several_tripods_are_posed_by_a_picture_each(estimated):
 def test_the_frames_get_their_poses(raw, estimated, tmp_path):
     extract_frames(
         [scene for scene in estimated[0] if scene.name != "stand"],
-        tmp_path / "frames", tmp_path / "table", tmp_path / "scenes", tmp_path / "report", size=64, jobs=1,
+        tmp_path / "frames", tmp_path / "table", tmp_path / "scenes", tmp_path / "report", frame_settings(size=64),
     )  # fmt: skip
     table = read_table(tmp_path / "table", FRAMES)
     c2w = to_matrices(table["c2w"], (4, 4))
@@ -116,14 +126,26 @@ def test_the_frames_get_their_poses(raw, estimated, tmp_path):
 
 
 def test_without_sources_to_estimate_the_table_is_empty(tmp_path):
-    estimate_poses(read_sources([]), tmp_path / "poses.parquet", tmp_path / "poses.json", size=320, max_pictures=9)
+    estimate_poses(
+        read_sources([]),
+        tmp_path / "poses.parquet",
+        tmp_path / "poses.json",
+        NINE,
+        seed=0,
+    )
     assert read_table(tmp_path / "poses.parquet", POSES).num_rows == 0
     assert json.loads((tmp_path / "poses.json").read_text()) == []
 
 
 def test_frames_that_took_no_part_have_no_pose(raw, tmp_path):
     scenes = [s for s in read_source(SourceFolder(raw, "video", estimate_poses=True)) if s.name == "walk"]
-    estimate_poses(scenes, tmp_path / "poses.parquet", tmp_path / "poses.json", size=320, max_pictures=5)
+    estimate_poses(
+        scenes,
+        tmp_path / "poses.parquet",
+        tmp_path / "poses.json",
+        replace(NINE, max_pictures=5),
+        seed=0,
+    )
     assert pq.read_table(tmp_path / "poses.parquet").num_rows == 5 >= MIN_PICTURES
     video = video_of(with_poses(scenes, tmp_path / "poses.parquet"), "walk")
     known = [camera is not None for camera in cameras_of_frames(video, np.arange(9) / 8)]
@@ -141,7 +163,13 @@ def test_formats_with_poses_are_not_estimated(tmp_path):
 def pose_the_stage(raw, folder):
     """Pose the scene `stage` of `raw`."""
     scenes = [scene for scene in read_source(SourceFolder(raw, "video", estimate_poses=True)) if scene.name == "stage"]
-    estimate_poses(scenes, folder / "poses.parquet", folder / "poses.json", size=320, max_pictures=9)
+    estimate_poses(
+        scenes,
+        folder / "poses.parquet",
+        folder / "poses.json",
+        NINE,
+        seed=0,
+    )
 
 
 def test_killed_at_three_moments_it_gives_the_same_when_run_again(raw, tmp_path):

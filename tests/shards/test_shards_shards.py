@@ -10,19 +10,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from settings import frame_settings, pair_settings, settings_of, split_rule
 from tiny_scenes import SIZE, write_dynerf
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]  # exported lazily
 
 from fourdistill.errors import InputError
 from fourdistill.features.files import FeatureReader, encode_frames
 from fourdistill.frames.extract import extract_frames
-from fourdistill.frames.splits import SplitRule
 from fourdistill.geometry.displacement import STANDING_STILL
 from fourdistill.pairs.build import build_pairs
 from fourdistill.shards.loader.batches import make_loader
 from fourdistill.shards.write import write_shards
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, PAIRS, read_table
+
+ENCODE = settings_of("encode_frames", batch_size=4, jobs=1)
+WRITE = settings_of("write_shards", shard_size_mb=0.1, max_pairs=None, jobs=1)
+WITHOUT_FEATURES = settings_of("write_shards", shard_size_mb=1, max_pairs=None, jobs=1, features=False)
 
 NUM_TRAIN, NUM_TEST = 70, 20
 
@@ -43,16 +47,14 @@ def data(tmp_path_factory):
     for seed, name in enumerate(("kick", "walk")):
         write_dynerf(root / "raw" / name, 3, 6, caption="a gray wall" if seed == 0 else None, seed=seed)
     scenes = read_source(SourceFolder(root / "raw", "dynerf"))
-    split = SplitRule(test_cameras=["cam01"])
+    split = split_rule(test_cameras=["cam01"])
     extract_frames(
         scenes,
         root / "frames",
         root / "frames.parquet",
         root / "scenes.parquet",
         root / "frames.json",
-        size=SIZE,
-        split=split,
-        jobs=1,
+        frame_settings(size=SIZE, split=split),
     )
     build_pairs(
         root / "frames.parquet",
@@ -60,11 +62,24 @@ def data(tmp_path_factory):
         root / "pairs.parquet",
         root / "pairs.json",
         root / "gaps.csv",
-        num_pairs={"train": NUM_TRAIN, "test": NUM_TEST},
-        kinds={"time": 1, "view": 1, "joint": 1},
+        pair_settings({"train": NUM_TRAIN, "test": NUM_TEST}, {"time": 1, "view": 1, "joint": 1}),
+        settings_of("displacement"),
+        seed=0,
     )
-    encode_frames(root / "frames.parquet", root / "frames", root / "features", encode, batch_size=4)
-    write_shards(root / "pairs.parquet", root / "frames", root / "features", root / "shards", shard_size_mb=0.1)
+    encode_frames(
+        root / "frames.parquet",
+        root / "frames",
+        root / "features",
+        encode,
+        ENCODE,
+    )
+    write_shards(
+        root / "pairs.parquet",
+        root / "frames",
+        root / "features",
+        root / "shards",
+        WRITE,
+    )
     return root
 
 
@@ -96,7 +111,13 @@ def test_features_beyond_half_precision_are_an_error(data, tmp_path):
         return {name: values * 1e6 for name, values in encode(images).items()}
 
     with pytest.raises(InputError, match="kick/cam00: latents: expected finite values within fp16"):
-        encode_frames(data / "frames.parquet", data / "frames", tmp_path / "features", huge, 4)
+        encode_frames(
+            data / "frames.parquet",
+            data / "frames",
+            tmp_path / "features",
+            huge,
+            ENCODE,
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -139,8 +160,20 @@ def test_the_index_counts(data):
 
 
 def test_two_runs_give_the_same_bytes(data, tmp_path):
-    encode_frames(data / "frames.parquet", data / "frames", tmp_path / "features", encode, batch_size=4)
-    write_shards(data / "pairs.parquet", data / "frames", tmp_path / "features", tmp_path / "shards", shard_size_mb=0.1)
+    encode_frames(
+        data / "frames.parquet",
+        data / "frames",
+        tmp_path / "features",
+        encode,
+        ENCODE,
+    )
+    write_shards(
+        data / "pairs.parquet",
+        data / "frames",
+        tmp_path / "features",
+        tmp_path / "shards",
+        WRITE,
+    )
     for folder in ("features", "shards"):
         files = [sorted(path.relative_to(root) for path in (root / folder).rglob("*.*")) for root in (data, tmp_path)]
         assert files[0] == files[1]
@@ -233,7 +266,13 @@ def test_images_only_when_asked_for(data):
 
 
 def test_shards_without_features(data, tmp_path):
-    write_shards(data / "pairs.parquet", data / "frames", None, tmp_path / "shards", shard_size_mb=1)
+    write_shards(
+        data / "pairs.parquet",
+        data / "frames",
+        "",
+        tmp_path / "shards",
+        WITHOUT_FEATURES,
+    )
     sample = next(iter(WebDataset(f"{tmp_path}/shards/train-000000.tar", shardshuffle=False)))
     assert {key for key in sample if not key.startswith("__")} == {"json", "source.jpg", "target.jpg"}
     with pytest.raises(InputError, match=r"index\.json: features: expected shards with features"):
@@ -242,7 +281,13 @@ def test_shards_without_features(data, tmp_path):
 
 def test_a_frame_that_is_gone_leaves_no_shards(data, tmp_path):
     with pytest.raises(InputError, match=r"\.jpg: expected a frame of extract_frames"):
-        write_shards(data / "pairs.parquet", tmp_path / "frames", None, tmp_path / "shards", shard_size_mb=1)
+        write_shards(
+            data / "pairs.parquet",
+            tmp_path / "frames",
+            "",
+            tmp_path / "shards",
+            WITHOUT_FEATURES,
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -332,6 +377,12 @@ def test_what_is_no_set_at_an_address_is_never_removed(data, name):
     store = fsspec.filesystem("memory")
     store.pipe({f"/crowded/data/{name}": b"mine", "/crowded/data/index.json": b"{}"})
     with pytest.raises(InputError, match="expected nothing but an older set"):
-        write_shards(data / "pairs.parquet", data / "frames", None, "memory://crowded/data", shard_size_mb=1)
+        write_shards(
+            data / "pairs.parquet",
+            data / "frames",
+            "",
+            "memory://crowded/data",
+            WITHOUT_FEATURES,
+        )
     assert store.cat_file(f"/crowded/data/{name}") == b"mine"
     store.rm("/crowded", recursive=True)

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 def workplace(tmp_path):
     """A folder with the project's params.yaml, its sources pointed at small scenes."""
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    params["extract_frames"] |= {"sources": [{"name": "ring", "format": "dynerf"}], "size": SIZE, "jobs": 1}
+    params["sources"] = [{"name": "ring", "format": "dynerf"}]
+    params["extract_frames"] |= {"size": SIZE, "jobs": 1}
     params["extract_frames"]["split"] = {
         "test_scenes": [],
         "val_scenes": [],
@@ -90,7 +91,7 @@ def test_truncated_video(workplace):
 
 def test_unknown_format(workplace):
     folder, params, save = workplace
-    params["extract_frames"]["sources"][0]["format"] = "llff"
+    params["sources"][0]["format"] = "llff"
     save()
     write_film(folder / "data" / "raw" / "ring" / "a.mp4", gray_film([10]))
     fail(folder, "extract_frames", "llff", "dnerf", "dynerf", "qualisys", "video")

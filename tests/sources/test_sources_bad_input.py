@@ -11,6 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
+from settings import frame_settings
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_dynerf, write_film
 
 from fourdistill.errors import InputError
@@ -36,8 +37,8 @@ def refuse(folder, format_name, *parts):
 def extract(folder, source, **options: Any):
     """(rows, report)."""
     out = folder / "out"
-    options = {"size": SIZE, "jobs": 1, "max_bad_fraction": 0.5} | options
-    extract_frames(read_source(source), out / "frames", out / "t", out / "r.json", **options)
+    options = {"size": SIZE, "max_bad_fraction": 0.5} | options
+    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", frame_settings(**options))
     return read_table(out / "t", FRAMES).to_pylist(), json.loads((out / "r.json").read_text())
 
 

@@ -13,6 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
+from settings import frame_settings
 from tiny_scenes import SIZE, gray_film, qualisys_xml, ring_cameras, write_film
 from typer.testing import CliRunner
 
@@ -35,9 +36,16 @@ LEVELS = [10 + 10 * index for index in range(NUM)]
 def extract(tmp_path, source, out="out", **options: Any):
     """(rows, each with its picture, report) of one source."""
     folder = tmp_path / out
-    options = {"size": SIZE, "jobs": 1} | options
+    options = {"size": SIZE} | options
     scenes = read_source(source)
-    extract_frames(scenes, folder / "frames", folder / "t.parquet", folder / "r.json", **options)
+    extract_frames(
+        scenes,
+        folder / "frames",
+        folder / "t.parquet",
+        folder / "s.parquet",
+        folder / "r.json",
+        frame_settings(**options),
+    )
     rows = read_table(folder / "t.parquet", FRAMES).to_pylist()
     for row in rows:
         row["image"] = np.asarray(Image.open(folder / "frames" / row["path"])).astype(float)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from settings import frame_settings, pair_settings, settings_of
 from tiny_scenes import SIZE, gray_film, write_dynerf, write_film
 
 from fourdistill.frames.extract import extract_frames
@@ -19,7 +20,7 @@ def extract(tmp_path, source, max_bad_fraction=0.05):
     folder = tmp_path / "out"
     extract_frames(
         read_source(source), folder / "frames", folder / "t.parquet", folder / "s.parquet", folder / "r.json",
-        size=SIZE, jobs=1, max_bad_fraction=max_bad_fraction,
+        frame_settings(size=SIZE, max_bad_fraction=max_bad_fraction),
     )  # fmt: skip
     rows = read_table(folder / "t.parquet", FRAMES).to_pylist()
     for row in rows:
@@ -132,7 +133,7 @@ def test_fps_of_a_source(tmp_path):
     table = tmp_path / "out" / "t.parquet"
     build_pairs(
         table, table.with_name("s.parquet"), tmp_path / "pairs", tmp_path / "p.json", tmp_path / "g.csv",
-        num_pairs={"train": 200}, kinds={"time": 1},
+        pair_settings({"train": 200}, {"time": 1}), settings_of("displacement"), seed=0,
     )  # fmt: skip
     for pair in read_table(tmp_path / "pairs", PAIRS).to_pylist():
         assert pair["gap_s"] == pytest.approx(pair["gap"] / 4, abs=2e-3)

@@ -18,6 +18,7 @@ from fourdistill.sources.readers.qualisys import read_qualisys
 from fourdistill.sources.readers.realestate10k import read_realestate10k
 from fourdistill.sources.readers.ucf101 import read_ucf101
 from fourdistill.sources.readers.video import read_videos
+from fourdistill.sources.settings import Source
 
 READERS: dict[str, Callable[[Path], list[Scene]]] = {
     "colmap": read_colmap,
@@ -50,6 +51,13 @@ class SourceFolder:
     """What transparent pixels show."""
     estimate_poses: bool = False
     """Whether poses are to be estimated rather than read."""
+
+    @classmethod
+    def of(cls, source: Source, raw: Path) -> "SourceFolder":
+        """The folder of a source of `params.yaml`, below that of all raw data."""
+        poses = source.poses == ESTIMATE
+        shown = (source.fps, source.duration_s, source.background)
+        return cls(raw / source.name, source.format, source.prefix, *shown, estimate_poses=poses)
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def _by_name(scenes: Iterable[Scene]) -> list[Scene]:
             first, second = (_place(one) for one in (found[scene.name], scene))
             raise InputError(
                 f"{second}: scene {scene.name!r}: expected a name of its own, "
-                f"but {first} belongs to a scene of that name; see extract_frames.sources: prefix"
+                f"but {first} belongs to a scene of that name; see sources: prefix"
             )
         found[scene.name] = scene
     return [found[name] for name in sorted(found)]

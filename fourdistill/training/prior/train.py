@@ -58,10 +58,7 @@ def train_prior(
         "pairs": sha256(pairs_table),
         "features": tensors_hash(each for split in embeds.values() for each in split),
     }
-    coded = {
-        split: PairCodes(each, embeds.pop(split), prior.codec, changes[split])
-        for split, each in pairs.items()
-    }
+    coded = {split: PairCodes(each, embeds.pop(split), prior.codec, changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None
     return trainer.fit(PriorTask(prior, coded, settings, facts, prior_folder, start_share))
 

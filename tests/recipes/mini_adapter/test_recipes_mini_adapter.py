@@ -9,13 +9,13 @@ import torch
 from imports import ROOT
 from ruamel.yaml import YAML
 
-from fourdistill.config import load_params
 from fourdistill.inference.inputs import broadcast, make_conditions, read_displacements
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import load_base
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.params import load_params
 
 RECIPE, SHIPPED = ROOT / "recipes" / "mini_adapter", ROOT / "models" / "mini-adapter"
 
@@ -27,7 +27,7 @@ def package(adapter, out, base):
 
 def test_the_recipe_overrides_the_main_parameters():
     main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
-    assert [source.prefix for source in recipe.extract_frames.sources] == ["", "ring_"]
+    assert [source.prefix for source in recipe.sources] == ["", "ring_"]
     assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
     assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
     tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
@@ -37,7 +37,7 @@ def test_the_recipe_overrides_the_main_parameters():
     assert more.paths.pretrained == tuned.paths.prior and more.extract_frames.split == main.extract_frames.split
     dense = load_params(ROOT / "params.yaml", RECIPE / "dense.yaml")
     assert dense.paths.pretrained == more.paths.prior and dense.extract_frames.split == main.extract_frames.split
-    assert dense.train_prior.mirror and dense.train_prior.recolour
+    assert dense.augmentations.mirror and dense.augmentations.recolour
     words = load_params(ROOT / "params.yaml", RECIPE / "words.yaml")
     assert words.paths.prior == dense.paths.prior and words.paths.shards != main.paths.shards
     assert words.train.start == "scratch" and words.train.max_steps > main.train.max_steps

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from format_writers import CENTRAL, FORMATS, GENERAL, LENS, Capture, Format
 from PIL import Image
+from settings import frame_settings, pair_settings, settings_of
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.scene_frame import fit_scene_frame
@@ -59,9 +60,7 @@ def extract(folder, source: SourceFolder, size: int = SIZE):
         table,
         table.with_name("scenes.parquet"),
         folder / "report.json",
-        size=size,
-        jobs=1,
-        jpeg_quality=1,
+        frame_settings(size=size, jpeg_quality=1),
     )
     return table
 
@@ -157,7 +156,7 @@ def displacements(tmp_path_factory):
             write_table(read_table(table, FRAMES).filter(pa.array(kept)), table)
         build_pairs(
             table, table.with_name("scenes.parquet"), folder / "pairs", folder / "p.json", folder / "g.csv",
-            num_pairs={"train": 600} | ({"test": 0} if form.name == "dnerf" else {}), kinds={"view": 1, "joint": 1},
+            pair_settings({"train": 600}, {"view": 1, "joint": 1}), settings_of("displacement"), seed=0,
         )  # fmt: skip
         names = sorted({row["camera"] for row in frames})
         poses = {}

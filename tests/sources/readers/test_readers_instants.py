@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from format_writers import GENERAL, OPENGL, save, write_colmap_text, write_json
 from PIL import Image
+from settings import frame_settings, split_rule
 
 from fourdistill.frames.extract import extract_frames
-from fourdistill.frames.splits import SplitRule
 from fourdistill.scene import Pictures
 from fourdistill.sources.inspect.facts import inspect_folder
 from fourdistill.sources.readers import SourceFolder, read_source
@@ -103,7 +103,7 @@ def shown(folder, name, **options):
     """(camera, frame index) => the instant that the frame shows by its gray, and the report."""
     out = folder / "out"
     scenes = read_source(SourceFolder(folder / "raw", name, **options))
-    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", size=16, jobs=1)
+    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", frame_settings(size=16))
     rows = read_table(out / "t", FRAMES).to_pylist()
     grays = {str(path): gray_of(out / "f" / path) for path in {row["path"] for row in rows}}
     found = {(row["camera"], row["frame_index"]): round((grays[row["path"]] - 10) / 15) for row in rows}
@@ -194,7 +194,7 @@ compose, take_apart = partial(unicodedata.normalize, "NFC"), partial(unicodedata
 @pytest.mark.parametrize(("on_disk", "written"), [(compose, take_apart), (take_apart, compose)])
 def test_names_of_the_parameters_may_be_composed_in_another_way(on_disk, written):
     scene, camera = on_disk("Bühne"), on_disk("Köln")
-    rule = SplitRule(test_cameras=[written("Köln")], held_out_in=[written("Bühne")])
+    rule = split_rule(test_cameras=[written("Köln")], held_out_in=[written("Bühne")])
     assert rule.split(scene, camera, np.zeros(1)).tolist() == ["test"]
     assert rule.unmatched({scene}, {camera}) == []
     assert rule.unmatched({"x"}, {"y"}) == [*(rule.held_out_in or ()), *rule.test_cameras]

@@ -20,6 +20,7 @@ from format_writers import (
     write_qualisys,
     write_realestate10k,
 )
+from settings import frame_settings
 from test_readers_fuzz import write_ucf101
 from tiny_scenes import gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
 from typer.testing import CliRunner
@@ -147,9 +148,14 @@ def test_what_is_left_out_is_in_inspect_and_in_the_report(tmp_path):
     assert "left out: 4 x picture that no scene uses, such as stage/images/cam3/000000.png" in text
     found = read_folder(SourceFolder(tmp_path / "raw", "colmap"))
     report = extract_frames(
-        found.scenes, tmp_path / "f", tmp_path / "t", tmp_path / "s", tmp_path / "r",
-        size=16, jobs=1, left_out={"raw": found.left_out},
-    )  # fmt: skip
+        found.scenes,
+        tmp_path / "f",
+        tmp_path / "t",
+        tmp_path / "s",
+        tmp_path / "r",
+        frame_settings(size=16),
+        left_out={"raw": found.left_out},
+    )
     assert report["left_out"] == [{"source": "raw", **row} for row in expected]
     assert json.loads((tmp_path / "r").read_text()) == report
 
@@ -170,9 +176,9 @@ def test_links_in_circles_and_names_that_are_no_text_are_counted(tmp_path):
 def extract(folder, format_name, **options):
     """(rows, report) of a source."""
     out = folder / "out"
-    options = {"size": 16, "jobs": 1, "max_bad_fraction": 0.5} | options
+    options = {"size": 16, "max_bad_fraction": 0.5} | options
     scenes = read_source(SourceFolder(folder / "raw", format_name))
-    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", **options)
+    extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", frame_settings(**options))
     return read_table(out / "t", FRAMES).to_pylist(), json.loads((out / "r.json").read_text())
 
 

@@ -23,6 +23,7 @@ from format_writers import (
     write_realestate10k,
 )
 from PIL import Image
+from settings import frame_settings, pair_settings, settings_of
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.pairs.build import build_pairs
@@ -51,8 +52,8 @@ def camera_of(film, number=0) -> Camera:
 def extract(folder, source, **options: Any):
     """(rows, folder of frames, report)."""
     out = folder / "out"
-    options = {"size": 32, "jobs": 1} | options
-    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", **options)
+    options = {"size": 32} | options
+    extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", frame_settings(**options))
     return read_table(out / "t", FRAMES).to_pylist(), out / "frames", json.loads((out / "r.json").read_text())
 
 
@@ -179,8 +180,16 @@ def test_gaps_in_seconds_of_a_capture_without_a_clock(tmp_path):
     np.testing.assert_allclose([row["timestamp_s"] for row in rows], [0, 0.5, 3.5, 4])
     np.testing.assert_allclose([row["time"] for row in rows], [0, 0.125, 0.875, 1])
     out = tmp_path / "out"
-    outputs = [out / name for name in ("p", "p.json", "g.csv")]
-    build_pairs(out / "t", out / "s", *outputs, num_pairs={"train": 100}, kinds={"joint": 1})
+    build_pairs(
+        out / "t",
+        out / "s",
+        out / "p",
+        out / "p.json",
+        out / "g.csv",
+        pair_settings({"train": 100}, {"joint": 1}),
+        settings_of("displacement"),
+        seed=0,
+    )
     seconds = [0, 0.5, 3.5, 4]
     for pair in read_table(out / "p", PAIRS).to_pylist():
         gap_s = seconds[pair["source_frame"]] - seconds[pair["target_frame"]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from format_writers import GENERAL, LENS, Capture, write_colmap_text, write_json, write_nerfies, write_nerfstudio
 from PIL import ExifTags, Image, ImageOps
+from settings import frame_settings
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import turn
@@ -71,8 +72,7 @@ def extract(folder, name):
         out / "t",
         out / "s",
         out / "r.json",
-        size=40,
-        jobs=1,
+        frame_settings(size=40),
     )
     rows = read_table(out / "t", FRAMES).to_pylist()
     return rows, np.stack([np.asarray(Image.open(out / "f" / row["path"])).astype(int) for row in rows])
