@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from settings import frame_settings, split_rule
+from stage_settings import frame_settings, split_rule
 from tiny_scenes import (
     SIZE,
     gray_film,
