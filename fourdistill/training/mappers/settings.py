@@ -58,9 +58,9 @@ class TrainingSettings:
             raise InputError(f"train: loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
 
 
-# A preset's values go over those of the params section. `original` is the original code's setting, at lambda 0.2: one word that
-# tells the displacement alone, of its size and bandwidths and learning rate; the DDPM loss; no condition dropout,
-# uniform timesteps, a constant learning rate. (Its nested dropout is not here: it changed nothing that was measured.)
+# A preset's values go over those of the params section. `original` is the original code's setting, at lambda 0.2: one
+# word that tells the displacement alone, of its size and bandwidths and learning rate; the DDPM loss; no condition
+# dropout, uniform timesteps, a constant learning rate. (Its nested dropout is not here: it changed nothing measurable.)
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "original": {
