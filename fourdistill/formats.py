@@ -1,10 +1,10 @@
-"""IP-Adapter Plus checkpoints in their original layout: an adapter's image prompt out, and in.
+"""Export and import of an adapter's image prompt as an IP-Adapter Plus checkpoint in the original layout.
 
-    image_prompt.projector      <=> image_proj.*       norms, queries, feed-forwards under the original's names
+    image_prompt.projector      <=> image_proj.*       norms, queries, feed-forwards under their original names
     image_prompt.to_{k,v}_ip.l  <=> ip_adapter.{2n + 1}.to_{k,v}_ip.weight
 
-where l counts the cross-attention layers in execution order (down, mid, up) and n in that of `unet.attn_processors`
-(down, up, mid): layers are matched by their names, never by their numbers.
+Here l counts the cross-attention layers in execution order (down, mid, up), and n in the order of
+`unet.attn_processors` (down, up, mid). Layers are matched by name, never by number.
 """
 
 from pathlib import Path
@@ -23,9 +23,9 @@ from fourdistill.storage.files import new_file
 
 
 def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
-    """Write an adapter's image prompt as stock `load_ip_adapter` takes it (.safetensors), for its base's `unet`.
+    """Write an adapter's image prompt for stock `load_ip_adapter` (.safetensors); `unet` is the adapter's base U-Net.
 
-    Raises `InputError` where the format cannot say what the adapter's projector is.
+    Raises `InputError` if the format cannot represent the adapter's projector.
     """
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path}: expected a name that ends in .safetensors")
@@ -46,12 +46,12 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
 
 
 def left_out(adapter: Adapter) -> list[str]:
-    """What of an adapter has no place in an IP-Adapter checkpoint."""
+    """The parts of an adapter that an IP-Adapter checkpoint cannot hold."""
     return ["mapper", *["displacement prior"] * (adapter.prior is not None)]
 
 
 def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
-    """Write an IP-Adapter Plus as .safetensors; says what it is. Raises `InputError` where it is of another kind."""
+    """Write an IP-Adapter Plus as .safetensors; return its description. Raises `InputError` for any other kind."""
     weights = read_ip_adapter(checkpoint)
     with new_file(path) as partial:
         save_weights(weights, partial, path)
@@ -61,11 +61,11 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
 def import_ip_adapter(
     checkpoint: Path, base: str, others: Adapter | None, seed: int, image_encoder: str | None = None
 ) -> Adapter:
-    """An adapter for a base with a checkpoint's image prompt, and the settings and prior of `others`.
+    """An adapter with a checkpoint's image prompt, and the settings and prior of `others`.
 
-    Its words begin as what that image prompt would show: those of `others` were trained beside another. Without others
-    it has no prior, so that its words tell the displacement alone, drawn from `seed`. Raises `InputError` where the
-    checkpoint is not an IP-Adapter Plus for this base.
+    Its words are initialized from the new image prompt, because the words of `others` were trained with another one.
+    Without `others` it has no prior: its words encode only the displacement and are initialized from `seed`. Raises
+    `InputError` if the checkpoint is not an IP-Adapter Plus for this base.
     """
     loaded = load_base(base, str(checkpoint), image_encoder=image_encoder)
     settings = AdapterSettings(mapper_input="displacement") if others is None else others.config.settings

@@ -1,4 +1,4 @@
-"""The sections of `params.yaml` whose stages do not yet declare them in their own package; `params.py` reads them."""
+"""Sections of `params.yaml` that are not yet declared in their stage's package; `params.py` reads them."""
 
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ class Dropout:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainPrior:
-    """Pairs and features to a displacement prior: its form, then its training."""
+    """Pairs and features to a displacement prior: its architecture, then its training."""
 
     start: Literal["pretrained", "scratch"]
     num_components: PositiveInt  # of the codes of image embeddings
@@ -46,14 +46,14 @@ class TrainPrior:
     validate_every: PositiveInt
     checkpoint_every: PositiveInt
     keep_checkpoints: PositiveInt
-    checkpoints: str | None  # an fsspec address for copies; null: beside the prior alone
+    checkpoints: str | None  # an fsspec address for copies; null: only beside the prior
     num_val_pairs: Count
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShardSource:
-    """Shards at an address, and their share in the mixture of several."""
+    """The address of shards, and their weight in a mixture of sources."""
 
     address: str
     weight: PositiveFloat = 1.0
@@ -61,7 +61,7 @@ class ShardSource:
 
 @dataclass(frozen=True, config=STRICT)
 class Loader:
-    """Where the shards of a training lie, and how they are read."""
+    """Where the training shards are, and how they are read."""
 
     sources: list[str | ShardSource]  # empty: paths.shards
     shuffle_buffer: PositiveInt
@@ -76,14 +76,14 @@ class Loader:
 
 @dataclass(frozen=True, config=STRICT)
 class Train:
-    """Shards to an adapter: the form of the adapter, then the training."""
+    """Shards to an adapter: its architecture, then its training."""
 
     launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     preset: str
     ip_adapter: str | None
     start: Literal["pretrained", "scratch"]
     mapper_input: Literal["displacement_and_source", "displacement"]
-    num_words: PositiveInt | None  # of every layer; null: as many as the image prompt has tokens
+    num_words: PositiveInt | None  # per layer; null: the number of image prompt tokens
     num_frequencies: PositiveInt
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat
@@ -91,8 +91,8 @@ class Train:
     sigma_timesteps: NonNegativeFloat
     sigma_layer: NonNegativeFloat
     loss: Literal["distill", "ddpm"]
-    batch_size: PositiveInt  # of a step, over all processes
-    micro_batches: PositiveInt | None  # parts that it is computed in; null: one per process
+    batch_size: PositiveInt  # per step, over all processes
+    micro_batches: PositiveInt | None  # number of parts of a batch; null: one per process
     max_steps: PositiveInt
     learning_rate: PositiveFloat
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"]
@@ -106,7 +106,7 @@ class Train:
     sample_every: PositiveInt
     checkpoint_every: PositiveInt
     keep_checkpoints: PositiveInt
-    checkpoints: str | None  # an fsspec address for copies; null: beside the adapter alone
+    checkpoints: str | None  # an fsspec address for copies; null: only beside the adapter
     num_val_pairs: Count
     gap_timesteps: Annotated[list[Count], Field(min_length=1)]
     num_workers: Count
@@ -129,18 +129,18 @@ class Evaluate:
     view_guidance: NonNegativeFloat
     guidance_rescale: Fraction
     carrier: Literal["words", "image_prompt"]
-    baselines: bool  # paint those that need the model, too
+    baselines: bool  # also generate the baselines that need the model
     batch_size: PositiveInt
-    large_gap: Fraction  # a pair is "large" from this |normalized_gap| on, or ...
-    large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... from this |azimuth displacement| on
+    large_gap: Fraction  # a pair is "large" if |normalized_gap| is at least this, or ...
+    large_azimuth_deg: Annotated[float, Field(ge=0, le=180)]  # ... if |azimuth displacement| is at least this
     num_bootstrap: PositiveInt
     num_sheet_rows: PositiveInt
-    feature_space: Literal["pixels", "latents", "clip", "efficientnet"]  # in which control has no prefix
-    second_opinion: bool  # of EfficientNet-Lite0; needs the extra second-opinion
-    num_sweep_scenes: PositiveInt  # on whose camera x time grids control is measured
+    feature_space: Literal["pixels", "latents", "clip", "efficientnet"]  # whose control metrics have no name prefix
+    second_opinion: bool  # also measure with EfficientNet-Lite0; needs the extra second-opinion
+    num_sweep_scenes: PositiveInt  # control is measured on their camera x time grids
     num_sweep_steps: Annotated[int, Field(ge=2)]
-    num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as pictures
-    num_edits: Count  # commands of the sweeps carried out with another scene's caption, at ...
-    edit_strengths: tuple[Fraction, ...]  # ... these strengths of the prompt, and at strength 1's text guidance ...
-    edit_lambdas: tuple[NonNegativeFloat, ...]  # ... these lambdas beside the adapter's own
-    structure_from_motion: bool  # pose the orbits with COLMAP: for scenes with texture; extra `colmap`
+    num_shown_scenes: PositiveInt  # scenes whose sweeps are shown as images
+    num_edits: Count  # sweep commands run with another scene's caption, at ...
+    edit_strengths: tuple[Fraction, ...]  # ... these prompt strengths, and, with the text guidance of strength 1, ...
+    edit_lambdas: tuple[NonNegativeFloat, ...]  # ... at these lambdas in addition to the adapter's own
+    structure_from_motion: bool  # estimate the orbits' poses with COLMAP: needs textured scenes and the extra `colmap`

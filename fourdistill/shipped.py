@@ -1,4 +1,4 @@
-"""The base and the adapter that come with the repository, found where the package is installed from its checkout."""
+"""The base and the adapter shipped with the repository; available if the package is installed from a checkout."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ BASE, ADAPTER, EXAMPLES = Path("data/base/mini"), Path("models/mini-adapter"), P
 
 
 def default_base(base: str | None) -> str:
-    """The base that is named, or the folder of the mini base; raises `InputError` outside a checkout."""
+    """The given base, or the folder of the mini base; raises `InputError` outside a checkout."""
     return _named_or_shipped(base, BASE, "--base")
 
 
 def default_adapter(adapter: str | None) -> str:
-    """The adapter that is named, or the folder of mini's; raises `InputError` outside a checkout."""
+    """The given adapter, or the folder of the mini adapter; raises `InputError` outside a checkout."""
     return _named_or_shipped(adapter, ADAPTER, "--adapter")
 
 
 def default_examples() -> Path:
-    """The folder of pictures to start from; outside a checkout there is none."""
+    """The folder of example source images; it does not exist outside a checkout."""
     return ROOT / EXAMPLES
 
 

@@ -1,1 +1,1 @@
-"""What the frozen encoders make of frames, computed once."""
+"""Features of frames from the frozen encoders, computed once."""

@@ -1,7 +1,7 @@
-"""What a scene becomes when all of its frames are changed alike: another scene, of which every displacement is known.
+"""Augmentations of whole scenes: the same change of all frames gives a new scene with known displacements.
 
-A prior tells pose from dress by many people in the same poses. Frames whose colour channels have changed places show
-somebody in other clothes, for an eighth of what it costs to render them.
+A prior needs many people in the same poses to separate pose from clothing. Frames with permuted colour channels show a
+person in other clothes, at an eighth of the cost of rendering them.
 """
 
 from dataclasses import dataclass
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 RGB = "RGB"
-ORDERS = ("GBR", "BRG", "RBG", "GRB")  # of the channels of recoloured frames
+ORDERS = ("GBR", "BRG", "RBG", "GRB")  # channel orders of recoloured frames
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A change of all frames: whether left and right are exchanged, and which channels stand for red, green, blue."""
+    """A change of all frames: whether they are mirrored, and which channels replace red, green and blue."""
 
     mirror: bool
     channels: str = RGB
 
     @property
     def feature(self) -> str:
-        """The name of its image embeddings among a frame's features."""
+        """The name of the feature that holds its image embeddings."""
         if self == PLAIN:
             return "image_embeds"
         order = "" if self.channels == RGB else f"{self.channels.lower()}_"
         return f"{order}{'mirrored_' if self.mirror else ''}embeds"
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """An RGB image => the same, changed."""
+        """An RGB image => the augmented image."""
         if self.channels != RGB:
             image = Image.merge(RGB, [image.getchannel(name) for name in self.channels])
         return ImageOps.mirror(image) if self.mirror else image
@@ -38,9 +38,9 @@ PLAIN = Augmentation(mirror=False)
 
 
 def augmentations(mirror: bool, recolour: bool) -> tuple[Augmentation, ...]:
-    """Those that a prior is trained on: frames as they are, mirrored, and in four other orders of their channels.
+    """The augmentations for training a prior: unchanged, mirrored, and four other channel orders.
 
-    Half of the recoloured ones are mirrored too, if any are.
+    With `mirror`, half of the recoloured ones are mirrored too.
     """
     chosen = [PLAIN]
     if mirror:

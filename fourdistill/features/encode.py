@@ -1,4 +1,4 @@
-"""Frames to features by the frozen base: VAE latents, and image embeddings of every augmentation."""
+"""Frames to features with the frozen base: VAE latents, and image embeddings of every augmentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ def encode_frames(
     mixed_precision: str = "no",
     changes: Sequence[Augmentation] = (PLAIN,),
 ) -> dict[str, np.ndarray]:
-    """N frames of one size => what is cached per frame: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16.
+    """N frames of one size => cached features: `latents` (N, C, h, w), `image_embeds` (N, S, D), fp16.
 
-    Every further one of `changes` adds embeddings (N, S, D) of the changed frames under its own name.
+    Each of `changes` adds the embeddings (N, S, D) of the changed frames under its own name.
     """
     with autocast(mixed_precision, base.vae.device):
         features = {"latents": encode_latents(base.vae, images)}
@@ -34,9 +34,9 @@ def encode_frames(
 
 @dataclass(frozen=True)
 class FrameEncoder:
-    """Frames => their features, see `encode_frames`; small enough to be sent to other processes and machines."""
+    """Frames => their features, see `encode_frames`; cheap to send to other processes and machines."""
 
-    base: str  # loaded by every worker process for itself, once
+    base: str  # loaded once by every worker process
     mixed_precision: str = "no"
     changes: tuple[Augmentation, ...] = (PLAIN,)
 
@@ -47,7 +47,7 @@ class FrameEncoder:
 
 @lru_cache(maxsize=1)
 def _load(base: str) -> BaseModel:
-    """The base on this process's device, without its IP-Adapter; the VAE laid out as its convolutions like it."""
+    """The base on this process's device, without its IP-Adapter; the VAE in channels-last layout for speed."""
     loaded = load_base(base, with_ip_adapter=False).to(default_device())
     vae: Any = loaded.vae
     vae.to(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""Features of frames, computed once: one safetensors file per camera, written whole, read row by row.
+"""Feature files: one safetensors file per camera, written as a whole, read row by row.
 
 A file `<features>/<scene>/<camera>.safetensors` holds `frame_index` int32 (N,), `latents` fp16 (N, C, h, w), the VAE's
-posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states;
-if asked for also those of the frames changed (`models.augmentations`), such as `mirrored_embeds`.
+posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states.
+Optionally it also holds the embeddings of augmented frames (`features.augmentations`), such as `mirrored_embeds`.
 """
 
 import io
@@ -24,12 +24,12 @@ from fourdistill.storage.store import Store, checksum, new_set, open_set
 from fourdistill.tables import FORMAT_VERSION, FRAMES, read_table
 
 Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
-"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), maybe more of (B, T, D)}."""
+"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), optionally more (B, T, D)}."""
 
 LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
-FRAME = "a frame of extract_frames"  # what is expected of a file
+FRAME = "a frame of extract_frames"  # for error messages
 _FEATURES = "features of encode_frames"
-_MAX_OPEN = 128  # files on disk; of those at an address, headers are kept alone
+_MAX_OPEN = 128  # files on disk; for remote files, only headers are kept
 _MAX_HEADERS = 1024
 
 
@@ -44,9 +44,9 @@ def encode_frames(
 ) -> None:
     """Run `encode` over every frame of the table, `settings.batch_size` at a time, and write one file per camera.
 
-    Frames and `out` may each be a folder or an fsspec address; an `out` at an address has an index, which is written to
-    `index_copy` too. Cameras are shared by workers, for which `encode` must be something that can be pickled. What
-    was there is replaced whole. Raises `InputError` for a frame that cannot be read, or features beyond fp16.
+    Frames and `out` may each be a folder or an fsspec address. A remote `out` has an index, which is also written to
+    `index_copy`. Cameras are distributed over workers, so `encode` must be picklable. Existing output is replaced
+    completely. Raises `InputError` for an unreadable frame or features outside the range of fp16.
     """
     table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
     frames = open_set(frames_dir, "extract_frames")
@@ -66,7 +66,7 @@ def encode_frames(
 def _encode_camera(
     encode: Encode, frames: Store, store: Store, batch_size: int, task: tuple[str, str, pa.Table]
 ) -> dict[str, Any]:
-    """Write the features of one camera, which has the rows of `task`; returns its line of the index of an address."""
+    """Write the features of the camera of `task`; return its entry in the index of a remote set."""
     scene, camera, rows = task
     batches = []
     for start in range(0, rows.num_rows, batch_size):
@@ -82,7 +82,7 @@ def _encode_camera(
 
 
 def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
-    """(scene, camera, its rows) of a table sorted by them."""
+    """(scene, camera, its rows) of a table sorted by scene and camera."""
     scene, camera = (table[name].combine_chunks().dictionary_encode() for name in ("scene", "camera"))
     changes = np.diff(scene.indices.to_numpy(), prepend=-1) != 0
     changes |= np.diff(camera.indices.to_numpy(), prepend=-1) != 0
@@ -92,11 +92,11 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
 
 
 def read_frame(frames: Store, name: str) -> Image.Image:
-    """A frame as RGB; raises `InputError` naming one that cannot be read."""
+    """A frame as RGB; raises `InputError` with its name if it cannot be read."""
     try:
         with Image.open(io.BytesIO(frames.read(name, FRAME)), formats=["JPEG"]) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, by kind of damage
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow
         reason = one_line(error)
         raise InputError(f"{frames.path(name)}: expected a readable picture: {reason}") from error
 
@@ -104,7 +104,7 @@ def read_frame(frames: Store, name: str) -> Image.Image:
 def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     half = {}
     for feature, values in features.items():
-        with np.errstate(over="ignore"):  # checked here, with a name to it
+        with np.errstate(over="ignore"):  # checked below, with the feature's name
             half[feature] = np.ascontiguousarray(values, np.float16)
         if not np.isfinite(half[feature]).all():
             raise InputError(f"{name}: {feature}: expected finite values within fp16")
@@ -112,7 +112,7 @@ def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray
 
 
 class FeatureReader:
-    """Features by (scene, camera, frame_index), from a folder or an address; may be used by several threads."""
+    """Features by (scene, camera, frame_index), from a folder or an address; thread-safe."""
 
     def __init__(self, features: Path | str) -> None:
         self.store = open_set(features, "encode_frames")
@@ -120,7 +120,7 @@ class FeatureReader:
         self._file = lru_cache(size)(partial(_open_features, self.store))
 
     def read(self, scene: str, camera: str, frame_index: int, name: str) -> np.ndarray:
-        """One frame's `latents` (C, h, w) or `image_embeds` (T, D), fp16; raises `InputError` where there are none."""
+        """One frame's `latents` (C, h, w) or `image_embeds` (T, D), fp16; raises `InputError` if missing."""
         file = f"{scene}/{camera}.safetensors"
         tensors, rows = self._file(file)
         if frame_index not in rows:

@@ -1,4 +1,4 @@
-"""The parameters of the stage `encode_frames`, and of augmentations, which `train_prior` shares."""
+"""The parameters of the stage `encode_frames`, and those of augmentations, which `train_prior` shares."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from fourdistill.config import STRICT, Jobs, NonNegativeFloat, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class Augmentations:
-    """Which changed frames are features, too, and a prior is trained on."""
+    """Which augmented frames are encoded as well and used to train a prior."""
 
     mirror: bool
     recolour: bool
@@ -22,5 +22,5 @@ class EncodeFrames:
     batch_size: PositiveInt
     mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     engine: Literal["loky", "ray"]
-    jobs: Jobs  # each loads the base; -1: one per core
-    gpus: NonNegativeFloat  # of each worker of a Ray cluster
+    jobs: Jobs  # each job loads the base; -1: one per core
+    gpus: NonNegativeFloat  # per worker of a Ray cluster

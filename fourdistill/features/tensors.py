@@ -1,7 +1,6 @@
-"""Single rows of the tensors in a safetensors file: of one on disk by memory map, of one at an address by range.
+"""Single rows of the tensors in a safetensors file: by memory map on disk, by range request at an address.
 
-A file at an address may be large and its rows far apart: nothing but the header and the rows that are asked for is
-fetched.
+A remote file may be large and its rows far apart, so only the header and the requested rows are fetched.
 """
 
 import json
@@ -16,11 +15,11 @@ from fourdistill.errors import InputError
 from fourdistill.storage.store import Store
 
 _DTYPES = {"F16": np.dtype("<f2"), "I32": np.dtype("<i4")}
-_HEAD_BYTES = 2**14  # fetched at once: the header, and the numbers of some thousands of frames
+_HEAD_BYTES = 2**14  # first request: the header, and the frame indices of some thousands of frames
 
 
 class MappedTensors:
-    """Tensors of a file on disk, which stays open."""
+    """Tensors of a file on disk; the file stays open."""
 
     def __init__(self, path: Path, expected: str):
         try:
@@ -39,7 +38,7 @@ class MappedTensors:
 
 
 class RemoteTensors:
-    """Tensors of a file at an address: 8 bytes of length, a header in JSON, then their bytes one after the other."""
+    """Tensors of a remote file: 8 bytes of header length, a JSON header, then the tensors' bytes one after another."""
 
     def __init__(self, store: Store, file: str, expected: str):
         self._store, self._file, self._expected = store, file, expected
@@ -48,7 +47,7 @@ class RemoteTensors:
         try:
             header = json.loads(self._head[8:start])
             self._tensors = {name: _place(entry, start) for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # by what is there instead
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # depending on the file's actual content
             raise InputError(f"{store.path(file)}: expected {expected}, found another header") from error
         self.names = frozenset(self._tensors)
 
@@ -64,7 +63,7 @@ class RemoteTensors:
         dtype, shape, offset = self._tensors[name]
         stride = math.prod(shape[1:]) * dtype.itemsize
         start, stop = offset + first * stride, offset + last * stride
-        in_head = stop <= len(self._head)  # as the small tensors of a file are, which stand first
+        in_head = stop <= len(self._head)  # true for the small tensors, which come first in a file
         data = self._head[start:stop] if in_head else self._store.read(self._file, self._expected, start, stop)
         if len(data) != stop - start:
             raise InputError(f"{self._store.path(self._file)}: {name}: expected {shape} values, the file is cut off")
@@ -72,7 +71,7 @@ class RemoteTensors:
 
 
 def _place(entry: dict[str, Any], start: int) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Type, shape and first byte of a tensor (N, ...); raises `ValueError` and its like where they do not agree."""
+    """Type, shape and first byte of a tensor (N, ...); raises `ValueError` or similar if they are inconsistent."""
     dtype, shape = _DTYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
     first, last = map(int, entry["data_offsets"])
     if not shape or last - first != math.prod(shape) * dtype.itemsize:
@@ -81,5 +80,5 @@ def _place(entry: dict[str, Any], start: int) -> tuple[np.dtype, tuple[int, ...]
 
 
 def open_tensors(store: Store, file: str, expected: str) -> MappedTensors | RemoteTensors:
-    """The tensors of a file; raises `InputError` naming it and what was `expected` where there are none."""
+    """The tensors of a file; on failure raises `InputError` with the file's name and what was `expected`."""
     return RemoteTensors(store, file, expected) if store.is_remote else MappedTensors(Path(store.path(file)), expected)

@@ -1,7 +1,7 @@
-"""Pinhole intrinsics K (3, 3) in pixels, how they follow a resize or a crop, and projection.
+"""Pinhole intrinsics K (3, 3) in pixels, their change under a resize or a crop, and projection.
 
-The pixel rule, everywhere: image coordinates are continuous, the image spans [0, width] x [0, height], and the
-integer pixel (i, j) has its centre at (i + 0.5, j + 0.5). A resize then scales K, with no half-pixel terms.
+The pixel convention everywhere: image coordinates are continuous, the image spans [0, width] x [0, height], and the
+integer pixel (i, j) has its centre at (i + 0.5, j + 0.5). So a resize scales K without half-pixel terms.
 """
 
 import numpy as np
@@ -34,18 +34,19 @@ def crop(K: ArrayLike, left: float, top: float) -> Array:
 def turn(K: ArrayLike, size: Size) -> tuple[Array, Array]:
     """K of an image of `size` => K after a quarter turn clockwise, and the rotation (3, 3) `turned_from_camera`.
 
-    The turned camera sees a world point where the turned image shows it: its c2w is `c2w @ turned_from_camera.T`.
+    The c2w of the turned camera is `c2w @ turned_from_camera.T`: it projects a world point to its pixel in the turned
+    image.
     """
     turned_from_camera = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
-    turned_from_pixel = np.array([[0, -1, size[1]], [1, 0, 0], [0, 0, 1.0]])  # x is what is left of the height
+    turned_from_pixel = np.array([[0, -1, size[1]], [1, 0, 0], [0, 0, 1.0]])  # x = height - y
     return turned_from_pixel @ np.asarray(K, np.float64) @ turned_from_camera.T, turned_from_camera
 
 
 def letterbox(K: ArrayLike, size: Size, new_size: Size) -> tuple[Array, float]:
-    """K of an image of `size` => K after it is fitted, aspect kept, centred, into `new_size`; and the padded fraction.
+    """K of an image of `size` => K after it is letterboxed (centred) into `new_size`, and the padded fraction.
 
-    This is what video tools do when a format asks for another size: one scale for both axes, bars on two sides. The
-    fraction of the new image that is bars tells a caller when the two sizes have too little to do with each other.
+    Video tools do this when a format requires another size: one scale for both axes, bars on two sides. A large
+    padded fraction tells the caller that the two sizes do not match.
     """
     scale = min(new_size[0] / size[0], new_size[1] / size[1])
     width, height = size[0] * scale, size[1] * scale
@@ -55,7 +56,7 @@ def letterbox(K: ArrayLike, size: Size, new_size: Size) -> tuple[Array, float]:
 
 
 def project(K: ArrayLike, c2w: ArrayLike, points: ArrayLike) -> tuple[Array, Array]:
-    """World points (N, 3) => pixels (N, 2) and depths (N,) along +z; a depth of zero or less is behind the camera."""
+    """World points (N, 3) => pixels (N, 2) and depths (N,) along +z; depths <= 0 are not in front of the camera."""
     w2c = inverse(c2w)
     camera_points = np.asarray(points, np.float64) @ w2c[:3, :3].T + w2c[:3, 3]  # (N, 3)
     depth = camera_points[:, 2]

@@ -1,12 +1,12 @@
-"""The displacement: how far a target frame lies from a source frame, in time and about the scene.
+"""The displacement of a target frame from a source frame, in time and in the scene's spherical coordinates.
 
-It has one sign and one unit wherever it goes, from the pairs table to the networks: target minus source; time as a
-share of the scene, angles in radians, the radius as a difference over the scene's scale. Users speak of degrees, of
-seconds, and of factors of the camera's distance; `from_user` and `to_user` are the way in and out. The pairs table
-keeps the paper's d = source - target; `from_pairs` is the way in.
+Everywhere in the code it has the same sign (target minus source) and the same units: time as a fraction of the scene,
+angles in radians, the radius as a difference over the scene's scale. Users give degrees, seconds, and factors of the
+camera's distance; `from_user` and `to_user` convert. The pairs table stores the paper's d = source - target;
+`from_pairs` converts it.
 
-What a user's displacement leads away from is a canonical source camera: level, looking at the scene's centre from the
-scene's scale away. So a factor r of its distance is the difference r - 1.
+A user's displacement starts from a canonical source camera: level, looking at the scene's centre from a distance of
+one scene scale. So a factor r of its distance is a difference of r - 1.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +21,18 @@ from fourdistill.geometry.poses import Array, inverse, is_rigid, relative_pose
 from fourdistill.geometry.scene_frame import SceneFrame, orbit, spherical, spherical_delta
 
 Values = TypeVar("Values")
-"""NumPy arrays, or the tensors of a batch: this module needs NumPy alone."""
+"""NumPy arrays, or the tensors of a batch; this module itself needs only NumPy."""
 
 FRAME = SceneFrame(center=np.zeros(3), axes=np.eye(3), scale=1.0)  # rows east, north, up
 SOURCE = np.array([[0.0, 0, -1, 1], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # at east 1, looking west, y down
 STANDING_STILL = np.eye(3, 4).reshape(12)  # a relative pose
-MAX_AZIMUTH, MAX_RADIUS = 3600, 1000  # degrees, factor: ten turns and a thousandfold distance; beyond, it is a slip
+MAX_AZIMUTH, MAX_RADIUS = 3600, 1000  # degrees, factor: larger values are taken for mistakes
 _MIN_RADIUS = 1e-3
 
 
 @dataclass(frozen=True)
 class Placement:
-    """When and from where frames were seen, (...) of them; NaN where a pose is unknown."""
+    """Times and camera poses of frames (...); NaN where a pose is unknown."""
 
     time: NDArray[Any]
     """(...) in [0, 1] within the scene."""
@@ -43,7 +43,7 @@ class Placement:
     spherical: Array
     """(..., 3) azimuth rad, elevation rad, radius over the scene's scale."""
     scale: Array
-    """(...) the scene's, in the units of the poses."""
+    """(...) the scene's scale, in the units of the poses."""
 
     def __getitem__(self, rows: Any) -> "Placement":
         """The placement of some of the frames, or of one."""
@@ -52,12 +52,12 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Displacement(Generic[Values]):
-    """Displacements (...): one, or a batch. What is absent is zero, its relative pose the identity, its mask False."""
+    """One displacement or a batch (...). An absent part is zero (relative pose: the identity) and its mask is False."""
 
     time: Values
-    """(...) share of the scene in [-1, 1], or of the seconds that an adapter's `max_gap_s` says; positive is later."""
+    """(...) fraction of the scene in [-1, 1], or of an adapter's `max_gap_s` seconds; positive is later."""
     azimuth: Values
-    """(...) rad, counter-clockwise from above."""
+    """(...) rad, counter-clockwise seen from above."""
     elevation: Values
     """(...) rad, upwards."""
     radius: Values
@@ -67,16 +67,16 @@ class Displacement(Generic[Values]):
     has_time: Values
     """(...) bool."""
     has_view: Values
-    """(...) bool, of the four between."""
+    """(...) bool, for azimuth, elevation, radius and relative pose."""
 
     @staticmethod
     def merge(parts: "Sequence[Displacement[Any]]", join: Callable[[list[Any]], Any]) -> "Displacement[Any]":
-        """The displacement whose every field is what `join` makes of that of all parts, such as `np.stack`."""
+        """Join the parts field by field with `join`, such as `np.stack`."""
         names = [field.name for field in fields(Displacement)]
         return Displacement(**{name: join([getattr(part, name) for part in parts]) for name in names})
 
     def map(self, change: Callable[[Any], Any]) -> "Displacement[Any]":
-        """The same with every field changed alike, such as moved to a device."""
+        """Apply `change` to every field, such as a move to a device."""
         return Displacement.merge([self], lambda values: change(values[0]))
 
     def __len__(self) -> int:
@@ -102,9 +102,9 @@ class Displacement(Generic[Values]):
     def from_frames(
         cls, source: Placement, target: Placement, has_time: ArrayLike, has_view: ArrayLike, max_gap_s: float | None
     ) -> "Displacement[Array]":
-        """Sources and targets (...), two frames of one scene each, and what is to be told of them, (...) bool.
+        """Displacements between sources and targets (...) of the same scenes; masks (...) bool select the parts.
 
-        Times are shares of the scene, or of `max_gap_s` seconds. The view is absent where a pose is unknown, too.
+        Times are fractions of the scene, or of `max_gap_s` seconds. The view is also absent where a pose is unknown.
         """
         time = np.asarray(target.time, np.float64) - source.time
         if max_gap_s is not None:
@@ -119,9 +119,9 @@ class Displacement(Generic[Values]):
     def from_pairs(
         cls, kinds: Sequence[str], normalized_gap: ArrayLike, relative_pose: ArrayLike, delta: ArrayLike
     ) -> "Displacement[Array]":
-        """Columns of N rows of the pairs table: kinds, gaps (N,), relative poses (N, 12), and (N, 3) of the last three.
+        """Columns of the pairs table => displacements (N,); kinds and gaps (N,), poses (N, 12), `delta` (N, 3).
 
-        The table's gap is the paper's d = source - target: the time is its negative. What is null may be any number.
+        The table's gap is the paper's d = source - target; the time is its negative. Null entries may have any value.
         """
         kind = np.asarray(kinds, dtype=str)
         time = 0.0 - np.asarray(normalized_gap, np.float64)  # no -0.0
@@ -140,11 +140,11 @@ class Displacement(Generic[Values]):
         *,
         where: str = "",
     ) -> "Displacement[Array]":
-        """One displacement as users give it; what is None stays as in the source, and is absent where all of it is.
+        """One displacement in users' units; None means no change, and a part is absent if all its arguments are None.
 
-        `time` in [-1, 1], or `seconds` of a scene of `duration_s`; `azimuth` and `elevation` in degrees, `radius` the
-        target's distance from the centre over the source's, or `relative_pose` (3, 4) or (4, 4), translation over the
-        scene's scale. Raises `InputError` naming the argument, with `where` before it.
+        Time: `time` in [-1, 1], or `seconds` of a scene of `duration_s`. View: `azimuth` and `elevation` in degrees and
+        `radius`, the target's distance from the centre over the source's; or `relative_pose` (3, 4) or (4, 4),
+        translation over the scene's scale. Raises `InputError` naming the argument, prefixed by `where`.
         """
         time = _check_time(time, seconds, duration_s, where)
         angles = {"azimuth": azimuth, "elevation": elevation, "radius": radius}
@@ -166,7 +166,7 @@ class Displacement(Generic[Values]):
     def _masked(
         cls, time: Array, delta: Array, pose: Array, has_time: ArrayLike, has_view: ArrayLike
     ) -> "Displacement[Array]":
-        """Times (...), spherical differences (..., 3), poses (..., 12) and masks (...); of absent ones any numbers."""
+        """Times (...), spherical differences (..., 3), poses (..., 12), masks (...); masked-out values are ignored."""
         has_time, has_view = np.asarray(has_time), np.asarray(has_view)
         delta = np.where(has_view[..., None], delta, 0.0)
         return Displacement(
@@ -180,10 +180,10 @@ class Displacement(Generic[Values]):
         )
 
     def to_user(self: "Displacement[Array]") -> dict[str, float | None]:
-        """One displacement => what `from_user` makes it of again: `time`, `azimuth`, `elevation`, `radius`.
+        """One displacement => arguments of `from_user` that reproduce it: `time`, `azimuth`, `elevation`, `radius`.
 
-        None where absent. Cameras further out than the scene's scale may come nearer by more than it, which no factor
-        above 0 can say: the radius is 0.001 at least.
+        Absent parts are None. A camera further out than the scene's scale may move in by more than the scale, which
+        no factor above 0 can express: the radius is at least 0.001.
         """
         radius = max(1 + float(self.radius), _MIN_RADIUS)
         view = {"azimuth": np.degrees(self.azimuth), "elevation": np.degrees(self.elevation), "radius": radius}
@@ -191,19 +191,19 @@ class Displacement(Generic[Values]):
         return {"time": float(self.time) if self.has_time else None, **told}
 
     def still(self: "Displacement[Array]") -> "Displacement[Array]":
-        """Displacements of zero, of the same masks."""
+        """Zero displacements with the same masks."""
         nothing = np.zeros((*np.shape(self.time), 3))
         pose = np.broadcast_to(STANDING_STILL, np.shape(self.relative_pose))
         return self._masked(nothing[..., 0], nothing, pose, self.has_time, self.has_view)
 
     def masked(self, time: Any, view: Any) -> "Displacement[Any]":
-        """The same, left to those alone where (...) bool is True; the numbers stay."""
+        """The same values, with the masks restricted to where `time` and `view` (...) bool are True."""
         mine: Any = self
         return Displacement(**vars(self) | {"has_time": mine.has_time & time, "has_view": mine.has_view & view})
 
 
 def check_number(value: float, name: str) -> float:
-    """A finite number, or `InputError`."""
+    """The value as a finite float; raises `InputError` otherwise."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
@@ -214,7 +214,7 @@ def check_number(value: float, name: str) -> float:
 
 
 def _check_time(time: float | None, seconds: float | None, duration_s: float | None, where: str) -> float | None:
-    """The share of the scene that `time` or `seconds` say, or None."""
+    """The time as a fraction of the scene, from `time` or `seconds`; None if neither is given."""
     if seconds is None:
         if time is not None and abs(check_number(time, f"{where}time")) > 1:
             raise InputError(f"{where}time: expected a share of the scene from -1 to 1, got {time:g}")
@@ -231,7 +231,7 @@ def _check_time(time: float | None, seconds: float | None, duration_s: float | N
 
 
 def _check_view(given: dict[str, float], where: str) -> None:
-    """Raise `InputError` where an angle or a factor is no displacement."""
+    """Raise `InputError` if an angle or the radius factor is out of range."""
     radius = given.get("radius", 1.0)
     for name, most in (("azimuth", MAX_AZIMUTH), ("elevation", 180)):
         if abs(given.get(name, 0.0)) > most:
@@ -245,7 +245,7 @@ def _check_view(given: dict[str, float], where: str) -> None:
 
 
 def _check_pose(relative_pose: ArrayLike, where: str) -> Array:
-    """(3, 4) or (4, 4) numbers => a rigid transform (4, 4), or `InputError`."""
+    """(3, 4) or (4, 4) numbers => a rigid transform (4, 4); raises `InputError` otherwise."""
     pose = np.asarray(relative_pose, np.float64)
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0, 0, 0, 1]])

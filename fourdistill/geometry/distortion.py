@@ -1,4 +1,4 @@
-"""Lens distortion (Brown-Conrady k1, k2, p1, p2, k3, as OpenCV orders them) and the map that undoes it."""
+"""Lens distortion (Brown-Conrady k1, k2, p1, p2, k3, in OpenCV's order) and its inverse map."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,7 +7,7 @@ Array = NDArray[np.float64]
 
 
 def distort(normalized: ArrayLike, coefficients: ArrayLike) -> Array:
-    """Ideal normalised image points (..., 2) => where the lens puts them (..., 2); coefficients (4,), with k3 (5,)."""
+    """Ideal normalised image points (..., 2) => distorted ones (..., 2); coefficients (4,), with k3 (5,)."""
     normalized = np.asarray(normalized, np.float64)
     k1, k2, p1, p2, *rest = np.asarray(coefficients, np.float64)
     k3 = rest[0] if rest else 0.0
@@ -24,7 +24,7 @@ def distort(normalized: ArrayLike, coefficients: ArrayLike) -> Array:
 
 
 def undistortion_map(K: ArrayLike, size: tuple[int, int], K_distorted: ArrayLike, coefficients: ArrayLike) -> Array:
-    """Where to look in the distorted image for each pixel centre of an ideal one.
+    """The position in the distorted image of each pixel centre of an ideal image.
 
     K belongs to the ideal image of `size` (width, height), `K_distorted` to the distorted one, which may have
     another size. Returns continuous image coordinates (height, width, 2) in the distorted image.
@@ -37,7 +37,7 @@ def undistortion_map(K: ArrayLike, size: tuple[int, int], K_distorted: ArrayLike
 
 
 def is_one_to_one(lookup: ArrayLike) -> bool:
-    """Whether a map (h, w, 2) of pixels to coordinates nowhere folds over: polynomials do, far from the axis."""
+    """Whether a map (h, w, 2) of pixels to coordinates never folds over, as polynomials do far from the axis."""
     lookup = np.asarray(lookup, np.float64)
     along_x, along_y = np.diff(lookup, axis=1)[:-1], np.diff(lookup, axis=0)[:, :-1]  # (h - 1, w - 1, 2)
     area = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
@@ -45,7 +45,7 @@ def is_one_to_one(lookup: ArrayLike) -> bool:
 
 
 def sample_bilinear(image: NDArray[np.uint8], coordinates: ArrayLike) -> NDArray[np.float32]:
-    """Image (H, W, C) at continuous coordinates (h, w, 2) => (h, w, C); beyond the edge, the edge's own value."""
+    """Image (H, W, C) at continuous coordinates (h, w, 2) => (h, w, C); edge values are repeated outside."""
     coordinates = np.asarray(coordinates, np.float64)
     height, width = image.shape[:2]
     x = np.clip(coordinates[..., 0] - 0.5, 0, width - 1)  # pixel centres are at +0.5

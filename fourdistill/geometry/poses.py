@@ -1,7 +1,7 @@
-"""Rigid poses: camera-to-world matrices, OpenCV axes, and the conversions that bring other conventions there.
+"""Rigid poses: camera-to-world matrices with OpenCV axes, and conversions from other conventions.
 
-A transform is named for both of its frames: `a_from_b` takes points of frame b to frame a, so that `c2w` is
-`world_from_camera`. Every function takes any leading batch dimensions.
+A transform is named after both of its frames: `a_from_b` maps points from frame b to frame a, so `c2w` is
+`world_from_camera`. Every function accepts any leading batch dimensions.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def is_rigid(transform: ArrayLike, tolerance: float = 1e-3) -> bool:
         return False
     rotation = transform[..., :3, :3]
     if np.abs(rotation).max(initial=0) > 2:
-        return False  # before its square leaves the range of numbers
+        return False  # before its square overflows
     if np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max(initial=0) > tolerance:
         return False  # before the determinant, which divides
     right_handed = (np.linalg.det(rotation) > 0).all()
@@ -50,14 +50,14 @@ def is_rigid(transform: ArrayLike, tolerance: float = 1e-3) -> bool:
 
 
 def distinct_poses(c2w: ArrayLike) -> Array:
-    """Poses (N, 4, 4) of one camera, NaN where unknown => the known ones; one where it stands still."""
+    """Poses (N, 4, 4) of one camera, NaN where unknown => the known ones; a single one if the camera is static."""
     c2w = np.asarray(c2w, np.float64)
     known = c2w[np.isfinite(c2w).all(axis=(1, 2))]
     return known[:1] if len(known) and np.array_equal(known, np.broadcast_to(known[0], known.shape)) else known
 
 
 def opengl_to_opencv(c2w: ArrayLike) -> Array:
-    """c2w (..., 4, 4) with OpenGL camera axes (+x right, +y up, +z back) => OpenCV camera axes; the world stays."""
+    """c2w (..., 4, 4) with OpenGL camera axes (+x right, +y up, +z back) => OpenCV camera axes; same world axes."""
     c2w = np.array(c2w, np.float64)
     c2w[..., :3, :3] = c2w[..., :3, :3] @ _FLIP_YZ
     return c2w

@@ -1,8 +1,8 @@
-"""The frame that a scene's cameras are measured in: azimuth, elevation and radius about its centre.
+"""The coordinate frame of a scene's cameras: azimuth, elevation and radius about the scene's centre.
 
-A scene's centre is the point nearest to all optical axes, its up is the mean of the cameras' own up, and its scale
-the median distance of the cameras from the centre. Azimuth turns counter-clockwise when seen from above, elevation
-grows upwards.
+The centre is the point nearest to all optical axes. Up is the mean of the cameras' up vectors. The scale is the
+median distance of the cameras from the centre. Azimuth is counter-clockwise seen from above; elevation is positive
+upwards.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fourdistill.geometry.poses import compose
 
 Array = NDArray[np.float64]
 
-_PARALLEL = 1e-6  # smallest relative eigenvalue of the axes' normal equations that still fixes a point
+_PARALLEL = 1e-6  # smallest relative eigenvalue of the axes' normal equations that still determines a point
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class SceneFrame:
 
 
 def fit_scene_frame(c2w: ArrayLike) -> SceneFrame | None:
-    """Camera poses (N, 4, 4) => the frame of their scene, or None where the optical axes fix no centre (parallel)."""
+    """Camera poses (N, 4, 4) => their scene's frame, or None if the optical axes are parallel (no unique centre)."""
     c2w = np.asarray(c2w, np.float64)
     if len(c2w) < 2:
         return None
     centers, forward = c2w[:, :3, 3], c2w[:, :3, 2]
-    # Least squares over sum |(I - f f^T)(x - center)|^2: the projectors take away the part along each axis.
+    # Least squares over sum |(I - f f^T)(x - center)|^2: each projector removes the component along its axis.
     projectors = np.eye(3) - forward[:, :, None] * forward[:, None, :]  # (N, 3, 3)
     normal_matrix = projectors.sum(0)
     if np.linalg.eigvalsh(normal_matrix)[0] < _PARALLEL * len(c2w):
@@ -44,7 +44,7 @@ def fit_scene_frame(c2w: ArrayLike) -> SceneFrame | None:
     if np.linalg.norm(up) < _PARALLEL or scale == 0:
         return None
     up = up / np.linalg.norm(up)
-    # Azimuths are only ever compared, so any zero will do: the world axis that lies flattest.
+    # Only differences of azimuths matter, so the zero is arbitrary: take the most horizontal world axis.
     east = np.eye(3)[np.argmin(np.abs(up))]
     east = east - up * (east @ up)
     east = east / np.linalg.norm(east)
@@ -71,17 +71,17 @@ def wrap_angle(angle: ArrayLike) -> Array:
 
 
 def spherical_delta(source: ArrayLike, target: ArrayLike) -> Array:
-    """Spherical positions (..., 3) of source and target => target - source, its azimuth the short way round."""
+    """Spherical positions (..., 3) of source and target => target - source, azimuth wrapped to [-pi, pi]."""
     delta = np.asarray(target, np.float64) - np.asarray(source, np.float64)
     delta[..., 0] = wrap_angle(delta[..., 0])
     return delta
 
 
 def orbit(frame: SceneFrame, c2w: ArrayLike, delta: ArrayLike) -> Array:
-    """Move one pose (4, 4) by (azimuth, elevation, radius over scale) about the scene: it turns as one rigid piece.
+    """Move one pose (4, 4) rigidly about the scene's centre by `delta` (azimuth, elevation, radius over scale).
 
-    The camera keeps looking at what it looked at, as seen from the centre; `spherical_delta` of the two poses is
-    `delta`, as long as the elevation stays below 90 degrees.
+    The viewing direction relative to the centre is kept. `spherical_delta` of the two poses is `delta` as long as the
+    elevation stays below 90 degrees.
     """
     c2w = np.asarray(c2w, np.float64)
     azimuth, _, radius = spherical(frame, c2w)

@@ -1,1 +1,1 @@
-"""The trained networks and the frozen base: displacement in, cross-attention conditioning out."""
+"""The trained networks and the frozen base: from displacements to cross-attention conditioning."""

@@ -1,4 +1,4 @@
-"""The adapter: prior and mapper, the image prompt that they go with, and their file format.
+"""The adapter: prior, mapper and their image prompt, and the file format.
 
 An adapter is a folder with `config.json` (an `AdapterConfig`) and `adapter.safetensors`.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from diffusers.utils.accelerate_utils import apply_forward_hook  # offloading moves whole models, whatever is called
+from diffusers.utils.accelerate_utils import apply_forward_hook  # triggers offloading hooks
 from safetensors.torch import load_file
 from torch import nn
 
@@ -34,8 +34,8 @@ from fourdistill.models.variants.displacement_mapper import DisplacementMapper
 from fourdistill.models.words import Words, say
 
 WEIGHTS_NAME = "adapter.safetensors"
-CARRIERS = ("words", "image_prompt")  # of what frame i looks like to the U-Net
-# What decides a mapper's form: the first two any, all of them one that is told the displacement alone.
+CARRIERS = ("words", "image_prompt")  # how the appearance of frame i reaches the U-Net
+# Settings that determine a mapper's architecture: the first two for any mapper, all for a displacement-only one.
 MAPPER_FORM = (
     "mapper_input", "num_words", "view_encoding", "num_frequencies", "hidden_width", "sigma_time", "sigma_view",
     "sigma_timesteps", "sigma_layer",
@@ -45,9 +45,9 @@ MAPPER_FORM = (
 class Adapter(nn.Module):
     """Prior, mapper and image prompt: conditions and timesteps => `Conditioning` for the frozen U-Net.
 
-    What a displacement does to frame j is foreseen by the prior and put into words by the mapper; or, for comparison,
-    shown to the U-Net by the image prompt of its base (`carrier`). Without a prior (`mapper_input: displacement`) the
-    words tell the displacement alone, and the image prompt shows frame j.
+    The prior predicts frame i from frame j and the displacement, and the mapper encodes the prediction as words. For
+    comparison, the image prompt of the base can pass the prediction to the U-Net instead (`carrier`). Without a prior
+    (`mapper_input: displacement`) the words encode only the displacement, and the image prompt shows frame j.
     """
 
     def __init__(self, config: AdapterConfig, generator: torch.Generator | None = None):
@@ -86,7 +86,7 @@ class Adapter(nn.Module):
         self.prior = None if config.prior is None else DisplacementPrior(config.prior, generator).requires_grad_(False)
 
     def initialize_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draw all linear layers from `generator`."""
+        """Initialize all linear layers from `generator`."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
@@ -102,10 +102,10 @@ class Adapter(nn.Module):
         prior: DisplacementPrior | None = None,
         pretrained: Path | None = None,
     ) -> "Adapter":
-        """A new adapter for a base; a prior stays as it is.
+        """A new adapter for a base; a given prior is kept unchanged.
 
-        Its words begin as what the base's IP-Adapter would show, or as those of a `pretrained` adapter's folder. Raises
-        `InputError` where there is no IP-Adapter, no prior where one is needed, or the pretrained one does not fit.
+        Its words are initialized from the base's IP-Adapter, or from a `pretrained` adapter's folder. Raises
+        `InputError` if the IP-Adapter or a required prior is missing, or if the pretrained adapter does not fit.
         """
         if base.ip_adapter is None:
             raise InputError(f"{base.name}: expected a base loaded with its IP-Adapter, to start the image prompt from")
@@ -130,9 +130,9 @@ class Adapter(nn.Module):
         return adapter
 
     def start_mapper(self, folder: Path) -> None:
-        """Take over the mapper of a trained adapter in `folder`.
+        """Load the mapper of a trained adapter from `folder`.
 
-        Raises `InputError` where it is of another form, or was trained beside another image prompt.
+        Raises `InputError` if its architecture differs or if it was trained with another image prompt.
         """
         theirs, advice = read_config(folder / CONFIG_NAME), "train.start: scratch needs none"
         for name in MAPPER_FORM if self.prior is None else MAPPER_FORM[:2]:
@@ -152,25 +152,25 @@ class Adapter(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; diffusers pipelines ask every part."""
+        """The device of the weights; diffusers pipelines require this of every component."""
         return self.image_prompt.projector.latents.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' type."""
+        """The data type of the weights."""
         return self.image_prompt.projector.latents.dtype
 
     @property
     def varies_with_timesteps(self) -> bool:
-        """Whether the words of two timesteps differ, so that a sampler has to ask for them at every step."""
+        """Whether the words depend on the timestep, so that a sampler must recompute them at every step."""
         return isinstance(self.mapper, DisplacementMapper)
 
     @torch.no_grad()
     def expect(self, conditions: Conditions) -> torch.Tensor:
-        """The image embeddings (B, S, D) of what is expected to be seen after the displacements.
+        """The predicted image embeddings (B, S, D) after the displacements.
 
-        Single images without any displacement stay as they are, and so do all without a prior, and what stands for no
-        image. Of several images the prior makes one; raises `InputError` where there is no prior.
+        Single images without a displacement are unchanged, as are all images without a prior, and the null image.
+        The prior fuses several images into one; raises `InputError` if there is no prior.
         """
         if self.prior is None:
             if conditions.others:
@@ -182,7 +182,7 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def foresee(self, conditions: Conditions) -> torch.Tensor:
-        """The image tokens (B, T, cross_attention_dim) of what is expected to be seen."""
+        """The image tokens (B, T, cross_attention_dim) of the predicted image."""
         return self.image_prompt(self.expect(conditions))
 
     def forward(
@@ -197,11 +197,11 @@ class Adapter(nn.Module):
         image_scale: float = 1.0,
         tokens: torch.Tensor | None = None,
     ) -> Conditioning:
-        """What the U-Net is conditioned on.
+        """The conditioning of the U-Net.
 
-        prompt_embeds (B, L, D), conditions of B samples, timesteps (B,); `lambda_` of equation (1) is a number, one a
-        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `tokens`: what `foresee` gives, where
-        it was called before. Raises `InputError` where there is no prior and the carrier is not words.
+        prompt_embeds (B, L, D), conditions of B samples, timesteps (B,); `lambda_` of equation (1) is a number, one per
+        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `tokens`: the output of `foresee`, if
+        already computed. Raises `InputError` if there is no prior and the carrier is not words.
         """
         if self.prior is None and carrier != "words":
             raise InputError(f"carrier: expected words of an adapter without a displacement prior, got {carrier}")
@@ -221,8 +221,8 @@ class Adapter(nn.Module):
         lambda_: float | torch.Tensor | None,
         tokens: torch.Tensor | None = None,
     ) -> Words | None:
-        """The words alone, from the same arguments as `forward`; None where no sample has any."""
-        if not (self.spoken_to(conditions).any() or self.training):  # a step needs something to go back through
+        """Only the words, from the same arguments as `forward`; None if no sample has any."""
+        if not (self.spoken_to(conditions).any() or self.training):  # training needs a graph for backward
             return None
         if isinstance(self.mapper, DisplacementMapper):
             spoken = self.mapper(conditions, timesteps)
@@ -231,16 +231,16 @@ class Adapter(nn.Module):
         return say(text_encoder, spoken, self.config.settings.lambda_ if lambda_ is None else lambda_)
 
     def spoken_to(self, conditions: Conditions) -> torch.Tensor:
-        """Which samples have words (B,): those with an image, or without a prior those with a displacement."""
+        """Which samples have words (B,): those with an image or, without a prior, those with a displacement."""
         return conditions.moved if self.prior is None else conditions.has_image
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
-        """Write `config.json` and `adapter.safetensors`; a killed write leaves no folder that `load` would accept."""
+        """Write `config.json` and `adapter.safetensors`; `load` rejects the folder of an interrupted write."""
         save_model(folder, self, WEIGHTS_NAME, asdict(replace(self.config, training=training or {})))
 
     @classmethod
     def load(cls, folder: str | Path, base: BaseModel) -> "Adapter":
-        """Read an adapter for `base`; raises `InputError` that says which number differs when it is for another."""
+        """Read an adapter for `base`; if it is for another base, raises `InputError` naming the value that differs."""
         folder = Path(folder)
         config = read_config(folder / CONFIG_NAME)
         check_base(folder / CONFIG_NAME, config, base)
@@ -254,12 +254,12 @@ class Adapter(nn.Module):
 
 
 def form_of(config: AdapterConfig, name: str) -> Any:
-    """A setting of `MAPPER_FORM`, with the number of words that null stands for."""
+    """A setting of `MAPPER_FORM`; a null number of words is resolved."""
     value = getattr(config.settings, name)
     return config.projector["num_queries"] if value is None else value
 
 
 def clip_length(text_encoder: nn.Module) -> float:
-    """|CLIP(v_base)|: what the last layer norm of a text encoder makes of all that goes in."""
+    """|CLIP(v_base)|: the output norm of a text encoder's last layer norm."""
     model: Any = getattr(text_encoder, "text_model", text_encoder)
     return float(model.final_layer_norm.weight.norm())

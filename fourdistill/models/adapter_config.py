@@ -1,4 +1,4 @@
-"""What an adapter is made for and how: its settings, the numbers of its base, and `config.json`."""
+"""An adapter's configuration: its settings, the facts of its base, and `config.json`."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,26 +14,26 @@ from fourdistill.models.base.model import BaseModel
 from fourdistill.models.prior import PriorConfig
 from fourdistill.models.view_encoding import VIEW_ENCODINGS
 
-FORMAT_VERSION = 4  # in 3, times had the other sign: `Adapter.load` turns such weights round
+FORMAT_VERSION = 4  # in version 3, times had the opposite sign: `Adapter.load` converts such weights
 READABLE = (3, 4)
 MAPPER_INPUTS = ("displacement_and_source", "displacement")
 
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """The choices about an adapter's form; the rest of its configuration is read from the base."""
+    """Choices about an adapter's architecture; the rest of its configuration is read from the base."""
 
     lambda_: float = 3.0  # of equation (1)
-    mapper_input: str = "displacement_and_source"  # or displacement: the original's, without a prior
-    num_words: int | None = None  # of every layer; None: as many as the image prompt has tokens
+    mapper_input: str = "displacement_and_source"  # or displacement: as in the original, without a prior
+    num_words: int | None = None  # per layer; None: the number of image prompt tokens
     view_encoding: str = "spherical"  # spherical | matrix
-    num_frequencies: int = 64  # this and the rest but the last: of a mapper that reads the displacement alone
+    num_frequencies: int = 64  # this and the following except the last: for displacement-only mappers
     hidden_width: int = 128
     sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
-    sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that tell cameras 45 degrees apart
+    sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that distinguish cameras 45 degrees apart
     sigma_timesteps: float = 1.0
     sigma_layer: float = 1.5
-    max_gap_s: float | None = None  # seconds that a displacement in time of 1 stands for; None: the whole scene
+    max_gap_s: float | None = None  # seconds per unit of time displacement; None: a unit is the whole scene
 
     def __post_init__(self):
         for name, allowed in (("mapper_input", MAPPER_INPUTS), ("view_encoding", tuple(VIEW_ENCODINGS))):
@@ -42,16 +42,16 @@ class AdapterSettings:
 
     @property
     def sees_source(self) -> bool:
-        """Whether the words tell what frame j becomes, not the displacement alone."""
+        """Whether the words also depend on frame j, not only on the displacement."""
         return self.mapper_input == "displacement_and_source"
 
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """The numbers of a base that an adapter depends on."""
+    """The properties of a base that an adapter depends on."""
 
     layer_names: list[str]  # cross-attention modules in execution order
-    layer_widths: list[int]  # inner width of each
+    layer_widths: list[int]  # inner width of each layer
     cross_attention_dim: int
     text_width: int
     token_std: float = field(compare=False)  # of the text encoder's token embeddings
@@ -78,7 +78,7 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """All of `config.json`: base and its facts, sizes of the projector, settings, form of the prior, the training."""
+    """The content of `config.json`: base and its facts, projector sizes, settings, prior configuration, training."""
 
     base: str
     base_facts: BaseFacts
@@ -125,7 +125,7 @@ def read_config(path: Path) -> AdapterConfig:
 
 
 def check_base(path: Path, config: AdapterConfig, base: BaseModel) -> None:
-    """Raise `InputError` naming the first number in which a base differs from the one an adapter was trained on."""
+    """Raise `InputError` naming the first value in which a base differs from the adapter's training base."""
     theirs = BaseFacts.of(base)
     for fact in fields(BaseFacts):
         wanted, found = getattr(config.base_facts, fact.name), getattr(theirs, fact.name)

@@ -1,8 +1,8 @@
-"""Decoupled cross-attention with its own context for every layer, bound to the layers by name.
+"""Decoupled cross-attention with a separate context per layer, bound to the layers by name.
 
-The adapter prepares everything that depends on its weights (words, image keys and values); the processors
-hold a layer index and nothing else. So the frozen U-Net stays as it is, gradient checkpointing recomputes the same
-thing, and a sampler prepares it once for all steps.
+The adapter computes everything that depends on its weights (words, image keys and values); a processor holds only a
+layer index. So the frozen U-Net is unchanged, gradient checkpointing recomputes the same values, and a sampler
+computes them once for all steps.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 
 from fourdistill.models.words import Words
 
-MAX_SCORES = 2**24  # attention scores that are held whole, at most: 64 MiB in fp32
+MAX_SCORES = 2**24  # the most attention scores to hold in memory: 64 MiB in fp32
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a U-Net call is conditioned on; goes in as its `encoder_hidden_states`.
+    """The conditioning of a U-Net call, passed as its `encoder_hidden_states`.
 
     text: (B, L, D) prompt tokens, the same for all layers.
-    words: v* of n words for every layer, behind the prompt, or None.
-    words_seen: (B,) bool, False for samples that have no words; None when all have some.
+    words: v* of n words for every layer, appended to the prompt, or None.
+    words_seen: (B,) bool, False for samples without words; None if all have words.
     image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
     image_scale: s of the decoupled attention.
     """
@@ -44,7 +44,7 @@ class Conditioning:
         return torch.cat([self.text, keys], dim=1), torch.cat([self.text, values], dim=1)
 
     def mask(self) -> torch.Tensor | None:
-        """(B, 1, 1, L + n) bool for scaled_dot_product_attention, True where a token is seen."""
+        """(B, 1, 1, L + n) bool for scaled_dot_product_attention, True where a token is attended to."""
         if self.words is None or self.words_seen is None:
             return None
         prompt = torch.ones(self.text.shape[:2], dtype=torch.bool, device=self.text.device)  # (B, L)
@@ -65,7 +65,7 @@ class LayerAttnProcessor:
         encoder_hidden_states: Conditioning | torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """hidden_states (B, N, C) => (B, N, C); a plain tensor as context is a prompt without words or image."""
+        """hidden_states (B, N, C) => (B, N, C); a plain tensor as context is a prompt only, without words or image."""
         if isinstance(encoder_hidden_states, torch.Tensor):
             encoder_hidden_states = Conditioning(text=encoder_hidden_states)
         conditioning, residual = encoder_hidden_states, hidden_states
@@ -89,7 +89,7 @@ class LayerAttnProcessor:
 
 
 class SelfAttnProcessor:
-    """Diffusers' own self-attention, by matrix products where `prefers_products` says so."""
+    """Diffusers' self-attention, computed by matrix products where `prefers_products` is true."""
 
     def __init__(self) -> None:
         self.fused, self.products = AttnProcessor2_0(), AttnProcessor()
@@ -106,7 +106,7 @@ def attend(
 ) -> torch.Tensor:
     """Attention of queries (B, heads, N, d) to keys and values (B, heads, T, d) => (B, heads, N, d).
 
-    `mask` (B, 1, 1, T) is True where a token is seen.
+    `mask` (B, 1, 1, T) is True where a token is attended to.
     """
     if not prefers_products(query, query.shape[:-1].numel() * key.shape[-2]):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -117,10 +117,10 @@ def attend(
 
 
 def prefers_products(hidden_states: torch.Tensor, num_scores: int) -> bool:
-    """Whether attention is faster without torch's fused kernel, and fits.
+    """Whether attention is faster without torch's fused kernel and fits into memory.
 
-    On a processor the kernel's backward pass is several times slower than that of matrix products; but these hold all
-    scores in memory.
+    On a CPU the kernel's backward pass is several times slower than that of matrix products, but these hold all scores
+    in memory.
     """
     return torch.is_grad_enabled() and hidden_states.device.type == "cpu" and num_scores <= MAX_SCORES
 
@@ -133,7 +133,7 @@ def split_heads(attn: Any, x: torch.Tensor) -> torch.Tensor:
 def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
     """Names of the cross-attention modules in execution order: down, mid, up.
 
-    `unet.attn_processors` lists them in another order (down, up, mid): never number layers by it.
+    `unet.attn_processors` lists them in another order (down, up, mid): never use it to number layers.
     """
     names = []
     for part in ("down_blocks", "mid_block", "up_blocks"):
@@ -144,7 +144,7 @@ def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
 
 
 def install_processors(unet: UNet2DConditionModel) -> list[str]:
-    """Give every cross-attention module the processor of its layer, and return their names."""
+    """Install each layer's processor in its cross-attention module; return the modules' names."""
     names = cross_attention_names(unet)
     processors: dict[str, Any] = {name: SelfAttnProcessor() for name in unet.attn_processors}
     processors.update({f"{name}.processor": LayerAttnProcessor(layer) for layer, name in enumerate(names)})

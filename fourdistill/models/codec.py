@@ -1,20 +1,20 @@
-"""Image embeddings <=> short codes: principal components, scaled for diffusion.
+"""Image embeddings <=> short codes: scaled principal components.
 
-The embeddings of one set of pictures lie near a small linear space. Codes of some hundred numbers stand for many
-thousands, so that a model of embeddings is small and quick.
+The embeddings of one set of images lie near a low-dimensional linear space. Codes of a few hundred numbers replace
+many thousands, so a model of embeddings is small and fast.
 """
 
 import torch
 from torch import nn
 
-FIRST_STD = 4.0  # of the first component: it survives more noise than the others, and is settled first
+FIRST_STD = 4.0  # the scale to which the first component is brought
 
 
 class EmbeddingCodec(nn.Module):
     """A linear code of image embeddings (S, D), fitted once by `fit_codec` and then fixed.
 
-    mean, std (D,): of each channel. centre (S * D,): of what is scaled by them. components (S * D, K): orthonormal,
-    by falling variance. scale (): of one unit of a code.
+    mean, std (D,): of each channel. centre (S * D,): the mean of the normalized embeddings. components (S * D, K):
+    orthonormal, by decreasing variance. scale (): the size of one unit of a code.
     """
 
     mean: torch.Tensor
@@ -44,7 +44,7 @@ class EmbeddingCodec(nn.Module):
 
 
 def fit_codec(image_embeds: torch.Tensor, num_components: int, seed: int) -> EmbeddingCodec:
-    """The codec of some embeddings (N, S, D); at most N - 1 components, as more would be made up."""
+    """The codec of some embeddings (N, S, D); at most N - 1 components, the most that N samples determine."""
     num_samples, num_tokens, width = image_embeds.shape
     num_components = min(num_components, num_samples - 1, num_tokens * width)
     codec = EmbeddingCodec(num_tokens, width, num_components)

@@ -10,11 +10,11 @@ from fourdistill.geometry.displacement import Displacement
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of B samples; what is absent has a False in its `has_*` and is masked out.
+    """The conditions of B samples; an absent condition is False in its `has_*` and is masked out.
 
-    image_embeds (B, S, D), those of an all-zero image where there is none; has_image (B,) bool; displacement (B,), from
-    the image to what is to be drawn. others: further images of the same samples, each with its own displacement to the
-    same target; they have no others of their own.
+    image_embeds (B, S, D), those of an all-zero image if absent; has_image (B,) bool; displacement (B,), from the image
+    to the target. others: further images of the same samples, each with its own displacement to the same target; they
+    have no others themselves.
     """
 
     image_embeds: torch.Tensor
@@ -41,24 +41,24 @@ class Conditions:
         return _merge([self], lambda tensors: tensors[0].to(device))
 
     def masked(self, time: torch.Tensor, view: torch.Tensor) -> "Conditions":
-        """The same with the displacements of every image left to those samples alone where (B,) bool is True."""
+        """The same with displacements of every image kept only where `time` and `view` (B,) bool are True."""
         others = tuple(other.masked(time, view) for other in self.others)
         return replace(self, displacement=self.displacement.masked(time, view), others=others)
 
     @staticmethod
     def cat(parts: Iterable["Conditions"]) -> "Conditions":
-        """Several batches, of equally many images a sample, as one."""
+        """Concatenate batches that have the same number of images per sample."""
         return _merge(list(parts), torch.cat)
 
     def without_image(self, dropped: torch.Tensor, null_image: torch.Tensor) -> "Conditions":
-        """The same without any image of the samples where `dropped` (B,) is True; `null_image` (1, S, D) is there."""
+        """The same with all images replaced by `null_image` (1, S, D) in samples where `dropped` (B,) is True."""
         embeds = torch.where(dropped[:, None, None], null_image, self.image_embeds)
         others = tuple(other.without_image(dropped, null_image) for other in self.others)
         return replace(self, image_embeds=embeds, has_image=self.has_image & ~dropped, others=others)
 
 
 def _merge(parts: Sequence[Conditions], merge: Callable[[list[torch.Tensor]], torch.Tensor]) -> Conditions:
-    """Conditions whose every tensor is what `merge` makes of that of all parts; others are merged by their place."""
+    """Merge the parts tensor by tensor with `merge`; `others` are merged by position."""
     others = zip(*(part.others for part in parts), strict=True)
     return Conditions(
         image_embeds=merge([part.image_embeds for part in parts]),

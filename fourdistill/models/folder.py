@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json`, which makes it complete, and its weights as safetensors."""
+"""A model as a folder: its weights as safetensors, and `config.json`, which marks it as complete."""
 
 import json
 import textwrap
@@ -16,9 +16,9 @@ CONFIG_NAME = "config.json"
 
 
 def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[str, Any]) -> None:
-    """Write a module's weights, then its configuration; a killed write leaves no folder that reads as complete.
+    """Write a module's weights, then its configuration; an interrupted write never looks complete.
 
-    Weights are written in the module's own precision: `module.half()` before takes half of the room.
+    Weights are written in the module's precision: call `module.half()` first to halve the size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).unlink(missing_ok=True)
@@ -31,14 +31,14 @@ def save_model(folder: Path, module: nn.Module, weights_name: str, config: dict[
 
 
 def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Put the weights of a file, or those under a prefix, into a module, in the module's precision.
+    """Load the weights of a file, or those under a prefix, into a module, in the module's precision.
 
-    Raises `InputError` where they are broken or not its own.
+    Raises `InputError` if they are damaged or do not fit the module.
     """
     check_safetensors(path, expected=f"the weights of {CONFIG_NAME}")
     try:
         weights = load_file(path)
         module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = textwrap.shorten(str(error), 400)  # of what may name every weight there is
+        reason = textwrap.shorten(str(error), 400)  # the message may list every weight
         raise InputError(f"{path}: expected the weights of {CONFIG_NAME}: {reason}") from error

@@ -9,8 +9,8 @@ from torch import nn
 class FourierFeatures(nn.Module):
     """x => [sin(W x), cos(W x)] with W ~ N(0, sigma_i^2) per input i, drawn once and saved with the weights.
 
-    A sigma is in radians per unit of its input: an input in [-1, 1] with sigma 1 turns about once, and steps of
-    1/sigma are told apart.
+    A sigma is in radians per unit of its input. With sigma 1, an input in [-1, 1] makes about one turn; steps of
+    1/sigma can be distinguished.
     """
 
     frequencies: torch.Tensor

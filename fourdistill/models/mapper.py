@@ -1,8 +1,8 @@
-"""The mapper: what frame i will look like, as image tokens => what n words say of it in every layer.
+"""The mapper: image tokens of the predicted frame i => n words for every layer.
 
-A displacement is relative: who is told it alone cannot know from where it leads. So the prior is told frame j too, and
-says what frame i looks like (`models.prior`), the image prompt's projector makes image tokens of that, and the mapper
-puts the tokens into words.
+A displacement is relative: alone, it does not determine the target. So the prior predicts frame i from frame j and the
+displacement (`models.prior`), the image prompt's projector turns the prediction into image tokens, and the mapper turns
+the tokens into words.
 """
 
 import torch
@@ -18,7 +18,7 @@ class Mapper(nn.Module):
 
     Args:
         num_layers: cross-attention layers of the base. num_tokens, token_width: T, C of the image tokens.
-        num_words: n; where it is not T, words start as averages of neighbouring tokens.
+        num_words: n; if it is not T, words are initialized as averages of neighbouring tokens.
         width: of the text encoder's tokens. token_std: their standard deviation, the unit of `v_base`.
     """
 
@@ -36,13 +36,13 @@ class Mapper(nn.Module):
         super().__init__()
         self.token_std = token_std
         self.pool = nn.Linear(num_tokens, num_words, bias=False) if num_words != num_tokens else None
-        self.word = nn.Parameter(torch.randn(num_words, width, generator=generator))  # what tells the words apart
+        self.word = nn.Parameter(torch.randn(num_words, width, generator=generator))  # distinguishes the words
         self.to_base = nn.Linear(token_width, width)
         self.to_key = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
         self.to_value = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
 
     def forward(self, tokens: torch.Tensor) -> Spoken:
-        """Image tokens (B, T, C) => what the words say; the same at every timestep."""
+        """Image tokens (B, T, C) => the words' vectors, which are the same at every timestep."""
         if self.pool is not None:
             tokens = self.pool(tokens.transpose(1, 2)).transpose(1, 2)  # (B, n, C)
         v_base = (self.to_base(tokens) + self.word) * self.token_std  # (B, n, D)
@@ -54,17 +54,17 @@ class Mapper(nn.Module):
 
     @torch.no_grad()
     def start_from(self, ip_adapter: IPAdapter, to_k: list[nn.Linear], to_v: list[nn.Linear], length: float) -> None:
-        """Begin with words that the frozen text branch draws nearly as the image prompt draws the tokens.
+        """Initialize the words so that the text branch renders them nearly as the image prompt renders the tokens.
 
-        The keys of a word are then those of its token, W_k_ip x, through the pseudo-inverse of the text branch's own
-        W_k, and its values likewise. `length` is |lambda CLIP(v_base)|, to which bypasses are brought: what is shorter
-        gets the rest from a direction that W_k, or W_v, does not see. A layer that is wider than its text has none:
-        words begin too long there.
+        A word's keys are then those of its token, W_k_ip x, via the pseudo-inverse of the text branch's W_k; likewise
+        its values. Bypasses are normalized to `length`, |lambda CLIP(v_base)|: a shorter bypass is padded along a
+        direction in the null space of W_k (or W_v). A layer wider than its text has no such direction, so its words
+        start too long.
         """
         if self.pool is not None:
             num_words, num_tokens = self.pool.weight.shape
             self.pool.weight.copy_(F.adaptive_avg_pool1d(torch.eye(num_tokens), num_words).T)  # (n, T)
-        norm = ip_adapter.projector.norm_out  # the last of the projector: it says how large tokens are
+        norm = ip_adapter.projector.norm_out  # the projector's last layer: it sets the size of the tokens
         for maps, images, texts in (
             (self.to_key, ip_adapter.to_k_ip, to_k),
             (self.to_value, ip_adapter.to_v_ip, to_v),
@@ -77,7 +77,7 @@ class Mapper(nn.Module):
 
 
 def unseen(weight: torch.Tensor) -> torch.Tensor:
-    """A linear map (inner, D) => a unit vector (D,) that it makes nothing of, or zeros where there is none."""
+    """A linear map (inner, D) => a unit vector (D,) in its null space, or zeros if there is none."""
     inner, width = weight.shape
     if inner >= width:
         return weight.new_zeros(width)

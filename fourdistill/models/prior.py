@@ -1,11 +1,11 @@
-"""The displacement prior: what frame j shows, and a displacement => what frame i shows, as image embeddings.
+"""The displacement prior: image embeddings of frame j, displacement => image embeddings of frame i.
 
-A base draws frame i when its image prompt is shown frame i, so this is what a displacement has to bring about. An
-encoder turns the codes of frame j (`models.codec`) into points of the plane; a displacement turns each of them about
-the origin, by an angle that is linear in the displacement, with a frequency of its own; a decoder reads the codes of
-frame i from where they have come to. So displacements add up, none of them is the identity, and a full turn of the
-camera leads back to where it began, before anything is learnt (Worrall et al., arXiv 1710.07307; for positions in
-sequences: Su et al., arXiv 2104.09864).
+A base generates frame i if its image prompt is given frame i, so the prior predicts the embeddings of frame i. An
+encoder maps the codes of frame j (`models.codec`) to points in the plane. A displacement rotates each point about the
+origin, by an angle linear in the displacement, with a frequency per point. A decoder maps the rotated points to
+the codes of frame i. So even before training, displacements add up, a zero displacement is the identity, and a full turn
+of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
+2104.09864).
 """
 
 import json
@@ -24,26 +24,26 @@ from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
 WEIGHTS_NAME = "prior.safetensors"
-ADAPTER_WEIGHTS_NAME, ADAPTER_PREFIX = "adapter.safetensors", "prior."  # where an adapter's file holds its prior
-FORMAT_VERSION = 2  # of a prior's own folder; in 1, which says none, times had the other sign
-OLD_ADAPTER = 3  # the last `format_version` of an adapter in which they had
-UNMOVED = 8  # one point in so many stays where it is in time and azimuth: what a subject is, wherever it stands
+ADAPTER_WEIGHTS_NAME, ADAPTER_PREFIX = "adapter.safetensors", "prior."  # where an adapter stores its prior
+FORMAT_VERSION = 2  # of a prior's folder; version 1 has no such entry, and its times had the opposite sign
+OLD_ADAPTER = 3  # the last `format_version` of an adapter with the opposite sign
+UNMOVED = 8  # one point in this many is invariant to time and azimuth: it encodes the subject's identity
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """The form of a prior: of its embeddings and its network."""
+    """The configuration of a prior: its embeddings and its network."""
 
     num_tokens: int  # S of the image embeddings
     embeds_width: int  # D of the image embeddings
     num_components: int  # K of the codes
-    view_encoding: str = "spherical"  # of `displacement_angles`
+    view_encoding: str = "spherical"  # for `displacement_angles`
     width: int = 1024
     depth: int = 2  # residual blocks of the encoder, and of the decoder
-    num_rotations: int = 1024  # points that a displacement turns
+    num_rotations: int = 1024  # points that a displacement rotates
     sigma_time: float = 6.0  # standard deviation of their frequencies, radians per unit of the displacement in time
     sigma_view: float = 2.0  # the same for elevation (rad) and radius, or for the entries of a relative pose
-    max_azimuth_frequency: int = 4  # frequencies in azimuth are whole numbers up to this
+    max_azimuth_frequency: int = 4  # frequencies in azimuth are integers up to this
 
 
 class DisplacementPrior(nn.Module):
@@ -65,15 +65,15 @@ class DisplacementPrior(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, codes: Sequence[torch.Tensor], conditions: Conditions) -> torch.Tensor:
-        """Codes (B, K) of each image, their displacements to one target => codes (B, K) of what is seen there.
+        """Codes (B, K) of each image, their displacements to one target => codes (B, K) of the target.
 
-        Every image's points are turned by its own displacement, to the same place; the decoder reads their mean.
+        Every image's points are rotated by its own displacement to the same target; the decoder reads their mean.
         """
         turned = [self.turn(*pair) for pair in zip(codes, conditions.per_image, strict=True)]
         return FIRST_STD * self.decoder(torch.stack(turned).mean(dim=0)).to(codes[0].dtype)
 
     def turn(self, codes: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """Codes (B, K) of one image, its displacement => points of the plane (B, 2 * num_rotations)."""
+        """Codes (B, K) of one image, its displacement => rotated points (B, 2 * num_rotations)."""
         x, y = self.encoder(codes).to(codes.dtype).chunk(2, dim=-1)  # (B, num_rotations) each
         angles = displacement_angles(conditions.displacement, self.config.view_encoding) @ self.frequencies
         cos, sin = angles.cos(), angles.sin()
@@ -81,7 +81,7 @@ class DisplacementPrior(nn.Module):
 
     @torch.no_grad()
     def displace(self, conditions: Conditions) -> torch.Tensor:
-        """The image embeddings (B, S, D) that the conditions' own become by their displacements."""
+        """Conditions => the image embeddings (B, S, D) after their displacements."""
         codes = [self.codec.encode(image.image_embeds) for image in conditions.per_image]
         return self.codec.decode(self(codes, conditions))
 
@@ -91,12 +91,12 @@ class DisplacementPrior(nn.Module):
         save_model(folder, self, WEIGHTS_NAME, config)
 
     def reverse_time(self) -> None:
-        """Read times of the other sign: weights of before the displacement was target minus source."""
+        """Flip the sign of time in weights from before the displacement was target minus source."""
         self.frequencies[0].neg_()
 
     @classmethod
     def load(cls, folder: Path) -> "DisplacementPrior":
-        """Read what `save` wrote, or the prior of an adapter's folder; raises `InputError` naming the file."""
+        """Load a folder written by `save`, or the prior of an adapter's folder; raises `InputError` naming the file."""
         path, inside = folder / CONFIG_NAME, (folder / ADAPTER_WEIGHTS_NAME).exists()
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -122,14 +122,14 @@ def draw_frequencies(config: PriorConfig, generator: torch.Generator | None) -> 
     if config.view_encoding == "spherical":
         highest = config.max_azimuth_frequency
         frequencies[1] = torch.randint(-highest, highest + 1, (num_rotations,), generator=generator)
-    # Elevation and radius still turn them; of a relative pose every entry changes with the azimuth.
+    # Elevation and radius still rotate them; every entry of a relative pose depends on the azimuth.
     held = slice(0, 2) if config.view_encoding == "spherical" else slice(None)
     frequencies[held, : num_rotations // UNMOVED] = 0
     return frequencies
 
 
 def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
-    """(B, inputs) => (B, outputs) by a linear map, `depth` residual blocks, and another."""
+    """(B, inputs) => (B, outputs) by a linear map, `depth` residual blocks, and a linear map."""
     return nn.Sequential(
         nn.Linear(inputs, width),
         *(ResidualBlock(width) for _ in range(depth)),
@@ -139,7 +139,7 @@ def residual_mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequen
 
 
 class ResidualBlock(nn.Module):
-    """hidden (B, width) => the same plus what two layers say about it."""
+    """hidden (B, width) => hidden plus the output of two layers."""
 
     def __init__(self, width: int):
         super().__init__()

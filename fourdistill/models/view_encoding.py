@@ -1,16 +1,16 @@
-"""A displacement as the numbers that networks read: the one place where it becomes inputs of them."""
+"""Encoding of displacements as network inputs; the only place where this is done."""
 
 import torch
 
 from fourdistill.geometry.displacement import Displacement
 
 Tensors = Displacement[torch.Tensor]
-VIEW_ENCODINGS = {"spherical": 4, "matrix": 12}  # name -> how many numbers
-NUM_ANGLES = {"spherical": 3, "matrix": 12}  # name -> how many numbers that a rotation by the view is linear in
+VIEW_ENCODINGS = {"spherical": 4, "matrix": 12}  # name -> number of values
+NUM_ANGLES = {"spherical": 3, "matrix": 12}  # name -> number of values in which a rotation by the view is linear
 
 
 def to_tensors(displacement: Displacement, device: torch.device, dtype: torch.dtype) -> Tensors:
-    """A displacement of arrays or tensors (...) => of tensors, its numbers in `dtype` and its masks as they are."""
+    """A displacement of arrays or tensors (...) => of tensors, with values in `dtype` and masks unchanged."""
 
     def change(values: object) -> torch.Tensor:
         tensor = torch.as_tensor(values)
@@ -20,7 +20,7 @@ def to_tensors(displacement: Displacement, device: torch.device, dtype: torch.dt
 
 
 def encode_view(displacement: Tensors, encoding: str) -> torch.Tensor:
-    """Camera displacements of B samples => (B, 4), safe where the azimuth wraps around, or relative poses (B, 12)."""
+    """Camera displacements of B samples => (B, 4), continuous where the azimuth wraps, or relative poses (B, 12)."""
     if encoding == "matrix":
         return displacement.relative_pose
     azimuth, elevation, radius = displacement.azimuth, displacement.elevation, displacement.radius
@@ -28,7 +28,7 @@ def encode_view(displacement: Tensors, encoding: str) -> torch.Tensor:
 
 
 def displacement_angles(displacement: Tensors, encoding: str) -> torch.Tensor:
-    """Displacements of B samples => (B, 1 + NUM_ANGLES), zero where there is none, so that sums add up.
+    """Displacements of B samples => (B, 1 + NUM_ANGLES), zero where absent, so that they are additive.
 
     Time, then azimuth, elevation and radius, or the entries of the relative pose minus those of the identity.
     """

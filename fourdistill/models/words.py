@@ -1,12 +1,12 @@
-"""Equation (1): what n words beside the prompt say, as keys and values for every cross-attention layer.
+"""Equation (1): n words appended to the prompt, as keys and values for every cross-attention layer.
 
     v* = CLIP(v_base) + lambda |CLIP(v_base)| v_bypass / |v_bypass|
 
-Each word has one v_base and two bypasses: its v* for the keys of cross-attention says where in the picture the word is
-heard, its v* for the values says what is drawn there. (NeTI has a bypass for the values alone: Alaluf et al., arXiv
-2305.15391.) CLIP's last layer norm gives all that it says one length, and lambda is how many times as far v* leads away
-from there. As in the original code the bypass is measured by |CLIP(v_base)|: beside vectors of length 14 to 28 one of
-length lambda is nothing.
+Each word has one v_base and two bypasses: its v* for the keys of cross-attention determines where in the image the word
+acts, its v* for the values what is generated there. (NeTI has a bypass for the values only: Alaluf et al., arXiv
+2305.15391.) CLIP's last layer norm gives all of its outputs one length; the bypass is lambda times as long. As in the
+original code the bypass is scaled by |CLIP(v_base)|: next to vectors of length 14 to 28, one of length lambda is
+negligible.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a mapper says of B samples; a dimension of 1 stands for all layers."""
+    """A mapper's output for B samples; a dimension of 1 is shared by all layers."""
 
     v_base: torch.Tensor
-    """(B, 1 or num_layers, n, D), in front of the text encoder."""
+    """(B, 1 or num_layers, n, D), the input of the text encoder."""
     key_bypass: torch.Tensor
     """(B, num_layers, n, D)."""
     value_bypass: torch.Tensor
@@ -40,7 +40,7 @@ class Words:
 
 
 def say(text_encoder: nn.Module, spoken: Spoken, lambda_: float | torch.Tensor) -> Words:
-    """All words of all layers in one pass of the text encoder; `lambda_` is a number, or one a sample (B,)."""
+    """All words of all layers in one pass of the text encoder; `lambda_` is a number, or one per sample (B,)."""
     clip_base = encode_single_tokens(text_encoder, spoken.v_base)
     if isinstance(lambda_, torch.Tensor):
         lambda_ = lambda_.to(clip_base)[:, None, None, None]
@@ -52,18 +52,18 @@ def say(text_encoder: nn.Module, spoken: Spoken, lambda_: float | torch.Tensor) 
 
 def combine(clip_base: torch.Tensor, v_bypass: torch.Tensor, lambda_: float | torch.Tensor) -> torch.Tensor:
     """Equation (1): CLIP(v_base) and v_bypass (..., D) => v* (..., D)."""
-    direction = F.normalize(v_bypass.float(), dim=-1).to(clip_base.dtype)  # half precision has no room for its eps
+    direction = F.normalize(v_bypass.float(), dim=-1).to(clip_base.dtype)  # its eps underflows in half precision
     return clip_base + lambda_ * clip_base.norm(dim=-1, keepdim=True) * direction
 
 
 def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch.Tensor:
-    """CLIP(v_base): every vector of (..., D) as a sequence of one token, all of them in one pass => (..., D).
+    """CLIP(v_base): every vector of (..., D) as a one-token sequence, all in one pass => (..., D).
 
-    As in the original there is no start, end or position embedding, and no prompt around the token. A token alone
-    attends to itself with weight 1, so that attention is its value: queries and keys need not be computed.
+    As in the original there is no start, end or position embedding, and no prompt around the token. A single token
+    attends to itself with weight 1, so attention returns its value: queries and keys need not be computed.
     """
     hook = getattr(text_encoder, "_hf_hook", None)
-    if hook is not None:  # offloading hooks wait for the encoder's own forward, which is passed by here
+    if hook is not None:  # offloading hooks run in the encoder's forward, which is bypassed here
         hook.pre_forward(text_encoder)
     model: Any = getattr(text_encoder, "text_model", text_encoder)  # CLIPTextModelWithProjection nests the encoder
     hidden_states = v_base.flatten(0, -2)  # (N, D)

@@ -1,1 +1,1 @@
-"""Frames table to pairs table: which two frames belong together, and the displacement between them."""
+"""Frames table to pairs table: pairs of frames, and the displacement between them."""

@@ -1,4 +1,4 @@
-"""Frames table to pairs table: grids of the scenes, the draw, and the displacement columns of every pair."""
+"""Frames table to pairs table: scene grids, sampling, and the displacement columns of every pair."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from fourdistill.storage.files import new_file
 from fourdistill.tables import KINDS, PAIRS, SPLITS, fixed_lists
 from fourdistill.video.timeline import synchronised
 
-ROW_GROUP = 500_000  # pairs: bounds the memory of tables of any length
+ROW_GROUP = 500_000  # pairs: bounds memory use for tables of any length
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def build_pairs(
 
     A displacement's `normalizer` is `scene` (the difference of `time`, so that 1 is the whole scene) or `seconds` (the
     difference of `timestamp_s` over `max_gap_s`, which then bounds it too).
-    Raises `InputError` where the frames offer no pair of a split that is asked for.
+    Raises `InputError` if the frames offer no pair for a requested split.
     """
     num_pairs, kinds = asdict(settings.num_pairs), asdict(settings.kinds)
     max_gap_s = displacement.max_gap_s
@@ -103,7 +103,7 @@ def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_
 
 
 def _bound_gap(times: Array, limit: int, max_gap_s: float | None) -> int:
-    """The largest gap in frames, up to `limit`, that nowhere exceeds `max_gap_s`."""
+    """The largest gap in frames, up to `limit`, that never exceeds `max_gap_s`."""
     if max_gap_s is None:
         return limit
     known = np.isfinite(times)  # (C, N); an instant may have no frame at all
@@ -117,7 +117,7 @@ def _bound_gap(times: Array, limit: int, max_gap_s: float | None) -> int:
 def _write_pairs(path: Path, frames: FrameColumns, drawn: Mapping[str, tuple], max_gap_s: float | None) -> None:
     """Write all pairs, one row group at a time."""
     total = sum(len(targets) for targets, _, _ in drawn.values())
-    # Dictionaries pay for names and captions; columns of floats hardly repeat.
+    # Dictionary encoding helps for names and captions; float columns rarely repeat values.
     names = [field.name for field in PAIRS if field.type == pa.string()]
     with (
         new_file(path) as partial,
@@ -184,7 +184,7 @@ def _pair_table(
 
 
 def _count_distinct(values: NDArray[np.int64]) -> int:
-    """How many different values there are; `values` is sorted in place, several times as fast as `np.unique`."""
+    """The number of distinct values; sorts `values` in place, which is several times as fast as `np.unique`."""
     values.sort()
     return int(np.count_nonzero(values[1:] != values[:-1])) + min(len(values), 1)
 

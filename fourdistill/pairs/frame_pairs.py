@@ -1,4 +1,4 @@
-"""Pairs as indices into the frames that they join: what fits into memory whole, without a picture in it."""
+"""Pairs as indices into their frames: without images, all pairs fit into memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ class FramePairs:
     keys: Sequence[Key]
     """The frames."""
     source: NDArray[np.int64]
-    """Index into `keys` (N,), as is the next."""
+    """Indices into `keys` (N,); `target` likewise."""
     target: NDArray[np.int64]
     displacement: Displacement[Array]
     """(N,)."""
 
 
 def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
-    """All pairs of a split, maybe none; raises `InputError` where the table is missing or not one of pairs."""
+    """All pairs of a split, possibly none; raises `InputError` if the table is missing or not a pairs table."""
     table = read_table(pairs_table, PAIRS, _COLUMNS)
     table = table.filter(pa.array(np.array(table["split"].to_pylist(), dtype=str) == split))
     ends = [[table["scene"], table[f"{end}_camera"], table[f"{end}_frame"]] for end in ("source", "target")]
@@ -66,7 +66,7 @@ def read_displacements(table: pa.Table) -> Displacement[Array]:
 
 
 def read_frame_features(features: Path | str, keys: Sequence[Key], name: str) -> NDArray[np.float16]:
-    """One feature of some frames (F, ...); raises `InputError` where it is missing."""
+    """One feature of the given frames (F, ...); raises `InputError` if it is missing."""
     reader = FeatureReader(features)
     rows = reader.store.each(lambda key: reader.read(*key, name), keys)
     return np.stack(list(tqdm(rows, desc=f"read {name}", unit="frame", total=len(keys), disable=None)))

@@ -1,8 +1,8 @@
-"""Which frame pairs to take: a scene, a gap, then a start that fits. Everything here is about row numbers.
+"""Sampling of frame pairs: a scene, a gap, then a valid start. This module works only on row numbers.
 
-A scene is a grid of cameras x instants. For each pair the scene is drawn first, then |gap| evenly over the gaps that
-the scene offers, then its sign, and last a start (and cameras) uniformly among all that fit. So short and long gaps
-are equally frequent, although there are many more starts for the short ones.
+A scene is a grid of cameras x instants. For each pair, the scene is drawn first, then |gap| evenly over the scene's
+possible gaps, then its sign, and last a start (and cameras) uniformly among all valid ones. So short and long gaps
+are equally frequent, although short gaps have many more starts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,16 @@ from fourdistill.tables import KINDS, SPLITS
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-# Frames that may condition a target of a split: held-out cameras and times are reached from frames that were seen.
+# Splits of the sources for each target split: held-out cameras and times may also start from training frames.
 _SOURCES = {"train": ("train",), "val": ("train", "val"), "test": ("train", "test")}
 
 
 @dataclass(frozen=True)
 class SceneGrid:
-    """One scene, cameras x instants (C, N): `rows` of the frames table (-1: no frame), index into `SPLITS`, and
-    whether a frame can be paired across cameras (pose known, synchronised). A camera that is `moving` (C,) by its
-    poses is another one at every instant: two of its own frames are a joint pair, and never one of kind time.
+    """One scene, cameras x instants (C, N): `rows` of the frames table (-1: no frame), `splits` (indices into
+    `SPLITS`), and `across`: whether a frame can be paired across cameras (pose known, synchronised). A camera whose
+    poses are `moving` (C,) counts as a different camera at every instant: two of its frames are a joint pair, never a
+    time pair.
     """
 
     rows: Ints
@@ -41,7 +42,7 @@ class SceneGrid:
         return target, source
 
     def count_pairs(self, split: str, kind: str) -> Ints:
-        """Number of pairs at gap -(N-1) ... N-1, source = target + gap, (2N-1,); zero where `max_gap` forbids."""
+        """Number of pairs at gap -(N-1) ... N-1, source = target + gap, (2N-1,); zero beyond `max_gap`."""
         target, source = (mask.astype(np.int64) for mask in self.masks(split, kind))
         same_camera = np.zeros(2 * target.shape[1] - 1, np.int64)
         for camera in np.flatnonzero(self._apart(kind)):
@@ -52,7 +53,7 @@ class SceneGrid:
         return np.where(allowed, counts, 0)
 
     def _apart(self, kind: str) -> Bools:
-        """Cameras (C,) whose own frames are no pair across cameras: those that stand still; at one instant, all."""
+        """Cameras (C,) whose own frames are not a pair across cameras: static ones; for kind view, all."""
         return np.ones_like(self.moving) if kind == "view" else ~self.moving
 
     def draw(
@@ -93,8 +94,8 @@ def sample_pairs(
 ) -> tuple[Ints, Ints, NDArray[np.int8]]:
     """Rows of targets (num_pairs,), rows of sources, and indices into `KINDS`, in random order.
 
-    Kinds come in the proportions of `kinds`; those that no scene offers give their share to the others. Scenes that
-    offer a kind share it evenly. All three are empty where nothing fits at all.
+    Kinds have the proportions of `kinds`; the share of a kind that no scene offers goes to the others. A kind is
+    divided evenly among the scenes that offer it. All three arrays are empty if there is no valid pair.
     """
     targets, sources, kind_indices = [], [], []
     offers = {kind: _offers(grids, split, kind, bidirectional) for kind in KINDS if kinds.get(kind, 0) > 0}
@@ -111,7 +112,7 @@ def sample_pairs(
                 kind_indices.append(np.full(num, KINDS.index(kind), np.int8))
     if not targets:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8)
-    order = rng.permutation(sum(map(len, targets)))  # so that any stretch of the table is a fair sample
+    order = rng.permutation(sum(map(len, targets)))  # so that any contiguous part of the table is a fair sample
     return np.concatenate(targets)[order], np.concatenate(sources)[order], np.concatenate(kind_indices)[order]
 
 
@@ -121,7 +122,7 @@ def _offers(grids: Sequence[SceneGrid], split: str, kind: str, bidirectional: bo
     for grid in grids:
         counts = grid.count_pairs(split, kind)
         if not bidirectional:
-            counts[: len(counts) // 2] = 0  # only gaps that lead back in time
+            counts[: len(counts) // 2] = 0  # only gaps with the source after the target
         if counts.any():
             offers.append((grid, counts))
     return offers
@@ -130,9 +131,9 @@ def _offers(grids: Sequence[SceneGrid], split: str, kind: str, bidirectional: bo
 def _gaps(
     counts: Ints, num: int, taken: Ints, bidirectional: bool, rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
-    """Signed gaps and how many pairs each gets: even over |gap|, and half of each way where both are possible.
+    """Signed gaps and their numbers of pairs: even over |gap|, and half of each sign where both are possible.
 
-    What does not divide evenly goes to the gaps that earlier scenes have `taken` least (updated in place).
+    The remainder goes to the gaps with the fewest pairs `taken` by earlier scenes (updated in place).
     """
     zero = len(counts) // 2
     back, forth = counts[zero:], counts[zero::-1]  # by |gap|: source after target, source before target
@@ -154,14 +155,14 @@ def _gaps(
 
 
 def _spread(total: int, num_bins: int, rng: np.random.Generator) -> Ints:
-    """`total` over bins as evenly as integers allow; the remainder falls on bins drawn at random."""
+    """`total` over bins as evenly as integers allow; the remainder goes to random bins."""
     shares = np.full(num_bins, total // num_bins, np.int64)
     shares[rng.permutation(num_bins)[: total % num_bins]] += 1
     return shares
 
 
 def _apportion(total: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """`total` in proportion to weights, as integers, by largest remainders."""
+    """`total` divided in proportion to weights, as integers, by largest remainders."""
     if not weights:
         return {}
     exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""The parameters of the stage `build_pairs`, and of displacements, which later stages share."""
+"""The parameters of the stage `build_pairs`, and those of displacements, which later stages share."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from fourdistill.config import STRICT, Count, NonNegativeFloat, PositiveFloat, P
 class NumPairs:
     """How many pairs each split gets."""
 
-    train: Count  # none: data to evaluate on, not to train on
+    train: Count  # zero: data for evaluation only
     val: Count
     test: Count
 
@@ -38,7 +38,7 @@ class BuildPairs:
 
 @dataclass(frozen=True, config=STRICT)
 class DisplacementSettings:
-    """What a displacement is measured in: the same for pairs, trainings and evaluation."""
+    """The units of displacements: the same for pairs, training and evaluation."""
 
     normalizer: Literal["scene", "seconds"]
     max_gap: PositiveInt | None  # frames

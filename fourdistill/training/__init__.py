@@ -1,1 +1,1 @@
-"""Distillation: the frozen base learns nothing, words learn to say what it would be shown."""
+"""Distillation: the base is frozen; words are trained to reproduce its output under an image prompt."""

@@ -1,4 +1,4 @@
-"""One condition of a batch given to the wrong samples: what condition gaps are measured with."""
+"""Shuffling of one condition within a batch, for measuring condition gaps."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ FIELDS = {"time": ("time",), "view": ("azimuth", "elevation", "radius", "relativ
 
 
 def shuffle_condition(conditions: Conditions, name: str, generator: torch.Generator) -> tuple[Conditions, torch.Tensor]:
-    """Give every sample that has condition `name` that of another such sample; also returns who has it, (B,) bool.
+    """Give every sample with condition `name` that of another such sample; also return which have it, (B,) bool.
 
-    Conditions of single images: `others` would say the truth beside it.
+    Only for conditions of single images: `others` would still contain the true displacement.
     """
     assert not conditions.others
     moved = conditions.displacement
@@ -21,7 +21,7 @@ def shuffle_condition(conditions: Conditions, name: str, generator: torch.Genera
     indices = has.nonzero()[:, 0]
     order = indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
     given_to = torch.arange(len(has), device=has.device)
-    given_to[order] = order.roll(1)  # a cycle through a random order: nobody keeps its own
+    given_to[order] = order.roll(1)  # a cycle in random order: no sample keeps its own
     has = has & (len(indices) > 1)
     if name == "image":
         return replace(conditions, image_embeds=conditions.image_embeds[given_to]), has

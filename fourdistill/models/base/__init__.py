@@ -1,1 +1,1 @@
-"""The frozen base: found, checked and loaded, with its image encoder and its IP-Adapter."""
+"""Finding, checking and loading the frozen base, its image encoder and its IP-Adapter."""

@@ -1,4 +1,4 @@
-"""What a checkpoint is, by the names and shapes of its weights: only what they show is said of it."""
+"""Description of a checkpoint from the names and shapes of its weights only."""
 
 import re
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 Shapes = Mapping[str, tuple[int, ...]]
 
 PLUS = "IP-Adapter Plus"
-# Widths of cross-attention, and whose they are; FaceID and InstantID read 512 numbers of a face.
+# Cross-attention widths and their models; FaceID and InstantID read face embeddings of 512 numbers.
 WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL or Kolors", 4096: "Flux or SD3"}
 FACE_WIDTH = 512
-_FRAGMENTS = (  # of names => what has them, the more special first
+_FRAGMENTS = (  # fragments of names => kind, most specific first
     (r"^image_prompt\.projector\.", "an adapter of fourdistill: its folder is an --adapter"),
     (r"lora_(down|up|unet|te)|\.lora[_.](A|B|down|up)|hada_w|lokr_w|_lora\.(down|up)", "a LoRA"),
     (r"controlnet_|^control_model\.|input_hint_block", "a ControlNet"),
@@ -30,7 +30,7 @@ _FRAGMENTS = (  # of names => what has them, the more special first
 
 
 def describe(shapes: Shapes) -> str:
-    """What weights are, by their names, flat and in the original's layout (see `ip_adapter`): kind and numbers."""
+    """Kind and sizes of weights, from flat names in the original layout (see `ip_adapter`)."""
     if not shapes:
         return "no weights at all"
     projector = {name.split(".", 1)[1]: shape for name, shape in shapes.items() if name.startswith("image_proj.")}
@@ -46,7 +46,7 @@ def describe(shapes: Shapes) -> str:
 
 
 def _describe_ip_adapter(projector: Shapes, layers: Shapes) -> str:
-    """The kind of an IP-Adapter, and whose cross-attention it is for."""
+    """The kind of an IP-Adapter, and the model whose cross-attention it fits."""
     kind = projector_kind(projector)
     lora = " with a LoRA" if any("_lora." in name for name in layers) else ""
     widths = {shape[1] for name, shape in layers.items() if name.endswith("_ip.weight") and len(shape) == 2}
@@ -59,7 +59,7 @@ def _named(width: int) -> str:
 
 
 def projector_kind(projector: Shapes) -> str:
-    """The kind of an IP-Adapter by its projector: each has other parts."""
+    """The kind of an IP-Adapter, recognized by the parts of its projector."""
     if "latents" in projector and "proj_in.weight" in projector:
         faces = projector["proj_in.weight"][-1:] == (FACE_WIDTH,)
         return "IP-Adapter on the embeddings of faces (InstantID)" if faces else PLUS

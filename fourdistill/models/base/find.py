@@ -1,4 +1,4 @@
-"""Where a base, its image encoder and its IP-Adapter are: folders of this machine, or fetched from the Hub once."""
+"""Locating a base, its image encoder and its IP-Adapter: local folders, or fetched once from the Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fourdistill.models.base.folder import (
 from fourdistill.models.base.hub import fetch_files, list_files, split_name
 from fourdistill.models.base.weight_files import check_safetensors, choose_weights, describe_file, read_shapes
 
-_ENCODERS = ("clip_vision_model", "clip")  # model types that a CLIPVisionModelWithProjection can be read from
+_ENCODERS = ("clip_vision_model", "clip")  # model types from which a CLIPVisionModelWithProjection can be loaded
 _BASE = f"a model folder in diffusers' layout ({KIND})"
 _ENCODER = "a CLIP image encoder's folder"
 _SINGLE_FILE = "of a whole checkpoint in one file, diffusers' from_single_file and save_pretrained make a folder"
@@ -36,7 +36,7 @@ class Found:
 def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[str, str | None]]:
     """The folder of a base, and the variant to load of each of its parts with weights.
 
-    A base on the Hub is refused by its configurations before weights are fetched. Raises `InputError`.
+    A base on the Hub is checked by its configurations before weights are fetched. Raises `InputError`.
     """
     folder = Path(base)
     if not base.strip():
@@ -56,7 +56,7 @@ def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[st
 
 
 def describe_checkpoint(path: Path) -> str:
-    """What a file is by its first bytes, and by the names of its weights where they can be read without running it."""
+    """Describe a file by its first bytes, and by its weights' names if they can be read without running code."""
     found = describe_file(path)
     return f"a file, {describe(read_shapes(path)) if found == 'safetensors' else found}"
 
@@ -69,7 +69,7 @@ def find_image_encoder(
     variant: str | None,
     **hub: Any,
 ) -> Found | None:
-    """The image encoder that is `named`, or None where the base has one, or `image_encoder/` beside its IP-Adapter."""
+    """The `named` image encoder, None if the base has one, or `image_encoder/` next to its IP-Adapter."""
     if named is None and "image_encoder" in variants:
         return None
     if named is None and checkpoint is not None:
@@ -94,12 +94,12 @@ def find_image_encoder(
 
 
 def _options(repo: str, base: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """The Hub's options for a repository: the `revision` is the base's, and another repository does not have it."""
+    """The Hub options for a repository: `revision` applies only to the base's repository."""
     return {name: value for name, value in hub.items() if name != "revision" or repo == base}
 
 
 def _check_encoder(folder: Path, name: str, variant: str | None) -> Found:
-    """Raise `InputError` where a folder is not that of a whole CLIP image encoder."""
+    """Raise `InputError` if a folder does not contain a complete CLIP image encoder."""
     if not (folder / "config.json").is_file():
         raise InputError(f"{name}: expected {_ENCODER}, found {describe_folder(folder)}")
     if read_json(folder / "config.json", name).get("model_type") not in _ENCODERS:
@@ -119,7 +119,7 @@ def _choose(names: set[str], name: str, variant: str | None) -> tuple[str | None
 
 
 def find_checkpoint(base: str, ip_adapter: str | None, **hub: Any) -> Path:
-    """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one that the base ships."""
+    """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one shipped with the base."""
     if ip_adapter is None:
         folder = Path(base) / "ip_adapter"
         files = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".safetensors")

@@ -1,4 +1,4 @@
-"""A base's folder before anything of it is loaded: whether it is one of the kind expected, and what to load of it."""
+"""Checks of a base's folder before loading: whether it is of the expected kind, and which files to load."""
 
 import json
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from fourdistill.models.base.weight_files import check_safetensors, choose_weigh
 INDEX = "model_index.json"
 KIND = "Stable Diffusion 1.x or 2.x"
 EXPECTED = "expected a base in diffusers' Stable Diffusion layout"
-# What a base consists of: its parts by class, and the stem of the files of those that have weights.
+# The parts of a base: their classes, and the stem of the weight files of those with weights.
 CLASSES = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
@@ -20,16 +20,16 @@ CLASSES = {
     "scheduler": None,  # any
 }
 OPTIONAL = {"image_encoder": ("CLIPVisionModelWithProjection",), "feature_extractor": None}
-IGNORED = {"safety_checker", "controlnet", "adapter"}  # what may be in a base's folder beside it
+IGNORED = {"safety_checker", "controlnet", "adapter"}  # other folders allowed in a base's folder
 STEMS = {
     "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
     "image_encoder": "model",
 }  # fmt: skip
-_PLAIN_UNET = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")  # null where only text goes in
+_PLAIN_UNET = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")  # null if text is the only condition
 
 
 def check_kind(folder: Path, base: str) -> set[str]:
-    """Raise `InputError` in a base's name unless the folder's configurations are those of a base; returns its parts."""
+    """Return the parts of a base by its folder's configurations; raises `InputError` naming the base if it is none."""
     if not (folder / INDEX).is_file():
         raise InputError(f"{base}: {INDEX}: expected a model in diffusers' layout, found {describe_folder(folder)}")
     index = read_json(folder / INDEX, base)
@@ -52,7 +52,7 @@ def check_kind(folder: Path, base: str) -> set[str]:
 
 
 def _check_unet(folder: Path, base: str, kind: Any) -> None:
-    """Raise `InputError` where something else goes into the U-Net than latents of the VAE and words of the text."""
+    """Raise `InputError` if the U-Net takes inputs other than VAE latents and text embeddings."""
     unet, vae, text = (read_json(folder / part / "config.json", base) for part in ("unet", "vae", "text_encoder"))
     for name in _PLAIN_UNET:
         if unet.get(name) is not None:
@@ -88,7 +88,7 @@ def choose_parts(
 def check_base_folder(folder: Path, base: str, variant: str | None) -> dict[str, str | None]:
     """The parts with weights of a local base and the variant to load of each.
 
-    Raises `InputError` in the base's name where it is of another kind, or a part is not whole.
+    Raises `InputError` naming the base if it is of another kind or a part is incomplete.
     """
     parts = check_kind(folder, base)
     names = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
@@ -101,13 +101,13 @@ def check_base_folder(folder: Path, base: str, variant: str | None) -> dict[str,
 
 
 def read_json(path: Path, base: str, expected: str = "a configuration in JSON") -> dict[str, Any]:
-    """A configuration as a dictionary; raises `InputError` naming it where it is none."""
+    """A configuration as a dictionary; raises `InputError` naming the file if it is invalid."""
     name = path if str(path).startswith(base) else f"{base}: {path.name}"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{name}: expected {expected}: {error.strerror}") from error
-    except ValueError as error:  # of JSON or of UTF-8
+    except ValueError as error:  # from JSON or UTF-8 decoding
         raise InputError(f"{name}: expected {expected}, found something else") from error
     if not isinstance(found, dict):
         raise InputError(f"{name}: expected {expected}, found a {type(found).__name__}")
@@ -115,7 +115,7 @@ def read_json(path: Path, base: str, expected: str = "a configuration in JSON") 
 
 
 def describe_folder(folder: Path) -> str:
-    """What a folder is that is no base and no adapter, in a few words."""
+    """A few words on a folder that is neither a base nor an adapter."""
     names = sorted(path.name for path in folder.iterdir())
     if not names:
         return "an empty folder"

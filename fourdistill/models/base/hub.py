@@ -1,11 +1,11 @@
-"""Models by name: a local folder, or `owner/repo`, of which only what is loaded is fetched from the Hub."""
+"""Models by name: a local folder, or `owner/repo` on the Hub, from which only the needed files are fetched."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError  # the latter of whichever client it uses
+from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of whichever HTTP client the Hub uses
 
 from fourdistill.errors import InputError, one_line
 
@@ -14,17 +14,17 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 
 
 def split_name(name: str, expected: str) -> tuple[str, str]:
-    """`owner/repo/some/folder` => `owner/repo` and `some/folder`; raises `InputError` where it is no such name."""
-    if not _NAME.fullmatch(name) or Path(name).parent.is_dir():  # a local path whose last part is wrong
+    """`owner/repo/some/folder` => `owner/repo` and `some/folder`; raises `InputError` for any other name."""
+    if not _NAME.fullmatch(name) or Path(name).parent.is_dir():  # a local path with a wrong last part
         raise InputError(f"{name}: expected {expected}, there is no such file or folder")
     owner, repo, *inside = name.split("/")
     return f"{owner}/{repo}", "/".join(inside)
 
 
 def fetch_files(repo: str, patterns: list[str], expected: str, name: str, **options: Any) -> Path:
-    """The local folder of a repository on the Hub with the files of these patterns, or with those that are cached.
+    """The local folder of a Hub repository with the files that match these patterns, or the cached ones.
 
-    `options` are the Hub's (`OPTIONS`). Raises `InputError` in the `name` that was given.
+    `options` are the Hub's (`OPTIONS`). Raises `InputError` naming `name`.
     """
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns, **options))
@@ -34,7 +34,7 @@ def fetch_files(repo: str, patterns: list[str], expected: str, name: str, **opti
 
 
 def list_files(repo: str, folder: Path, **options: Any) -> set[str]:
-    """The names of all files of a repository; where the Hub cannot be asked, of those in the local folder."""
+    """The names of all files of a repository; if the Hub cannot be reached, of those in the local folder."""
     known = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if options.get("local_files_only"):
         return known

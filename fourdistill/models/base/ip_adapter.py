@@ -1,10 +1,10 @@
-"""IP-Adapter Plus checkpoints: read, told from all else, and compared with a base, before a model takes them.
+"""IP-Adapter Plus checkpoints: reading, recognizing, and checking against a base before loading into a model.
 
-    image_proj.*                          the projector: norms, queries, feed-forwards under the original's names
+    image_proj.*                          the projector: norms, queries, feed-forwards under their original names
     ip_adapter.{n}.to_{k,v}_ip.weight     one of each for every cross-attention layer; n counts `unet.attn_processors`
 
-They come flat (.safetensors), as a dictionary for each part (.bin), or as a training left them (`image_proj_model.*`,
-`adapter_modules.*`). diffusers has names of its own for the projector's weights, which it takes too.
+They come flat (.safetensors), as one dictionary per part (.bin), or as saved by a training run (`image_proj_model.*`,
+`adapter_modules.*`). diffusers' own names for the projector's weights are also accepted.
 """
 
 import pickle
@@ -25,10 +25,10 @@ from fourdistill.models.base.weight_files import PICKLED, check_safetensors, des
 
 SUFFIXES = (".safetensors", *PICKLED)
 PARTS = ("image_proj", "ip_adapter")
-# What diffusers' loader takes for granted of a projector.
+# Projector sizes that diffusers' loader assumes.
 FIXED_SIZES = {"dim_head": 64, "depth": 4, "ffn_ratio": 4}
 _TRAINING = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
-_NAMES = (  # diffusers' names, the original's
+_NAMES = (  # diffusers' names, original names
     (".ln0.", ".0.norm1."),
     (".ln1.", ".0.norm2."),
     (".attn.to_q.", ".0.to_q."),
@@ -42,7 +42,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def read_ip_adapter(path: Path) -> Weights:
-    """The weights of an IP-Adapter Plus under the original's names, flat; raises `InputError` for anything else."""
+    """The weights of an IP-Adapter Plus under flat original names; raises `InputError` for anything else."""
     weights = flatten(path, read_weights(path))
     shapes = shapes_of(weights)
     projector = {name.removeprefix("image_proj."): s for name, s in shapes.items() if name.startswith("image_proj.")}
@@ -60,7 +60,7 @@ def read_ip_adapter(path: Path) -> Weights:
 
 
 def read_weights(path: Path) -> Any:
-    """What a checkpoint holds, weights alone: nothing in it is run. Raises `InputError` where it is no checkpoint."""
+    """The content of a checkpoint, weights only: no code in it is run. Raises `InputError` if it is not a checkpoint."""
     found = describe_file(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected an IP-Adapter checkpoint that ends in {', '.join(SUFFIXES)}")
@@ -72,7 +72,7 @@ def read_weights(path: Path) -> Any:
         raise InputError(f"{path}: expected pickled weights, as its ending says, found {found}{renamed}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of protocols other than torch's own
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols other than torch's
             return torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError,
@@ -84,11 +84,11 @@ def read_weights(path: Path) -> Any:
 
 
 def flatten(path: Path, content: Any) -> Weights:
-    """The tensors of a checkpoint by flat names, an IP-Adapter's as in the original, without a training's U-Net.
+    """The tensors of a checkpoint under flat names; an IP-Adapter's under original names, without a saved U-Net.
 
-    Raises `InputError` where there is anything but tensors.
+    Raises `InputError` if there is anything but tensors.
     """
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):  # of a training by Lightning
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):  # saved by Lightning
         content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected weights by name, found a {type(content).__name__}")
@@ -110,11 +110,11 @@ def flatten(path: Path, content: Any) -> Weights:
 
 
 def original_names(weights: Mapping[str, torch.Tensor]) -> Weights:
-    """Weights of a projector under diffusers' names or the original's => under the original's; others stay."""
+    """Projector weights under diffusers' or original names => under original names; others are unchanged."""
     named = {}
     for key, value in weights.items():
         if ".attn.to_v." in key:
-            continue  # it goes with its to_k
+            continue  # handled with its to_k
         if ".attn.to_k." in key and key.replace(".to_k.", ".to_v.") in weights:
             value = torch.cat([value, weights[key.replace(".to_k.", ".to_v.")]])
             key = key.replace(".attn.to_k.", ".0.to_kv.")
@@ -125,12 +125,12 @@ def original_names(weights: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def projector_weights(projector: torch.nn.Module) -> Weights:
-    """The weights of diffusers' `IPAdapterPlusImageProjection` as they stand in a checkpoint."""
+    """The weights of diffusers' `IPAdapterPlusImageProjection` under a checkpoint's names."""
     return {f"image_proj.{name}": value for name, value in original_names(projector.state_dict()).items()}
 
 
 def check_fits(path: Path, weights: Weights, unet: Any, embeds_width: int, base: str) -> None:
-    """Raise `InputError` that says which number differs where a checkpoint is for another base."""
+    """Raise `InputError` naming the value that differs if a checkpoint is for another base."""
     width = weights["image_proj.proj_in.weight"].shape[1]
     if width != embeds_width:
         raise InputError(
@@ -152,7 +152,7 @@ def shapes_of(weights: Mapping[str, torch.Tensor]) -> Shapes:
 
 
 def _projector_shapes(path: Path, sizes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The shapes that a projector has to have, going by its own sizes."""
+    """The shapes that a projector must have, given its own sizes."""
     try:
         (_, queries, hidden), (_, embeds), (width, _) = (
             sizes[name] for name in ("latents", "proj_in.weight", "proj_out.weight")
@@ -170,7 +170,7 @@ def _projector_shapes(path: Path, sizes: Shapes) -> dict[str, tuple[int, ...]]:
 
 
 def _compare(path: Path, kind: str, shapes: Shapes, wanted: Shapes) -> None:
-    """Raise `InputError` naming the first weights that are missing, of another shape, or not known."""
+    """Raise `InputError` naming the first weights that are missing, of another shape, or unknown."""
     for name in sorted(wanted.keys() | shapes.keys()):
         expected, found = (list(sizes[name]) if name in sizes else "none" for sizes in (wanted, shapes))
         if expected != found:
@@ -179,7 +179,7 @@ def _compare(path: Path, kind: str, shapes: Shapes, wanted: Shapes) -> None:
 
 
 def nested(weights: Weights) -> dict[str, Weights]:
-    """Flat names => a dictionary for each part, as diffusers' loader takes them."""
+    """Flat names => one dictionary per part, as diffusers' loader expects."""
     parts: dict[str, Weights] = {part: {} for part in PARTS}
     for name, value in weights.items():
         part, _, rest = name.partition(".")

@@ -30,7 +30,7 @@ from fourdistill.models.base.folder import EXPECTED
 from fourdistill.models.base.hub import OPTIONS
 from fourdistill.models.base.ip_adapter import check_fits, nested, read_ip_adapter
 
-LOADERS: dict[str, Any] = {  # of the parts that have weights
+LOADERS: dict[str, Any] = {  # for the parts that have weights
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "text_encoder": CLIPTextModel,
@@ -49,7 +49,7 @@ class IPAdapter:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The parts of a base model, frozen and in evaluation mode, processors for `Conditioning` installed."""
+    """The parts of a base model, frozen and in evaluation mode, with processors for `Conditioning` installed."""
 
     name: str
     unet: UNet2DConditionModel
@@ -80,12 +80,11 @@ def load_base(
     """Load a base from a local folder or a Hub id, in float32.
 
     `ip_adapter` names its IP-Adapter Plus checkpoint (see `models.ip_adapter`) as a local file or as
-    `owner/repo/folder/file`; without it the one file in `<base>/ip_adapter/` is taken. `with_ip_adapter: False` skips
-    it: a trained adapter brings its own image prompt. `image_encoder` is a CLIP vision tower, a folder or
-    `owner/repo/folder`, for a base that has none. `variant` (such as fp16) names which weights to take where there are
-    several; a part that has it alone needs no name. `loading` goes to the Hub (`models.hub.OPTIONS`; the `revision`
-    is the base's) and to diffusers. Raises `InputError` before anything is loaded where this is no base of the kind, or
-    something of it is missing.
+    `owner/repo/folder/file`; by default the only file in `<base>/ip_adapter/` is used. `with_ip_adapter: False` skips
+    it: a trained adapter has its own image prompt. `image_encoder` is a CLIP vision tower, a folder or
+    `owner/repo/folder`, for a base without one. `variant` (such as fp16) selects among several variants of weights; it
+    is not needed for a part with a single variant. `loading` is passed to the Hub (`models.hub.OPTIONS`; the `revision`
+    is the base's) and to diffusers. Raises `InputError` before loading if the base is of another kind or incomplete.
     """
     hub = {name: loading.pop(name) for name in OPTIONS if name in loading}
     folder, variants = find_base(base, variant, **hub)
@@ -114,7 +113,7 @@ def load_base(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the loaders' progress bars, advice and copies of what they raise: an error is one line, and ours."""
+    """Suppress the loaders' progress bars, advice and duplicated errors: an error is one line, printed by us."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
@@ -132,7 +131,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_parts(folder: Path, variants: dict[str, str | None], encoder: Found | None, loading: dict[str, Any]) -> Any:
-    """A stock pipeline from a folder that was checked, each part in its variant."""
+    """A stock pipeline from a checked folder, each part in its variant."""
     options: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
     parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     for name, variant in variants.items():
@@ -150,7 +149,7 @@ def load_parts(folder: Path, variants: dict[str, str | None], encoder: Found | N
 
 
 def bind_ip_adapter(pipe: Any, weights: dict[str, torch.Tensor]) -> IPAdapter:
-    """Bind weights to layers by diffusers' own loader, then take its modules out and leave the U-Net stock."""
+    """Bind weights to layers with diffusers' loader, then extract its modules and restore the stock U-Net."""
     pipe.load_ip_adapter(
         nested(weights), subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False
     )
@@ -162,9 +161,9 @@ def bind_ip_adapter(pipe: Any, weights: dict[str, torch.Tensor]) -> IPAdapter:
 
 
 def take_ip_adapter(unet: Any) -> IPAdapter:
-    """The IP-Adapter that diffusers put into a U-Net, its layers looked up by name in execution order.
+    """The IP-Adapter that diffusers loaded into a U-Net, its layers looked up by name in execution order.
 
-    Checkpoint keys count layers down, up, mid; diffusers has bound them to names, which are safe.
+    Checkpoint keys count layers in the order down, up, mid; diffusers has bound them to names, which are unambiguous.
     """
     projector = unet.encoder_hid_proj.image_projection_layers[0]
     assert isinstance(projector, IPAdapterPlusImageProjection)
@@ -183,7 +182,7 @@ def encode_latents(vae: AutoencoderKL, images: list[Image.Image]) -> torch.Tenso
     """N images of one size => scaled latents (N, C, H/f, W/f): the posterior's mean times the scaling factor."""
     processor = VaeImageProcessor(vae_scale_factor=2 ** (len(vae.config["block_out_channels"]) - 1))
     pixel_values = processor.preprocess(images).to(vae.device, vae.dtype)  # (N, 3, H, W) in [-1, 1]
-    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # as `FrameEncoder` lays out the weights
+    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # the layout of `FrameEncoder`'s weights
     return vae.encode(pixel_values, return_dict=False)[0].mean * vae.config["scaling_factor"]
 
 
@@ -199,12 +198,12 @@ def encode_image_prompt(
 
 @torch.no_grad()
 def encode_null_image(image_encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
-    """What stands for no image prompt, (1, S, D): the embeddings of all-zero pixel values, as diffusers has it."""
+    """The null image prompt, (1, S, D): the embeddings of all-zero pixel values, as in diffusers."""
     size: Any = image_encoder.config.image_size
     pixel_values = torch.zeros(1, 3, size, size, device=image_encoder.device, dtype=image_encoder.dtype)
     return image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
 
 
 def restore_stock_processors(unet: UNet2DConditionModel) -> None:
-    """Undo `install_processors`: the U-Net takes plain prompt tensors by diffusers' own code again."""
+    """Undo `install_processors`: the U-Net takes plain prompt tensors with diffusers' own code again."""
     unet.set_attn_processor(AttnProcessor2_0())

@@ -1,4 +1,4 @@
-"""Which number format to compute in, and where: what the machine does fast."""
+"""The device and the number format for computation: those that are fast on this machine."""
 
 from contextlib import AbstractContextManager
 
@@ -11,18 +11,18 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def default_device() -> torch.device:
-    """The first GPU, or the processor."""
+    """The first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of this name (`cpu`, `cuda`, `cuda:1`), or the default one; `InputError` where there is none."""
+    """The device of this name (`cpu`, `cuda`, `cuda:1`), or the default; raises `InputError` if it does not exist."""
     if name is None:
         return default_device()
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such name; no such device on this machine
+    except (RuntimeError, AssertionError) as error:  # invalid name; no such device on this machine
         gpus = torch.cuda.device_count()
         known = ", ".join(["cpu", *(f"cuda:{i}" for i in range(gpus))])
         raise InputError(f"device: expected one that this machine has ({known}), got {name!r}") from error
@@ -30,9 +30,9 @@ def find_device(name: str | None) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """One of `PRECISIONS` => `no`, `bf16` or `fp16`, accelerate's names; `auto` is bf16 where `device` has it.
+    """One of `PRECISIONS` => `no`, `bf16` or `fp16`, accelerate's names; `auto` is bf16 if `device` supports it.
 
-    A processor without bf16 instructions emulates them many times slower than float32.
+    A CPU without bf16 instructions emulates them, many times slower than float32.
     """
     if name != "auto":
         return name

@@ -1,4 +1,4 @@
-"""Prompts to token embeddings by the frozen text encoder."""
+"""Prompts to token embeddings with the frozen text encoder."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from transformers import CLIPTokenizer
 
 
 class PromptEncoder:
-    """Prompts => token embeddings, each distinct prompt encoded once and kept (captions repeat for many pairs)."""
+    """Prompts => token embeddings, each distinct prompt encoded once and cached (many pairs share a caption)."""
 
     def __init__(self, tokenizer: CLIPTokenizer, text_encoder: nn.Module, max_cached: int = 2048):
         self.tokenizer, self.text_encoder, self.max_cached = tokenizer, text_encoder, max_cached
@@ -24,7 +24,7 @@ class PromptEncoder:
         return torch.stack([self.cache[prompt] for prompt in prompts])
 
     def encode(self, prompts: list[str]) -> torch.Tensor:
-        """B prompts => (B, L, D) in one pass, past any cache."""
+        """B prompts => (B, L, D) in one pass, without the cache."""
         ids = self.tokenizer(
             prompts,
             padding="max_length",
@@ -33,5 +33,5 @@ class PromptEncoder:
             return_tensors="pt",
         ).input_ids  # (B, L)
         device = next(self.text_encoder.parameters()).device
-        with torch.autocast(device.type, enabled=False):  # what is kept must not depend on who asked first
+        with torch.autocast(device.type, enabled=False):  # cached values must not depend on the first caller
             return self.text_encoder(ids.to(device)).last_hidden_state  # (B, L, D)

@@ -1,6 +1,6 @@
-"""Files of weights before anything of them is loaded: which of a folder's make a whole, and what a file really is.
+"""Checks of weight files before loading: which files of a folder are a complete set, and what a file really is.
 
-Names are diffusers' and transformers': `<stem>[.<variant>][-00001-of-00002].safetensors`, shards with an index.
+Names are those of diffusers and transformers: `<stem>[.<variant>][-00001-of-00002].safetensors`, shards with an index.
 """
 
 import re
@@ -16,14 +16,14 @@ from fourdistill.errors import InputError
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".tmp")
 _OTHERS = (*PICKLED, ".msgpack", ".h5", ".onnx", ".gguf", ".xml", ".safetensors", *_UNFINISHED)
-_MAX_HEADER = 100_000_000  # bytes, as safetensors has it
+_MAX_HEADER = 100_000_000  # bytes, as in safetensors
 
 
 def choose_weights(names: Collection[str], stem: str, variant: str | None) -> tuple[str | None, list[str]]:
     """Names of a folder's files => the variant to load (None: the plain weights), and its files.
 
-    A variant that is named is taken where the folder has it, then the plain weights, then the only variant. Raises
-    `InputError` that says what is there instead.
+    The order of preference: the given variant, the plain weights, the only variant. Raises `InputError` naming what is
+    there instead.
     """
     found = complete_weights(names, stem)
     for wanted in (variant, None):
@@ -38,7 +38,7 @@ def choose_weights(names: Collection[str], stem: str, variant: str | None) -> tu
 
 
 def complete_weights(names: Collection[str], stem: str) -> dict[str | None, list[str]]:
-    """Names of a folder's files => variant (None: plain) => its files, of variants of which nothing is missing."""
+    """Names of a folder's files => variant (None: plain) => its files, for complete variants only."""
     found: dict[str | None, list[str]] = {}
     for (variant, count), files in sorted(_weights(names, stem).items(), key=str):
         index = f"{stem}.safetensors.index{'' if variant is None else f'.{variant}'}.json"
@@ -50,7 +50,7 @@ def complete_weights(names: Collection[str], stem: str) -> dict[str | None, list
 
 
 def _weights(names: Collection[str], stem: str) -> dict[tuple[str | None, int], list[str]]:
-    """(variant, number of shards, 0 for a single file) => the files there are."""
+    """(variant, number of shards, 0 for a single file) => the existing files."""
     pattern = re.compile(rf"{stem}(?:\.([\w-]+?))?(?:-\d{{5}}-of-(\d{{5}}))?\.safetensors")
     found: dict[tuple[str | None, int], list[str]] = {}
     for name in sorted(names):
@@ -60,7 +60,7 @@ def _weights(names: Collection[str], stem: str) -> dict[tuple[str | None, int], 
 
 
 def _describe_names(names: Collection[str], stem: str) -> str:
-    """What is in a folder instead of whole weights."""
+    """A description of a folder without complete weights."""
     for (_, count), files in _weights(names, stem).items():
         if len(files) < count:
             return f"{len(files)} of {count} parts of it ({files[0]} ...)"
@@ -74,11 +74,11 @@ def _describe_names(names: Collection[str], stem: str) -> str:
 
 
 def save_weights(weights: Mapping[str, torch.Tensor], path: Path, name: Path | None = None) -> None:
-    """Write tensors as safetensors, each its own copy; raises `InputError` where the machine refuses to.
+    """Write tensors as safetensors, each its own copy; raises `InputError` if writing fails.
 
-    `name` is what the file is called there, by default its path: that which it will have where it is renamed next.
+    `name` is the name in the error, by default the path: the final name, if the file is renamed afterwards.
     """
-    copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # none may share
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # tensors must not share memory
     try:
         save_file(copies, path)
     except SafetensorError as error:
@@ -86,9 +86,9 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path, name: Path | N
 
 
 def check_safetensors(path: Path, name: str | None = None, expected: str = "weights as safetensors") -> None:
-    """Raise `InputError` that says what a file is if it is no whole safetensors file; its weights are not read.
+    """Raise `InputError` naming what a file is unless it is a complete safetensors file; weights are not read.
 
-    `name` is what it is called there, by default its path, and `expected` what it should have been.
+    `name` is the name in the error, by default the path; `expected` is what the file should be.
     """
     found = describe_file(path)
     if found != "safetensors":
@@ -99,7 +99,7 @@ def check_safetensors(path: Path, name: str | None = None, expected: str = "weig
 def read_shapes(
     path: Path, name: str | None = None, expected: str = "weights as safetensors"
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights in a safetensors file by name; raises `InputError` where it is truncated or damaged."""
+    """The shapes of the weights in a safetensors file by name; raises `InputError` if it is truncated or damaged."""
     try:
         with safe_open(path, "numpy") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
@@ -109,9 +109,9 @@ def read_shapes(
 
 
 def describe_file(path: Path) -> str:
-    """What a file of weights is by its first bytes: `safetensors`, `pickled weights`, or what it is instead.
+    """The kind of a weights file by its first bytes: `safetensors`, `pickled weights`, or something else.
 
-    Raises `InputError` where there is no file that can be read.
+    Raises `InputError` if there is no readable file.
     """
     try:
         size = path.stat().st_size

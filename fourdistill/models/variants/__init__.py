@@ -1,1 +1,1 @@
-"""What was tried beside the default, kept for comparison."""
+"""Alternatives to the default models, kept for comparison."""

@@ -1,6 +1,6 @@
-"""The original's mappers: (displacement, timestep, layer) => what n words say, without a look at frame j.
+"""The original's mappers: (displacement, timestep, layer) => n words, without access to frame j.
 
-`mapper_input: displacement`. Time and view have a network each; where both are given, what they say is added up.
+Selected by `mapper_input: displacement`. Time and view have one network each; if both are given, the outputs are added.
 """
 
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ class DisplacementMapper(nn.Module):
     """Conditions, timesteps => n words for every layer."""
 
     def __init__(self, sigma_time: float, sigma_view: float, view_encoding: str, *, num_words: int, **kwargs):
-        """`kwargs`: of `DisplacementNetwork`."""
+        """`kwargs`: arguments of `DisplacementNetwork`."""
         super().__init__()
         self.num_words, self.view_encoding = num_words, view_encoding
         self.time = DisplacementNetwork([sigma_time], num_words=num_words, **kwargs)
         self.view = DisplacementNetwork([sigma_view] * VIEW_ENCODINGS[view_encoding], num_words=num_words, **kwargs)
 
     def forward(self, conditions: Conditions, timesteps: torch.Tensor) -> Spoken:
-        """Conditions of B samples, timesteps (B,) in [0, T) => what the words say of the displacements present."""
+        """Conditions of B samples, timesteps (B,) in [0, T) => the words for the displacements that are present."""
         moved, unit = conditions.displacement, (slice(None), *[None] * 4)
         said = self.time(moved.time[:, None], timesteps) * moved.has_time[unit]
         said = said + self.view(encode_view(moved, self.view_encoding), timesteps) * moved.has_view[unit]
         return Spoken(*said.unbind(3))
 
     def reverse_time(self) -> None:
-        """Read times of the other sign: weights of before the displacement was target minus source."""
+        """Flip the sign of time in weights from before the displacement was target minus source."""
         self.time.features.frequencies[:, 0].neg_()
 
 
 class DisplacementNetwork(nn.Module):
-    """Fourier features of (displacement, timestep, layer) => MLP => n words, for every layer at once.
+    """Fourier features of (displacement, timestep, layer) => MLP => n words, for all layers at once.
 
     Args:
         displacement_sigmas: bandwidth of each displacement input.

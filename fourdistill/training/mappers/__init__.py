@@ -1,1 +1,1 @@
-"""Training of the mappers, through the frozen U-Net."""
+"""Training of the mappers through the frozen U-Net."""

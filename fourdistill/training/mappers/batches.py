@@ -1,4 +1,4 @@
-"""Batches of the loader => conditions of the adapter."""
+"""Loader batches => adapter conditions."""
 
 from dataclasses import fields, replace
 
@@ -18,7 +18,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 
 def make_conditions(batch: Batch) -> Conditions:
-    """What a batch conditions on."""
+    """The conditions of a batch."""
     return Conditions(
         image_embeds=batch.source_embeds,
         has_image=torch.ones_like(batch.displacement.has_time),

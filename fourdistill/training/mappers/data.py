@@ -1,4 +1,4 @@
-"""The pairs of a training: a stream for each micro-batch, some to validate on, and counts of what could not be read."""
+"""Training data: one stream per micro-batch, validation batches, and counts of unreadable data."""
 
 import math
 from dataclasses import replace
@@ -31,8 +31,8 @@ class TrainingData:
     """Endless loaders of training batches, one for each micro-batch of this process.
 
     Args:
-        first_step: the step whose batches come first.
-        counts: what earlier runs of this training have read and lost.
+        first_step: the first step to give batches for.
+        counts: what earlier runs of this training read and lost.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class TrainingData:
         return next(self._batches[micro_batch])
 
     def count(self) -> dict[str, Any]:
-        """Bring `counts` up to date with the loaders of all processes; returns what this run has read and lost."""
+        """Update `counts` from the loaders of all processes; return what this run has read and lost."""
         ours = merge_reports(gather_object([each.report.counts() for each in self.loaders.values()]))
         self.counts = merge_reports([self._earlier, ours])
         return ours
 
     def check(self) -> dict[str, int]:
-        """What was skipped and how often, empty where all is well; all processes call this at once.
+        """What was skipped and how often, empty if nothing; all processes must call this together.
 
-        Raises `InputError` where all of them together have lost too much, though none of them has alone.
+        Raises `InputError` if the processes together have lost too much, even if none has alone.
         """
         ours, report = self.count(), next(iter(self.loaders.values())).report
         total = in_whole_epochs(ours["shards_read"], len(report.shards))
@@ -85,18 +85,18 @@ class TrainingData:
 
 
 class ValidationData:
-    """Some validation batches, the same ones in every run of one seed; none where there is no such split."""
+    """Some validation batches, the same in every run with one seed; none if there is no such split."""
 
     def __init__(self, shards: Shards, options: ReadOptions | None, settings: TrainingSettings, device: torch.device):
         self.batches: list[Batch] = []
         self.counts: dict[str, Any] = {}
         count, size = settings.num_val_pairs, min(settings.batch_size, settings.num_val_pairs)
         if count and "val" in list_splits(shards):
-            # Each pair once and the same ones for ever, whatever training draws.
+            # Each pair once, and always the same pairs, independently of the training's draws.
             options = None if options is None else replace(options, resampled=False)
             loader = make_loader(shards, "val", size, seed=settings.seed, shuffle=True, epochs=1, options=options)
             self.batches = [move(batch, device) for batch in islice(loader, math.ceil(count / size))]
             self.counts = loader.report.counts()
         pairs = [batch.pair_id.tolist() for batch in self.batches]
-        if any(theirs != pairs for theirs in gather_object([pairs])):  # some could not be read everywhere
+        if any(theirs != pairs for theirs in gather_object([pairs])):  # some processes could not read some pairs
             raise InputError("train: val: expected the same validation pairs in all processes, found others in some")

@@ -1,4 +1,4 @@
-"""Conditions dropped at random in training, which guidance and single displacements live on."""
+"""Random dropping of conditions in training, needed for guidance and for partial displacements."""
 
 from dataclasses import dataclass, fields
 
@@ -10,7 +10,7 @@ from fourdistill.training.mappers.settings import DropoutRates
 
 @dataclass(frozen=True)
 class Drops:
-    """Which samples of a batch lose which condition, (B,) bool each."""
+    """Which samples of a batch lose each condition, (B,) bool."""
 
     text: torch.Tensor
     image: torch.Tensor
@@ -19,14 +19,14 @@ class Drops:
 
 
 def draw_drops(batch_size: int, rates: DropoutRates, generator: torch.Generator) -> Drops:
-    """Drop text, image, time and view independently per sample, and all together now and then."""
+    """Drop text, image, time and view independently per sample, and sometimes all together."""
     draws = torch.rand(5, batch_size, generator=generator)
     everything = draws[4] < rates.all
     return Drops(*((draws[i] < getattr(rates, field.name)) | everything for i, field in enumerate(fields(Drops))))
 
 
 def draw_lambdas(batch_size: int, lambda_: float, rate: float, generator: torch.Generator) -> torch.Tensor:
-    """A lambda for each sample (B,): the adapter's own, but with probability `rate` 0 or, as often, one between."""
+    """A lambda per sample (B,): the adapter's own, or with probability `rate` 0 or (equally often) one in between."""
     draws = torch.rand(3, batch_size, generator=generator)
     lower = torch.where(draws[1] < 0.5, 0.0, draws[2] * lambda_)
     return torch.where(draws[0] < rate, lower, lambda_)
@@ -39,10 +39,10 @@ def drop_displacements(conditions: Conditions, drops: Drops) -> Conditions:
 
 
 def drop_images(conditions: Conditions, null_image: torch.Tensor, drops: Drops) -> Conditions:
-    """The conditions without the dropped images; `null_image` (1, S, D) is what stands for none."""
+    """The conditions with dropped images replaced by `null_image` (1, S, D)."""
     return conditions.without_image(drops.image.to(conditions.has_image.device), null_image)
 
 
 def drop_captions(captions: list[str], drops: Drops) -> list[str]:
-    """The captions, "" for those dropped."""
+    """The captions, "" where dropped."""
     return ["" if drop else caption for drop, caption in zip(drops.text.tolist(), captions, strict=True)]

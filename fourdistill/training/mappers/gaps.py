@@ -1,4 +1,4 @@
-"""Condition gaps: does the model listen to image, time and view? Measured per noise level, from the first step on."""
+"""Condition gaps: whether the model uses image, time and view, measured per noise level from the first step on."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ def measure_gaps(
 ) -> dict[str, float]:
     """Validation losses and gaps, `gap.<condition>.t<timestep>` = DDPM loss with the condition shuffled / right - 1.
 
-    `batches` are validation batches on the denoiser's device. Zero is a condition that the model ignores. A gap
-    counts only samples that have the condition, and is left out when fewer than two samples of a batch have it.
+    `batches` are validation batches on the denoiser's device. A gap of zero means that the model ignores the condition.
+    A gap counts only samples that have the condition; a batch with fewer than two such samples is skipped.
     The same noise and the same shuffles are drawn from `seed` each time. `val.loss` is the mean over the noise levels.
     """
     totals: dict[str, list[float]] = {}
@@ -44,14 +44,14 @@ def measure_gaps(
 
 
 def add(totals: dict[str, list[float]], name: str, first: torch.Tensor, second: torch.Tensor | int) -> None:
-    """Add to a pair of sums whose ratio is wanted."""
+    """Add to the two sums of a ratio."""
     sums = totals.setdefault(name, [0.0, 0.0])
     sums[0] += float(first)
     sums[1] += float(second)
 
 
 def format_gaps(metrics: dict[str, float]) -> str:
-    """`image 0.12/0.34/0.56  time …`: the gaps among `metrics`, in the order of their noise levels."""
+    """`image 0.12/0.34/0.56  time …`: the gaps in `metrics`, ordered by noise level."""
     levels: dict[str, list[str]] = {}
     for name, value in metrics.items():
         if name.startswith("gap."):

@@ -1,4 +1,4 @@
-"""What a U-Net is trained to predict (Ho et al., arXiv 2006.11239; v: arXiv 2202.00512), and at which timesteps."""
+"""The U-Net's prediction target (Ho et al., arXiv 2006.11239; v: arXiv 2202.00512), and the timestep distribution."""
 
 import torch
 from diffusers import DDPMScheduler
@@ -10,7 +10,7 @@ from fourdistill.errors import InputError
 def prediction_target(
     schedule: DDPMScheduler, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
-    """latents, noise (B, C, h, w), timesteps (B,) => what the U-Net should predict, (B, C, h, w)."""
+    """latents, noise (B, C, h, w), timesteps (B,) => the U-Net's target, (B, C, h, w)."""
     prediction_type = schedule.config["prediction_type"]
     if prediction_type == "epsilon":
         return noise
@@ -29,6 +29,6 @@ def squared_error(noise_pred: torch.Tensor, target: torch.Tensor) -> torch.Tenso
 def sample_timesteps(
     batch_size: int, num_train_timesteps: int, bias: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """(B,) timesteps, t/T with density proportional to (t/T)^bias: 0 is uniform, more favours high noise."""
+    """(B,) timesteps, t/T with density proportional to (t/T)^bias: 0 is uniform, larger values favour high noise."""
     uniform = torch.rand(batch_size, generator=generator)
     return (uniform ** (1 / (1 + bias)) * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)

@@ -1,4 +1,4 @@
-"""The loss that a step minimises: draws of one micro-batch, dropped conditions, and the denoiser's error."""
+"""The training loss: random draws for one micro-batch, dropped conditions, and the denoiser's error."""
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ class Objective:
         self.null_image = encode_null_image(denoiser.base.image_encoder)  # (1, S, D)
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """`model`: the denoiser as accelerate has prepared it. All draws are from `generator`, on the CPU."""
+        """`model`: the denoiser prepared by accelerate. All draws are from `generator`, on the CPU."""
         settings, denoiser, device = self.settings, self.denoiser, self.device
         batch = move(batch, device)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)

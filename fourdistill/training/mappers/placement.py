@@ -1,4 +1,4 @@
-"""Where the frozen base computes, and what it trades for memory or speed there."""
+"""Placement of the frozen base on devices, and its trade-offs between memory and speed."""
 
 from accelerate import Accelerator
 
@@ -9,9 +9,9 @@ from fourdistill.training.runtime.sharding import read_sharding, shard_unet
 
 
 def place_base(base: BaseModel, accelerator: Accelerator, settings: TrainingSettings) -> None:
-    """Move the base to the devices, in parts where accelerate's config says so.
+    """Move the base to the devices, sharded if accelerate's config says so.
 
-    And trade time for memory in the frozen U-Net, or compilation for speed, where the settings say so.
+    Also enable gradient checkpointing or compilation of the frozen U-Net, according to the settings.
     """
     sharding = read_sharding()
     if sharding is not None and settings.compile is not None:

@@ -1,20 +1,20 @@
-"""What a training run is told: plain values, and presets over them."""
+"""The settings of a training run: plain values, and presets that override them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from fourdistill.errors import InputError
 
-LOSSES = ("distill", "ddpm")  # against what the U-Net says when it is shown what the words tell; against the truth
+LOSSES = ("distill", "ddpm")  # target: the U-Net's output given the predicted image; or the true target
 
 
 @dataclass(frozen=True)
 class DropoutRates:
-    """How often each condition is dropped, independently of the others, and how often all of them are.
+    """How often each condition is dropped independently, and how often all are dropped together.
 
-    A prior is asked anew for what is left of the displacement; guidance needs such samples where there is none.
-    And how often the words of a sample keep nearer to CLIP's space than at the adapter's own lambda: half of these keep
-    within it, at lambda 0, the others at some lambda between. They learn to say what can be said there.
+    The prior's prediction then uses only the remaining displacement; without a prior, guidance needs such samples.
+    `bypass` is how often a sample's words stay closer to CLIP's space than with the adapter's own lambda: half of these
+    samples have lambda 0, the others a lambda in between. So the words learn to use CLIP's space.
     """
 
     text: float = 0.1
@@ -27,11 +27,11 @@ class DropoutRates:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The knobs of the training loop; every random choice follows from `seed`."""
+    """The settings of the training loop; `seed` determines every random choice."""
 
     seed: int = 0
-    batch_size: int = 32  # of a step, over all processes
-    micro_batches: int | None = None  # parts that a batch is computed in, over all processes; None: one per process
+    batch_size: int = 32  # per step, over all processes
+    micro_batches: int | None = None  # number of parts of a batch, over all processes; None: one per process
     max_steps: int = 1000
     loss: str = "distill"  # one of LOSSES
     learning_rate: float = 1e-3
@@ -83,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def apply_preset(preset: str, values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with those of a preset over them; raises `InputError` for an unknown preset."""
+    """`values` overridden by those of a preset; raises `InputError` for an unknown preset."""
     if preset not in PRESETS:
         raise InputError(f"train: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     return values | PRESETS[preset]

@@ -1,4 +1,4 @@
-"""One training step's mathematics, shared by training, validation and the condition gaps."""
+"""The computation of one training step, shared by training, validation and the condition gaps."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from fourdistill.training.mappers.loss import prediction_target, squared_error
 
 
 class Denoiser(nn.Module):
-    """The frozen base with the adapter in front of it, as a loss per sample.
+    """The frozen base conditioned by the adapter, as a loss per sample.
 
-    The base is no submodule: the adapter alone is distributed, saved and loaded.
+    The base is not a submodule: only the adapter is distributed, saved and loaded.
     """
 
     def __init__(self, base: BaseModel, adapter: Adapter, loss: str = "distill"):
-        """On the base's own noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`.
+        """Use the base's noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`.
 
-        Raises `InputError` where there is nothing to distil from.
+        Raises `InputError` if there is nothing to distil from.
         """
         super().__init__()
         if loss == "distill" and adapter.prior is None:
@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
         return self.schedule.config["num_train_timesteps"]
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """`losses`, in the precision of the training once accelerate has prepared this module."""
+        """`losses`, in the training precision once accelerate has prepared this module."""
         return self.losses(*args, **kwargs)
 
     def losses(
@@ -53,17 +53,17 @@ class Denoiser(nn.Module):
     ) -> torch.Tensor:
         """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
 
-        `lambda_`: of equation (1), one a sample (B,), or one for all; None: the adapter's own. `loss`: None is that of
-        the training.
+        `lambda_`: of equation (1), one per sample (B,), or one for all; None: the adapter's own. `loss`: None is the
+        training loss.
         """
         # Noise the target frame's latents.
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
-        # Condition on the prompt and on words of what frame i is expected to look like.
+        # Condition on the prompt and on the words for the predicted frame i.
         prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
         given = (self.base.text_encoder, prompt_embeds, conditions, timesteps)
         tokens = self.adapter.foresee(conditions)
         conditioning = self.adapter(*given, lambda_, tokens=tokens)
-        # Predict, and compare with what the U-Net says when it is shown that frame, or with the truth.
+        # Predict, and compare with the U-Net's output given that image, or with the true target.
         noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
         if (loss or self.loss) == "ddpm":
             return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))

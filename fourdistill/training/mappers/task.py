@@ -1,4 +1,4 @@
-"""The mapper's training as a task: its loss, its validation, and what a checkpoint of it must know."""
+"""Mapper training as a task: loss, validation, and the state for its checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,11 +27,11 @@ from fourdistill.training.runtime.sharding import is_sharded
 from fourdistill.training.runtime.task import Task
 
 DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
-_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # options of reading that decide which pairs come when
+_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # reading options that determine the order of pairs
 
 
 class MapperTask(Task):
-    """Words of an adapter, trained through the frozen base on pairs in shards."""
+    """Training of an adapter's words through the frozen base, on pairs in shards."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class MapperTask(Task):
         }
 
     def place(self, accelerator: Accelerator) -> None:
-        """Put the base on the devices."""
+        """Move the base to the devices."""
         self.accelerator = accelerator
         place_base(self.base, accelerator, self.settings)
         self.objective = Objective(self.denoiser, self.settings, accelerator.device)
 
     def start(self, step: int, kept: dict[str, Any]) -> None:
-        """Open the shards at the pairs of this step."""
+        """Open the shards at the position of this step."""
         arguments = self.shards, self.read_options, self.settings
         self.data = TrainingData(*arguments, self.micro_batches, step, kept.get("data", {}))
         self.val_data = ValidationData(*arguments, self.accelerator.device)
@@ -86,7 +86,7 @@ class MapperTask(Task):
         return self.objective(model, self.data.next(micro_batch), generator), {}
 
     def figures(self) -> dict[str, float]:
-        """What could not be read; raises `InputError` where that is too much."""
+        """Counts of unreadable data; raises `InputError` if there is too much."""
         return {**self.data.check()}
 
     def validate(self) -> dict[str, float]:
@@ -97,7 +97,7 @@ class MapperTask(Task):
         return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, settings.gap_timesteps, settings.seed)
 
     def describe(self, validation: dict[str, float]) -> str:
-        """Loss and gaps."""
+        """Format the loss and gaps."""
         return f"val.loss {validation['val.loss']:.4f}  gaps {format_gaps(validation)}"
 
     def sample(self) -> Image.Image | None:
@@ -107,7 +107,7 @@ class MapperTask(Task):
         return self.draw_samples(self.base, self.adapter)
 
     def state(self) -> dict[str, Any]:
-        """What has been read and lost so far."""
+        """Counts of data read and lost so far."""
         self.data.count()
         return {"data": self.data.counts}
 
@@ -117,7 +117,7 @@ class MapperTask(Task):
         self.adapter.save(self.adapter_folder, facts)
 
     def report(self, together: bool) -> dict[str, Any]:
-        """What the loaders have read and lost: of all pairs, and of the validation pairs in this run."""
+        """What the loaders have read and lost, in total and for this run's validation pairs."""
         if together:
             self.data.count()
         return {"data": self.data.counts, "validation": self.val_data.counts}

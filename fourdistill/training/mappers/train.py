@@ -25,9 +25,9 @@ def train(
 ) -> dict[str, float]:
     """Train `adapter` on the pairs in `shards`, save it to `adapter_folder`, and return the last validation.
 
-    Metrics and `train_report.json` go to `live_folder` (DVCLive). A killed run goes on from the checkpoint in
-    `checkpoint_folder`, or at the fsspec address, when it is called again with the same arguments, with the same
-    batches and draws as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the state is saved.
+    Metrics and `train_report.json` go to `live_folder` (DVCLive). Called again with the same arguments, a killed run
+    resumes from the checkpoint in `checkpoint_folder` or at the fsspec address, with the same batches and draws as an
+    uninterrupted run. Raises `Preempted` after SIGTERM, once the state is saved.
     """
     trainer = Trainer(
         TrainerSettings.of(settings),

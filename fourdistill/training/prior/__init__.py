@@ -1,1 +1,1 @@
-"""Training of the displacement prior, on codes in memory."""
+"""Training of the displacement prior on codes in memory."""

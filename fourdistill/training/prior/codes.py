@@ -1,4 +1,4 @@
-"""Pairs as codes: all that the displacement prior trains on, small enough to stay in memory."""
+"""Pairs as codes: the displacement prior's training data, small enough to stay in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.view_encoding import Tensors, to_tensors
 from fourdistill.pairs.frame_pairs import FramePairs, read_frame_features
 
-ENCODE_SIZE = 512  # frames at once
+ENCODE_SIZE = 512  # frames per batch
 
 
 class PairCodes:
-    """The pairs of a split with the codes of their frames, as they are and changed in V - 1 ways.
+    """The pairs of a split with the codes of their frames, unchanged and with V - 1 augmentations.
 
-    A changed scene is another scene; in one that is mirrored the sign of every azimuth is the other one.
+    An augmented scene counts as another scene; mirroring flips the sign of every azimuth.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class PairCodes:
 
     @property
     def num_variants(self) -> int:
-        """V: frames as they are, and each change of them."""
+        """V: the unchanged frames and each augmentation."""
         return len(self.codes)
 
     def __call__(self, index: torch.Tensor, variant: torch.Tensor) -> "CodedPairs":
-        """Samples of N pairs of one target by index (B, N), each under the change of number (B,)."""
+        """Samples of N pairs with one target by index (B, N), each with augmentation number `variant` (B,)."""
         images = [self._conditions(column, variant) for column in index.unbind(1)]
         codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
         conditions = replace(images[0], others=tuple(images[1:]))
@@ -58,13 +58,13 @@ class PairCodes:
 
     def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
         return Conditions(
-            image_embeds=torch.empty(len(index), 0),  # codes stand for them
+            image_embeds=torch.empty(len(index), 0),  # replaced by codes
             has_image=torch.ones(len(index), dtype=torch.bool),
             displacement=self.displacement[self.mirrored[variant], index],
         )
 
     def more_sources(self, index: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Pairs by index (B,) => each with `count` more drawn from those of the same target, (B, 1 + count)."""
+        """Pairs by index (B,) => each with `count` more random pairs of the same target, (B, 1 + count)."""
         first, number = self._group_start[self.target[index]], self._group_size[self.target[index]]  # (B,)
         draws = torch.rand(len(index), count, generator=generator)
         drawn = self._by_target[first[:, None] + (draws * number[:, None]).long()]  # (B, count)
@@ -73,7 +73,7 @@ class PairCodes:
 
 @dataclass(frozen=True)
 class CodedPairs:
-    """Codes of the N sources (B, K) each, their displacements, codes of the targets (B, K)."""
+    """Codes of the N sources, (B, K) each, their displacements, and codes of the targets (B, K)."""
 
     sources: tuple[torch.Tensor, ...]
     conditions: Conditions
@@ -81,20 +81,20 @@ class CodedPairs:
 
 
 def mirrored(displacement: Tensors) -> Tensors:
-    """Displacements (N,) => those between the mirror images: the azimuth is the other way round."""
+    """Displacements (N,) => those between the mirror images: the azimuth changes sign."""
     pose = mirror_pose(displacement.relative_pose)
     return replace(displacement, azimuth=-displacement.azimuth, relative_pose=pose)
 
 
 def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
-    """Rows of a 3x4 relative pose (N, 12) => that between the mirror images, x for -x in both cameras, (N, 12)."""
+    """Rows of a 3x4 relative pose (N, 12) => those of the mirror images, x negated in both cameras, (N, 12)."""
     signs = torch.tensor([-1.0, 1, 1])
     pose = relative_pose.view(-1, 3, 4)
     return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
 
 
 def read_embeds(pairs: FramePairs, features: Path | str, changes: Sequence[Augmentation]) -> list[torch.Tensor]:
-    """Image embeddings of the pairs' frames (F, S, D), fp16, under each of some changes."""
+    """Image embeddings of the pairs' frames (F, S, D), fp16, for each of `changes`."""
     return [torch.from_numpy(read_frame_features(features, pairs.keys, change.feature)) for change in changes]
 
 

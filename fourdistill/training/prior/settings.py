@@ -1,17 +1,17 @@
-"""What the prior's training is told: plain values."""
+"""The settings of the prior's training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PriorSettings:
-    """The knobs of the prior's training; every random choice follows from `seed`."""
+    """The settings of the prior's training; `seed` determines every random choice."""
 
     seed: int = 0
     mirror: bool = True  # train on mirror images too, and ...
-    recolour: bool = False  # ... on frames whose colour channels have changed places
-    start_share: float = 0.0  # of the weights that a pretrained prior began with, in the average that is saved
-    codec_embeds: int = 4096  # image embeddings that the codec is fitted to
+    recolour: bool = False  # ... on frames with permuted colour channels
+    start_share: float = 0.0  # share of the pretrained prior's initial weights in the saved average
+    codec_embeds: int = 4096  # number of image embeddings for fitting the codec
     num_components: int = 384  # of the codes
     batch_size: int = 512
     max_steps: int = 2000
@@ -19,8 +19,8 @@ class PriorSettings:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    max_sources: int = 1  # condition images of a sample: from 1 to this many, drawn for each step
-    source_noise: float = 0.1  # added to the source's codes, against overfitting
+    max_sources: int = 1  # source images per sample: drawn from 1 to this number at each step
+    source_noise: float = 0.1  # noise added to the source's codes, against overfitting
     log_every: int = 50  # steps
     validate_every: int = 500
     checkpoint_every: int = 500

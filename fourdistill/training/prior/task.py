@@ -1,4 +1,4 @@
-"""The prior's training as a task: its loss, its validation, and what a checkpoint of it must know."""
+"""Prior training as a task: loss, validation, and the state for its checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,12 +21,12 @@ from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 
 
 class PriorTask(Task):
-    """A prior, trained on pairs in memory.
+    """Training of a prior on pairs in memory.
 
     Args:
         pairs: codes of the pairs of split `train`, and of `val` if there are any.
-        facts: JSON values that tell the data from others.
-        start_share: of the weights that training begins with, in the average that is saved; None: those it ends with.
+        facts: JSON values that identify the data.
+        start_share: share of the initial weights in the saved average; None: save the final weights.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class PriorTask(Task):
         self.began = {name: value.clone() for name, value in prior.state_dict().items()}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Settings, data and the first weights."""
+        """Settings, data and the initial weights."""
         return {"settings": decisive(self.settings), **self.facts, "start": weights_hash(self.prior)}
 
     def place(self, accelerator: Accelerator) -> None:
-        """Codes stay where they are, and go to the device batch by batch."""
+        """Nothing to move: codes go to the device batch by batch."""
         self.accelerator = accelerator
 
     def loss(
         self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The mean error () of a batch of random pairs, under random changes of their frames, with noise."""
+        """The mean error () of a batch of random pairs, with random augmentations and noise."""
         settings, pairs = self.settings, self.pairs["train"]
         index = torch.randint(len(pairs), (settings.batch_size,), generator=generator)
         count = int(torch.randint(settings.max_sources, (1,), generator=generator))
@@ -95,7 +95,7 @@ class PriorTask(Task):
         return values
 
     def finish(self) -> None:
-        """Average with the weights that training began with, where a share of them is wanted."""
+        """Average with the initial weights if `start_share` is set."""
         if self.start_share is not None:
             average_with_start(self.prior, self.began, self.start_share)
 
@@ -106,12 +106,12 @@ class PriorTask(Task):
 
 
 def average_with_start(prior: DisplacementPrior, start: Mapping[str, torch.Tensor], share: float) -> None:
-    """Put `share` of the weights that training began with into those that it ended with, in place.
+    """Average the final weights with the initial ones, which get weight `share`, in place.
 
-    What was learnt of the scenes at hand mostly stays, and so does what was known of others: Wortsman et al., "Robust
+    This keeps most of what was learnt on the new scenes, and of what was known about others: Wortsman et al., "Robust
     fine-tuning of zero-shot models", arXiv 2109.01903.
     """
-    ended = prior.state_dict()  # floating point throughout; on a device by now
+    ended = prior.state_dict()  # all floating point; on a device
     prior.load_state_dict(
         {name: ended[name].lerp(value.to(ended[name].device), share) for name, value in start.items()}
     )

@@ -1,4 +1,4 @@
-"""Training of the displacement prior: frames become codes once, then come thousands of cheap steps in memory."""
+"""Training of the displacement prior: frames are encoded once, followed by thousands of cheap steps in memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,10 +33,10 @@ def train_prior(
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
-    `form`: the fields of `PriorConfig` that the data do not decide; a `pretrained` prior (its folder, or that of an
-    adapter with one) brings its own, and its codes. Without steps it is validated and saved as it is. A killed run
-    goes on from its last checkpoint, as if it had not been interrupted. Raises `Preempted` when SIGTERM came and the
-    state is saved.
+    `form`: the fields of `PriorConfig` that the data do not determine. A `pretrained` prior (its folder, or that of an
+    adapter with one) brings its own fields and codec. With zero steps it is validated and saved unchanged. A killed run
+    resumes from its last checkpoint as if it had not been interrupted. Raises `Preempted` after SIGTERM, once the state
+    is saved.
     """
     if settings.max_steps == 0 and pretrained is None:
         raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
@@ -64,7 +64,7 @@ def train_prior(
 
 
 def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePairs]:
-    """The pairs of some splits, without splits that have none; raises `InputError` where that is `train`."""
+    """The pairs of the given splits; omits empty splits, but raises `InputError` if `train` is empty."""
     pairs = {split: read_frame_pairs(pairs_table, split) for split in splits}
     pairs = {split: each for split, each in pairs.items() if len(each.source)}
     if "train" in splits and "train" not in pairs:
@@ -75,7 +75,7 @@ def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePair
 def start_prior(
     embeds: list[torch.Tensor] | None, settings: PriorSettings, form: dict[str, Any], pretrained: Path | None
 ) -> DisplacementPrior:
-    """An untrained prior with a codec of the training frames' embeddings, or a pretrained one with its own."""
+    """An untrained prior with a codec fitted to the training frames, or a pretrained one with its own codec."""
     if pretrained is not None:
         prior = DisplacementPrior.load(pretrained)
         config = prior.config
@@ -90,7 +90,7 @@ def start_prior(
                 expected = f"expected {mine} of a prior to start from, found {theirs}"
                 raise InputError(f"{pretrained}: {name}: {expected}; train_prior.start: scratch needs none")
         return prior
-    assert embeds is not None  # whoever starts from scratch has pairs to train on
+    assert embeds is not None  # starting from scratch requires training pairs
     codec = fit_codec(
         sample_embeds(embeds, settings.codec_embeds, settings.seed), settings.num_components, settings.seed
     )

@@ -1,1 +1,1 @@
-"""What every training needs: devices, logs, checkpoints, and an end in good order."""
+"""Shared by every training: devices, logs, checkpoints, and a clean shutdown."""

@@ -1,4 +1,4 @@
-"""A moving average of the trained weights, which is often better than the last of them."""
+"""A moving average of the trained weights, which is often better than the final weights."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,9 @@ from torch import nn
 
 
 class WeightAverage:
-    """diffusers' `EMAModel`, kept in checkpoints as the weights of one more model.
+    """diffusers' `EMAModel`, stored in checkpoints as the weights of an additional model.
 
-    accelerate would load an `EMAModel` that is registered with it from a pickle that may run anything.
+    accelerate would load a registered `EMAModel` from a pickle, which can run arbitrary code.
     """
 
     def __init__(self, accelerator: Accelerator, parameters: Iterable[nn.Parameter], decay: float):
@@ -20,13 +20,13 @@ class WeightAverage:
         accelerator.prepare_model(nn.ParameterList(same_memory), evaluation_mode=True)
 
     def resume(self, step: int) -> None:
-        """Go on after `step` steps; how fast the average moves depends on their number."""
+        """Resume after `step` steps; the decay of the average depends on their number."""
         self.ema.optimization_step = step
 
     def step(self) -> None:
-        """Take in the weights after a step."""
+        """Update the average with the weights after a step."""
         self.ema.step(self.parameters)
 
     def copy_to_model(self) -> None:
-        """Put the average in the place of the weights."""
+        """Replace the weights by the average."""
         self.ema.copy_to(self.parameters)

@@ -1,14 +1,14 @@
-"""Checkpoints of a running training, so that a killed run goes on when the same command is given again.
+"""Checkpoints of a training, so that a killed run resumes when the same command is given again.
 
     <folder>/step-00000500/    accelerate's state, trainer.json, live/ (the logs so far), fingerprint.json
 
-A checkpoint is written under a temporary name and renamed when complete; the newest ones are kept, here and, where one
-is named, at an fsspec address. It belongs to one fingerprint (settings, data, base): another run in the same place
-starts afresh. The number of a step is also the position in the data, and that of all random draws.
+A checkpoint is written under a temporary name and renamed when complete. The newest ones are kept, locally and, if
+given, at an fsspec address. A checkpoint belongs to one fingerprint (settings, data, base): another run in the same
+place starts from scratch. The step number also determines the position in the data and all random draws.
 
-What is trusted: a checkpoint is this project's own output and as much to be guarded as its code. Weights are
-safetensors; accelerate keeps optimizer, scheduler, loss scale and generators as pickles, which it reads with
-`weights_only=True`, so that they can hold numbers but run nothing. No object with a pickle of its own is registered.
+Trust: a checkpoint is this project's own output and must be protected like its code. Weights are safetensors;
+accelerate stores optimizer, scheduler, loss scale and generators as pickles, which it reads with `weights_only=True`,
+so they can hold numbers but not run code. No object with a custom pickle is registered.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ from accelerate.utils import broadcast_object_list
 
 from fourdistill.training.runtime.remote import RemoteCheckpoints
 
-_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints", "micro_batches")  # the trainer says how many there are
+_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints", "micro_batches")  # the trainer adds the actual number
 FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "trainer.json", ".incomplete"
 
 
 class Checkpoints:
-    """The newest checkpoints of one run. Every process makes one; only the main one writes and removes.
+    """The newest checkpoints of one run. Every process has an instance; only the main process writes and removes.
 
     Args:
-        folder: where checkpoints are kept; nothing else may be in it.
-        live_folder: the logs, kept along so that a resumed run continues them.
+        folder: where checkpoints are kept; must contain nothing else.
+        live_folder: the logs, saved too so that a resumed run continues them.
         fingerprint: JSON values that decide whether a checkpoint is this run's.
-        keep: how many are kept.
+        keep: number of checkpoints to keep.
         address: an fsspec address to which they are copied too, or None.
     """
 
@@ -43,12 +43,12 @@ class Checkpoints:
     ):
         self.folder, self.live_folder, self.keep = folder, live_folder, keep
         self.fingerprint = json.dumps(fingerprint, indent=2, sort_keys=True, default=str)
-        # A folder of its own at the address: other runs may keep theirs there too.
+        # A separate folder at the address: other runs may use the same address.
         run = hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
         self.remote = RemoteCheckpoints(f"{address.rstrip('/')}/{run}", FINGERPRINT_NAME) if address else None
 
     def newest(self) -> Path | None:
-        """The newest complete checkpoint of this run, fetched if it is elsewhere; those of other runs are removed."""
+        """The newest complete checkpoint of this run, fetched if remote; removes those of other runs."""
         self._drop_others()
         local = [path.name for path in self._local()]
         if self.remote:
@@ -59,7 +59,7 @@ class Checkpoints:
         return self.folder / max(local) if local else None
 
     def save(self, accelerator: Accelerator, step: int, keep: dict[str, Any]) -> None:
-        """Write the state after `step` steps and JSON values to keep with it, then remove the oldest checkpoints."""
+        """Write the state after `step` steps and the JSON values `keep`, then remove the oldest checkpoints."""
         temporary = self.folder / INCOMPLETE
         if accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -85,9 +85,9 @@ class Checkpoints:
                 self.remote.remove(name)
 
     def resume(self, accelerator: Accelerator) -> tuple[int, dict[str, Any]]:
-        """Load the newest checkpoint into what `accelerator` has prepared; its step and what it keeps, or (0, {}).
+        """Load the newest checkpoint into the prepared objects; return its step and JSON values, or (0, {}).
 
-        The main process decides which one that is; machines with a disk of their own fetch it from the address.
+        The main process chooses the checkpoint; machines with separate disks fetch it from the address.
         """
         found = self.newest() if accelerator.is_main_process else None
         name = broadcast_object_list([None if found is None else found.name])[0]
@@ -95,16 +95,16 @@ class Checkpoints:
             return 0, {}
         path = self.folder / name
         if accelerator.is_local_main_process and self.remote:
-            self._drop_others()  # on this machine's own disk, where another run may have left a step of this name
+            self._drop_others()  # another run may have left a step of this name on this machine's disk
             if not path.exists():
                 self._fetch(name)
         accelerator.wait_for_everyone()
         accelerator.load_state(str(path))
-        accelerator.step = 0  # counts micro-batches towards a step; the processes that saved may have had fewer each
+        accelerator.step = 0  # counts micro-batches within a step; the saving run may have had fewer per process
         return int(name.removeprefix("step-")), json.loads((path / KEPT_NAME).read_text(encoding="utf-8"))
 
     def restore_live(self) -> bool:
-        """Put the checkpoint's logs back before the tracker opens them; whether there were any."""
+        """Restore the checkpoint's logs before the tracker opens them; return whether there were any."""
         path = self.newest()
         if path is None or not (path / LIVE_NAME).is_dir():
             return False
@@ -122,7 +122,7 @@ class Checkpoints:
                 self.remote.remove(name)
 
     def _drop_others(self) -> None:
-        """Remove what other runs left on this machine."""
+        """Remove other runs' checkpoints from this machine."""
         for path in self._local():
             written = path / FINGERPRINT_NAME
             if not written.is_file() or written.read_text(encoding="utf-8") != self.fingerprint:
@@ -133,7 +133,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
     def _fetch(self, name: str) -> None:
-        """Copy a checkpoint from the address to this machine, whole or not at all."""
+        """Copy a checkpoint from the address to this machine, atomically."""
         assert self.remote is not None
         temporary = self.folder / INCOMPLETE
         shutil.rmtree(temporary, ignore_errors=True)
@@ -143,12 +143,12 @@ class Checkpoints:
 
 
 def decisive(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings => those for a fingerprint, without the ones that a resumed run may change."""
+    """A settings dataclass => the values for a fingerprint, without those that a resumed run may change."""
     return {name: value for name, value in asdict(settings).items() if name not in _OF_NO_CONSEQUENCE}
 
 
 def discard(checkpoint: Path) -> None:
-    """Remove a checkpoint; killed on the way, it leaves nothing that looks like one."""
+    """Remove a checkpoint; if interrupted, the remainder does not look like a checkpoint."""
     gone = checkpoint.with_name(f".gone-{checkpoint.name}")
     shutil.rmtree(gone, ignore_errors=True)
     checkpoint.rename(gone)

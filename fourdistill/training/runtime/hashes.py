@@ -1,4 +1,4 @@
-"""Fingerprints of what a training starts from: weights, and other tensors."""
+"""Fingerprints of a training's initial weights and other tensors."""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def tensors_hash(values: Iterable[torch.Tensor]) -> str:
-    """SHA-256 over tensors, one after the other."""
+    """SHA-256 over tensors in order."""
     digest = hashlib.sha256()
     for value in values:
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

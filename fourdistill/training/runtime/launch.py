@@ -1,4 +1,4 @@
-"""Start this program anew under `accelerate launch`: one process per device, on one machine or several."""
+"""Restart this program under `accelerate launch`: one process per device, on one or more machines."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def is_launched() -> bool:
 def launch_command(launcher: str) -> list[str]:
     """`launcher`, an accelerate config file or arguments of `accelerate launch` => the command that runs this program.
 
-    The program keeps its arguments, and runs as a module where it does so now. Raises `InputError` where the file is
+    The program keeps its arguments, and runs as a module if it does so now. Raises `InputError` if the file is
     missing.
     """
     arguments = shlex.split(launcher)
@@ -43,16 +43,16 @@ def launch_command(launcher: str) -> list[str]:
 
 
 def launch(launcher: str, report: Path) -> None:
-    """Run the command until its processes have ended; SIGTERM is passed on.
+    """Run the command until its processes have ended; SIGTERM is forwarded.
 
-    Raises `Preempted` where the training was, by its `report`, and ends this program with the status of any other
-    failure, or with 1 where a signal was the end.
+    Raises `Preempted` if the training's `report` says so. After any other failure, ends this program with its exit
+    status, or with 1 if a signal ended it.
     """
     report.unlink(missing_ok=True)
     child = subprocess.Popen(launch_command(launcher))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # at a third one torch's agent would abandon its processes
+        signal.signal(number, signal.SIG_IGN)  # torch's agent abandons its processes at the third signal
         child.send_signal(number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
@@ -62,14 +62,14 @@ def launch(launcher: str, report: Path) -> None:
         signal.signal(signal.SIGTERM, before)
     if status == 0:
         return
-    # torch's agent ends by the signal itself, whatever its processes ended with.
+    # torch's agent ends by the signal itself, whatever the status of its processes.
     if report.is_file() and json.loads(report.read_text(encoding="utf-8"))["status"] == "preempted":
         raise Preempted
     raise SystemExit(max(status, 1))
 
 
 def run_accelerate() -> None:
-    """What `accelerate launch` does, in such a way that signals and exit statuses pass through it."""
+    """Like `accelerate launch`, but forwards signals and exit statuses."""
     commands.simple_launcher = _become_program
     try:
         commands.main()
@@ -79,9 +79,9 @@ def run_accelerate() -> None:
 
 
 def status_of(failed: ChildFailedError) -> int:
-    """The status of the process that failed first, and not of those that were told to go because of it.
+    """The exit status of the process that failed first, not of those terminated because of it.
 
-    torch tells them apart by whole seconds.
+    torch distinguishes them only by whole seconds.
     """
     first = failed.get_first_failure()[1].exitcode
     own = [failure.exitcode for failure in failed.failures.values() if failure.exitcode not in _TOLD_TO_GO]
@@ -89,9 +89,9 @@ def status_of(failed: ChildFailedError) -> int:
 
 
 def _become_program(args: Namespace) -> None:
-    """Start a single process in the place of this one.
+    """Replace this process by a single process.
 
-    accelerate would wait beside it, be ended by SIGTERM, and leave it to train on with nobody waiting.
+    accelerate would start a child and wait; SIGTERM would end accelerate and leave the child training as an orphan.
     """
     command, environment = prepare_simple_launcher_cmd_env(args)
     os.execvpe(command[0], command, environment)

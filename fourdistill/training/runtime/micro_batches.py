@@ -1,8 +1,8 @@
-"""How a batch is divided into micro-batches, over the processes and within each of them.
+"""Division of a batch into micro-batches, over the processes and within each process.
 
-All micro-batches have one size. Process p of P computes those numbered p, p + P, ...; the gradients of all are
-averaged. Samples and random draws belong to (seed, step, micro-batch), so the steps are the same however many
-processes share the work.
+All micro-batches have the same size. Process p of P computes those numbered p, p + P, ...; all gradients are averaged.
+Samples and random draws depend only on (seed, step, micro-batch), so the steps do not depend on the number of
+processes.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fourdistill.errors import InputError
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """The micro-batches of every batch, and those of this process."""
+    """The micro-batches of each batch, and those of this process."""
 
     total: int
     mine: tuple[int, ...]
@@ -23,7 +23,7 @@ class MicroBatches:
     def divide(
         cls, batch_size: int, micro_batches: int | None, num_processes: int, process_index: int
     ) -> "MicroBatches":
-        """`micro_batches`, by default one per process; raises `InputError` where the batch does not divide evenly."""
+        """`micro_batches`, by default one per process; raises `InputError` if the batch does not divide evenly."""
         total = num_processes if micro_batches is None else micro_batches
         if total % num_processes:
             raise InputError(f"train: micro_batches: expected a multiple of the {num_processes} processes, got {total}")

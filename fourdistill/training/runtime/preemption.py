@@ -1,4 +1,4 @@
-"""Pre-emption: a cluster takes a machine back with SIGTERM, and the training saves before it goes."""
+"""Pre-emption: a cluster reclaims a machine with SIGTERM; the training saves its state before it exits."""
 
 import signal
 import threading
@@ -11,21 +11,21 @@ PREEMPTED = 75  # the exit status: EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 class Preempted(SystemExit):
-    """Ends the program with status `PREEMPTED` when the state has been saved; the same command goes on from there."""
+    """Ends the program with status `PREEMPTED` after the state has been saved; the same command resumes."""
 
     def __init__(self):
         super().__init__(PREEMPTED)
 
 
 class Preemption:
-    """While it is entered, SIGTERM is noted instead of ending the program."""
+    """A context in which SIGTERM is recorded instead of ending the program."""
 
     def __init__(self):
         self.noted = False
         self._before: Any = None
 
     def __enter__(self) -> "Preemption":
-        if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
@@ -37,7 +37,7 @@ class Preemption:
         self.noted = True
 
     def asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process was told to end; all of them get the same answer, at the same step."""
+        """Whether any process received SIGTERM; all processes get the same answer at the same step."""
         if accelerator.num_processes == 1:
             return self.noted
         if self.noted:

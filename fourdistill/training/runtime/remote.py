@@ -1,7 +1,7 @@
-"""Checkpoints at an fsspec address (`s3://bucket/run`), for machines whose disks do not outlive them.
+"""Checkpoints at an fsspec address (`s3://bucket/run`), for machines without persistent disks.
 
-An object store has no rename: a checkpoint counts when its last file, the fingerprint, is there, and is taken away by
-removing that one first.
+An object store has no rename: a checkpoint is valid once its last file, the fingerprint, exists. Removal starts with
+that file.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from fourdistill.storage.store import Store
 
 
 class RemoteCheckpoints:
-    """Whole checkpoint folders under an address; whatever fails there is an `InputError` that names it.
+    """Complete checkpoint folders under an address; any failure there raises an `InputError` naming the address.
 
     Args:
         address: an fsspec address.
@@ -33,7 +33,7 @@ class RemoteCheckpoints:
         return sorted(str(path).rsplit("/", 2)[-2] for path in found)
 
     def put(self, folder: Path) -> None:
-        """Copy a checkpoint there, under its own name."""
+        """Upload a checkpoint under its own name."""
         paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / self.marker)
         for path in [*paths, folder / self.marker]:
             self.store.put([path], [f"{folder.name}/{path.relative_to(folder).as_posix()}"])
@@ -44,7 +44,7 @@ class RemoteCheckpoints:
         with reading(self.store.path(name), "a checkpoint"):
             for address in self.filesystem.find(source):
                 path = folder / str(address)[len(source) :].lstrip("/")
-                if not path.resolve().is_relative_to(folder.resolve()):  # an object may have any name
+                if not path.resolve().is_relative_to(folder.resolve()):  # object names are arbitrary
                     raise InputError(f"{address}: expected a name inside of the checkpoint")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.filesystem.get_file(address, str(path))

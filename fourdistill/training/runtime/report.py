@@ -1,4 +1,4 @@
-"""`train_report.json`: what a training did, over all of its interruptions."""
+"""`train_report.json`: the report of a training across all interruptions."""
 
 import json
 import time
@@ -11,7 +11,7 @@ REPORT_NAME = "train_report.json"
 
 @dataclass
 class TrainReport:
-    """Progress of one training; `state` goes into its checkpoints, so that it outlives a killed run."""
+    """Progress of one training; `state` is saved in its checkpoints, so it survives a killed run."""
 
     processes: int
     micro_batches: int
@@ -20,30 +20,30 @@ class TrainReport:
     """running, preempted, failed or finished."""
     steps: int = 0
     restarts: int = 0
-    """How often a run went on from a checkpoint."""
+    """Number of resumptions from a checkpoint."""
     seconds: float = 0.0
-    """Spent in steps that count: without validation, samples, checkpoints, and what was lost with a killed run."""
+    """Time in steps that count: without validation, samples, checkpoints, and steps lost with a killed run."""
     _since: float = field(default_factory=time.perf_counter)
 
     def start_clock(self) -> None:
-        """What follows is training."""
+        """Start counting training time."""
         self._since = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """What follows is not training."""
+        """Stop counting training time."""
         self.seconds += time.perf_counter() - self._since
         self._since = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"restarts": self.restarts, "seconds": self.seconds}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Resume from the state of a checkpoint."""
         self.restarts, self.seconds = state["restarts"] + 1, state["seconds"]
 
     def write(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Write the report, with further `facts`, into the folder of the logs."""
+        """Write the report, with further `facts`, into the logs folder."""
         values = {name: value for name, value in asdict(self).items() if not name.startswith("_")} | facts
         samples = self.steps * self.batch_size
         values |= {"samples": samples, "samples_per_s": samples / self.seconds if self.seconds else 0.0}

@@ -1,8 +1,8 @@
-"""A base too large for a copy on every device: its frozen U-Net lies in parts on all of them (PyTorch's FSDP2).
+"""Sharding of the frozen U-Net over all devices (PyTorch's FSDP2), for a base too large to be copied to each.
 
-accelerate's own config says so, and how (`distributed_type: FSDP`; configs/accelerate/eight_gpus_sharded.yaml).
-accelerate would shard what it prepares. Here that is the adapter, which is small: it is copied to every device as ever
-(DDP), and what is large is sharded, by the same options. Every process must then call the U-Net equally often.
+accelerate's config enables and configures it (`distributed_type: FSDP`; configs/accelerate/eight_gpus_sharded.yaml).
+accelerate would shard what it prepares. Here that is the small adapter: it is copied to every device (DDP), and
+the large U-Net is sharded with the same options. Every process must then call the U-Net equally often.
 """
 
 import os
@@ -23,11 +23,11 @@ _FLAG = "ACCELERATE_USE_FSDP"
 
 
 def read_sharding() -> FullyShardedDataParallelPlugin | None:
-    """What accelerate's config says of sharding, or None. Raises `InputError` for options that are not followed."""
+    """The sharding options of accelerate's config, or None. Raises `InputError` for unsupported options."""
     if not parse_flag_from_env(_FLAG):
         return None
     try:
-        sharding = FullyShardedDataParallelPlugin()  # by the environment, where `accelerate launch` puts its config
+        sharding = FullyShardedDataParallelPlugin()  # from the environment, where `accelerate launch` puts its config
     except (ValueError, ImportError) as error:
         raise InputError(f"accelerate: fsdp_config: {error}") from error
     if sharding.fsdp_version != 2:
@@ -43,7 +43,7 @@ def read_sharding() -> FullyShardedDataParallelPlugin | None:
 
 @contextmanager
 def copying() -> Iterator[None]:
-    """An accelerator that is made within copies what it prepares (DDP), whatever its config says of sharding."""
+    """A context in which a new accelerator copies what it prepares (DDP), even if its config asks for sharding."""
     before = os.environ.get(_FLAG)
     os.environ[_FLAG] = "false"
     try:
@@ -53,10 +53,10 @@ def copying() -> Iterator[None]:
 
 
 def shard_unet(unet: UNet2DConditionModel, sharding: FullyShardedDataParallelPlugin, device: torch.device) -> None:
-    """Move a U-Net to the `device`s of all processes, a part to each.
+    """Move a U-Net to the `device`s of all processes, one part to each.
 
-    Its blocks are gathered one at a time, when they compute. The process group must have been started. Raises
-    `InputError` where the config names a class of blocks that the U-Net has not.
+    Its blocks are gathered one at a time for computation. The process group must have been started. Raises
+    `InputError` if the config names a block class that the U-Net does not have.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     try:
@@ -70,5 +70,5 @@ def shard_unet(unet: UNet2DConditionModel, sharding: FullyShardedDataParallelPlu
 
 
 def is_sharded(unet: UNet2DConditionModel) -> bool:
-    """Whether only a part of it lies here."""
+    """Whether this device holds only a part of it."""
     return isinstance(unet, FSDPModule)

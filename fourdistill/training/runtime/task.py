@@ -1,4 +1,4 @@
-"""What a `Trainer` has to know of what it trains: loss, validation, state and fingerprint."""
+"""The interface between a `Trainer` and what it trains: loss, validation, state and fingerprint."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from torch import nn
 
 
 class Task:
-    """A model and what is wanted of it. Only `fingerprint` and `loss` have to be written; the order is that of calls.
+    """A model and its training task. Only `fingerprint` and `loss` are required; methods are in order of their calls.
 
-    Every process has a task. Where nothing else is said, all of them call its methods, at the same moments.
+    Every process has a task. Unless stated otherwise, all processes call each method at the same points.
 
     Args:
-        name: what the progress bar calls the training.
+        name: the label of the progress bar.
         model: its parameters that require gradients are trained; it is distributed, saved and resumed.
     """
 
@@ -22,53 +22,53 @@ class Task:
         self.name, self.model = name, model
 
     def fingerprint(self) -> dict[str, Any]:
-        """JSON values that a checkpoint must agree with, beside the trainer's settings; taken before `place`."""
+        """JSON values that a checkpoint must match, besides the trainer's settings; called before `place`."""
         raise NotImplementedError
 
     def place(self, accelerator: Accelerator) -> None:
-        """Move what the loss needs beside the model to the device."""
+        """Move to the device what the loss needs besides the model."""
 
     def start(self, step: int, kept: dict[str, Any]) -> None:
-        """Go on after `step` steps, from the `state` that a checkpoint kept (empty where there is none)."""
+        """Start after `step` steps, with the `state` kept by a checkpoint (empty if there is none)."""
 
     def loss(
         self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss () of one micro-batch, and figures of it to be logged; all random draws are from `generator`.
+        """The loss () of one micro-batch, and metrics to log; all random draws are from `generator`.
 
-        `model` is the task's own as accelerate has prepared it.
+        `model` is the task's model prepared by accelerate.
         """
         raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
-        """What else is logged with the training loss, each time."""
+        """Further metrics to log with the training loss."""
         return {}
 
     def validate(self) -> dict[str, float]:
-        """Figures of the model as it is, in evaluation mode; empty where there is nothing to validate on."""
+        """Metrics of the current model, in evaluation mode; empty if there is no validation data."""
         return {}
 
     def describe(self, validation: dict[str, float]) -> str:
-        """The figures of `validate` in one line, for a reader of the terminal."""
+        """The metrics of `validate` in one line, for the terminal."""
         return "  ".join(f"{name} {value:.4f}" for name, value in validation.items())
 
     def sample(self) -> Image.Image | None:
-        """A picture of what the model does, in evaluation mode, to be logged as `samples.png`."""
+        """An image of the model's output, in evaluation mode, logged as `samples.png`."""
         return None
 
     def state(self) -> dict[str, Any]:
-        """JSON values to keep in a checkpoint beside the model's and the optimizer's state."""
+        """JSON values to keep in a checkpoint besides the model's and the optimizer's state."""
         return {}
 
     def finish(self) -> None:
-        """Last changes to the trained weights, before the last validation."""
+        """Final changes to the trained weights, before the last validation."""
 
     def save(self, validation: dict[str, float]) -> None:
         """Write the result; only the main process calls this."""
 
     def report(self, together: bool) -> dict[str, Any] | None:
-        """What `train_report.json` says beside the trainer's own; None: it is not written.
+        """The task's entries in `train_report.json`; None: no report is written.
 
-        `together`: whether all processes call this now, or this one alone, where others may be gone.
+        `together`: whether all processes call this now, or only this one because others may have ended.
         """
         return None

@@ -1,4 +1,4 @@
-"""Where a training runs and logs: accelerate with DVCLive."""
+"""Devices and logs of a training: accelerate with DVCLive."""
 
 import gc
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from fourdistill.training.runtime.sharding import copying
 
 
 def start_accelerator(mixed_precision: str) -> Accelerator:
-    """An accelerator for one process or many (`accelerate launch`), on the processor where there is no GPU."""
+    """An accelerator for one process or many (`accelerate launch`), on the CPU if there is no GPU."""
     device = default_device()
     precision = resolve_precision(mixed_precision, device)
     if precision == "fp16" and device.type == "cpu":
@@ -27,7 +27,7 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
             mixed_precision=precision,
             cpu=device.type == "cpu",
             kwargs_handlers=[handler],
-            # The batch is the same whatever the number of processes, so the learning rate moves once a step.
+            # The batch size does not depend on the number of processes: step the learning rate once per step.
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
     kind = accelerator.distributed_type
@@ -37,48 +37,48 @@ def start_accelerator(mixed_precision: str) -> Accelerator:
 
 
 def start_logs(accelerator: Accelerator, live_folder: Path, *, resume: bool) -> None:
-    """Log to DVCLive in `live_folder`, from the main process; DVC's own files are left to DVC."""
+    """Log to DVCLive in `live_folder`, from the main process; leave DVC's own files to DVC."""
     live = {"dir": str(live_folder), "save_dvc_exp": False, "dvcyaml": None, "resume": resume}
     accelerator.init_trackers("fourdistill", init_kwargs={"dvclive": live})
 
 
 def end_accelerator(accelerator: Accelerator) -> None:
-    """End the logs and the process group. The caller has let go of the model that `accelerator.prepare` gave it.
+    """End the logs and the process group. The caller must have released the model from `accelerator.prepare`.
 
-    DDP's reducer holds the group, too, and must go first: as the last holder it would wait for gloo's threads without
-    releasing the interpreter lock, which those need for their last tensors (pytorch/pytorch#56297).
+    DDP's reducer also holds the group and must be freed first: as the last holder it would wait for gloo's threads
+    without releasing the GIL, which they need to free their last tensors (pytorch/pytorch#56297).
     """
     accelerator.free_memory()
-    gc.collect()  # accelerate collects before it lets go itself
+    gc.collect()  # accelerate collects before it drops its own references
     accelerator.end_training()
 
 
 class Means:
-    """Means of figures over the micro-batches since the last log, and over all processes, which add equally many."""
+    """Means of metrics over the micro-batches since the last log and over all processes, which add equally many."""
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.values: dict[str, list[torch.Tensor]] = {}
 
     def add(self, figures: Mapping[str, torch.Tensor | float]) -> None:
-        """Count figures (), maybe not all of them each time."""
+        """Add metrics (); not every metric is needed each time."""
         for name, value in figures.items():
             self.values.setdefault(name, []).append(
                 torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device)
             )
 
     def take(self) -> dict[str, float]:
-        """The means; counting starts anew."""
+        """Return the means and reset."""
         means = {name: mean for name, (mean, _) in self.state().items()}
         self.values = {}
         return means
 
     def state(self) -> dict[str, tuple[float, int]]:
-        """What a checkpoint keeps: of each figure its mean and how often it was counted."""
+        """The state for a checkpoint: the mean and count of each metric."""
         return {name: (self._mean(values), len(values)) for name, values in self.values.items()}
 
     def resume(self, state: Mapping[str, tuple[float, int]]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Resume from the state of a checkpoint."""
         for name, (mean, count) in state.items():
             self.values[name] = [torch.tensor(mean, device=self.accelerator.device)] * count
 

@@ -1,7 +1,7 @@
-"""The training loop, the only one: accelerate on one device or many, DVCLive, checkpoints that resume by themselves.
+"""The only training loop: accelerate on one or more devices, DVCLive, checkpoints with automatic resumption.
 
-`Trainer.fit` reads from top to bottom. What it trains is a `Task`, which gives the loss, validation, state and
-fingerprint. Every random draw of a step follows from (seed, step, micro-batch), see `seeds.py`.
+Start reading at `Trainer.fit`. It trains a `Task`, which provides the loss, validation, state and fingerprint. Every
+random draw of a step is determined by (seed, step, micro-batch), see `seeds.py`.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ from fourdistill.training.runtime.tracking import Means, end_accelerator, start_
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long a training takes, how its steps are made, and how often (in steps) it does what else."""
+    """The length of a training, the settings of its steps, and the intervals (in steps) of everything else."""
 
     seed: int
     max_steps: int
-    batch_size: int  # of a step, over all processes
+    batch_size: int  # per step, over all processes
     learning_rate: float
     warmup_steps: int
     log_every: int
@@ -42,26 +42,26 @@ class TrainerSettings:
     lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    ema_decay: float | None = None  # the result is a moving average of the weights
+    ema_decay: float | None = None  # if set, the result is a moving average of the weights
     keep_checkpoints: int = 1
-    keep_last: bool = False  # keep the state after the last step, for a result that is saved later
+    keep_last: bool = False  # keep the state after the last step if the result is saved later
     mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py
 
     @classmethod
     def of(cls, settings: Any) -> "TrainerSettings":
-        """Those of a task's settings, a dataclass, that are the trainer's, by their names."""
+        """The trainer's fields of a task's settings dataclass, matched by name."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in vars(settings).items() if name in names})
 
 
 class Trainer:
-    """Trains a task on the devices of this process and those started with it.
+    """Trains a task on the devices of this process and of those launched with it.
 
     Args:
         live_folder: where metrics and `train_report.json` go (DVCLive).
-        checkpoint_folder: where the state is kept; a killed run goes on from there when it is started again with the
-            same settings and data, with the same batches and draws as if it had not been interrupted.
-        checkpoint_address: an fsspec address for checkpoints beside that folder, or None.
+        checkpoint_folder: where the state is kept; started again with the same settings and data, a killed run resumes
+            from there, with the same batches and draws as an uninterrupted run.
+        checkpoint_address: an fsspec address for copies of the checkpoints, or None.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Trainer:
         self.logged = 0, 0.0  # steps, and the report's seconds, at the last log
 
     def fit(self, task: Task) -> dict[str, float]:
-        """Train the task, let it save its result, and return the last validation.
+        """Train the task, save its result, and return the last validation.
 
-        Raises `Preempted` when SIGTERM came and the state is saved.
+        Raises `Preempted` after SIGTERM, once the state is saved.
         """
         accelerator, settings = self.accelerator, self.settings
         model, first = self.start(task)
-        with Preemption() as preemption:  # to the end: a launcher may pass SIGTERM on more than once
+        with Preemption() as preemption:  # to the end: a launcher may forward SIGTERM more than once
             with self.failures_reported():
                 finished = self.take_steps(model, first, preemption)
                 if finished:
@@ -103,18 +103,18 @@ class Trainer:
             if finished and accelerator.is_main_process:
                 task.save(self.validation)
             self.write_report("finished" if finished else "preempted", together=True)
-            del model  # so that nothing refers to DDP's model any more
+            del model  # drop the last reference to DDP's model
             end_accelerator(accelerator)
         if not finished:
             raise Preempted
         if accelerator.is_main_process and not settings.keep_last:
-            self.checkpoints.clear()  # last: until everything is written, a killed run goes on from the last one
+            self.checkpoints.clear()  # last: until everything is written, a killed run can resume
         return self.validation
 
     def start(self, task: Task) -> tuple[nn.Module, int]:
-        """Put everything where it computes, in the state of the newest checkpoint if there is one.
+        """Move everything to its device and load the newest checkpoint, if any.
 
-        Returns the task's model as accelerate has prepared it, and the number of steps already made.
+        Returns the task's model prepared by accelerate, and the number of steps already done.
         """
         accelerator, settings = self.accelerator, self.settings
         self.task, self.checkpoints = task, self.open_checkpoints(task)
@@ -144,7 +144,7 @@ class Trainer:
         return model, step
 
     def take_steps(self, model: nn.Module, first: int, preemption: Preemption) -> bool:
-        """The steps from `first` on; False where SIGTERM came before the last one, and the state is saved."""
+        """Run the steps from `first` on; return False if SIGTERM came before the last one (the state is saved)."""
         accelerator, settings, task = self.accelerator, self.settings, self.task
         trained = trained_parameters(task.model)
         self.report.start_clock()
@@ -195,7 +195,7 @@ class Trainer:
         self.logged = step, self.report.seconds
 
     def validate(self, step: int) -> None:
-        """Log what the task validates; every process computes it all, which keeps them in step."""
+        """Log the task's validation; every process computes all of it, which keeps them synchronized."""
         with self.evaluating():
             validation = self.task.validate()
             if not validation:
@@ -206,7 +206,7 @@ class Trainer:
                 tqdm.write(f"step {step}: {self.task.describe(validation)}")
 
     def sample(self) -> None:
-        """Log a picture of what the model does."""
+        """Log an image of the model's output."""
         with self.evaluating():
             picture = self.task.sample()
             if picture is not None and self.accelerator.is_main_process:
@@ -221,7 +221,7 @@ class Trainer:
         self.report.start_clock()
 
     def open_checkpoints(self, task: Task) -> Checkpoints:
-        """Those of a run with these settings, as far as they matter, and this task; not of a number of processes."""
+        """The checkpoints of a run with this task and these decisive settings, for any number of processes."""
         facts = {
             "trainer": decisive(self.settings) | {"micro_batches": self.micro_batches.total},
             "task": task.fingerprint(),
@@ -230,7 +230,7 @@ class Trainer:
         return Checkpoints(self.checkpoint_folder, self.live_folder, facts, keep, address)
 
     def progress(self, steps: range) -> "tqdm[int]":
-        """`steps` behind a bar, which the main process shows."""
+        """`steps` with a progress bar, shown by the main process."""
         return tqdm(
             steps,
             initial=steps.start,
@@ -243,7 +243,7 @@ class Trainer:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The model in evaluation mode, and time that is not training."""
+        """A context with the model in evaluation mode and the training clock stopped."""
         self.report.stop_clock()
         self.task.model.eval()
         yield
@@ -252,7 +252,7 @@ class Trainer:
 
     @contextmanager
     def failures_reported(self) -> Iterator[None]:
-        """The report says so where something fails; other processes may be gone then, and their last counts stand."""
+        """Report failures; other processes may have ended by then, so their last known counts are used."""
         try:
             yield
         except BaseException:
@@ -261,7 +261,7 @@ class Trainer:
             raise
 
     def write_report(self, status: str, *, together: bool) -> None:
-        """Write `train_report.json` where the task wants one; `together` as in `Task.report`."""
+        """Write `train_report.json` if the task wants one; `together` as in `Task.report`."""
         self.report.status = status
         facts = self.task.report(together)
         if facts is not None and self.accelerator.is_main_process:
@@ -269,15 +269,15 @@ class Trainer:
 
 
 def is_due(step: int, every: int | None) -> bool:
-    """Whether something is due after `step` steps that is done `every` so many, or never."""
+    """Whether something done `every` so many steps (None: never) is due after `step` steps."""
     return every is not None and step % every == 0
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """What of a model is trained; the rest is frozen."""
+    """The trainable parameters of a model; the rest is frozen."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def make_optimizer(model: nn.Module, settings: Any) -> torch.optim.AdamW:
-    """AdamW on what of the model is trained; `settings` has a `learning_rate` and a `weight_decay`."""
+    """AdamW on the trainable parameters; `settings` has a `learning_rate` and a `weight_decay`."""
     return torch.optim.AdamW(trained_parameters(model), lr=settings.learning_rate, weight_decay=settings.weight_decay)
