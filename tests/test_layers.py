@@ -23,6 +23,7 @@ ARROWS = {
     "frames": {"geometry", "scene", "sources", "storage", "tables", "video"},
     "models": set(),
     "features": {"models.base", "storage", "tables"},
+    "teacher": {"geometry", "storage", "tables"},
     "pairs": {"features", "geometry", "storage", "tables", "video"},
     "shards": {"features", "storage", "tables"},
     "training.runtime": {"models.base", "shards.loader", "storage"},

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.signal import find_peaks
 
+from fourdistill.errors import InputError
 from fourdistill.geometry.camera import project
 from fourdistill.teacher.pixel_rays import pixel_rays
 from fourdistill.teacher.scene_images import SceneImages
@@ -83,17 +85,20 @@ def pixel_width(scene: SceneImages) -> float:
 def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int = 6) -> float:
     """The height, over scene scale, at which what the cameras see on a horizontal plane differs least between them.
 
-    Three searches, each finer.
+    Raises `InputError` where there is no such height.
     """
     chosen = np.unique(np.linspace(0, len(scene.times) - 1, instants).round().astype(int))
     few = scene.without(instants=[index for index in range(len(scene.times)) if index not in chosen])
-    low, high, steps = -half, 0.0, 25
-    for _ in range(3):
-        heights = np.linspace(low, high, steps)
-        costs = [_disagreement(_views_of_floor(few, height, half / 2, cells)) for height in heights]
-        best, step = float(heights[int(np.argmin(costs))]), heights[1] - heights[0]
-        low, high, steps = best - step, best + step, 9
-    return best
+    heights = np.linspace(-half, 0.0, 41)
+    cost = np.array([_disagreement(_views_of_floor(few, height, half / 2, cells)) for height in heights])
+    heights, cost = heights[np.isfinite(cost)], cost[np.isfinite(cost)]
+    # The deepest dip of its surroundings: far below the floor values fall too, as what is seen there changes little.
+    dips, facts = find_peaks(-cost, prominence=0, wlen=9)
+    if not len(dips):
+        raise InputError("teacher: expected a floor whose shadows the cameras agree on, found none; give its height")
+    best, step = float(heights[dips[int(np.argmax(facts["prominences"]))]]), heights[1] - heights[0]
+    finer = np.linspace(best - step, best + step, 9)
+    return float(min(finer, key=lambda height: _disagreement(_views_of_floor(few, height, half / 2, cells))))
 
 
 def _disagreement(views: Floats) -> float:

@@ -114,9 +114,7 @@ class _State:
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: expected a checkpoint in safetensors, found none that can be read") from error
         if metadata.get("identity") != identity:
-            raise InputError(
-                f"{path}: expected a checkpoint of this scene with these settings; remove it to start anew"
-            )
+            raise InputError(f"{path}: expected a checkpoint of this fit; remove it to start anew")
         by_part: dict[str, dict[str, Tensor]] = {"planes": {}, "average": {}, "adam": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")

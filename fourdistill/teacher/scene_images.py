@@ -85,14 +85,13 @@ def read_scene(frames: Path, frames_table: Path, scene: str) -> SceneImages:
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
     if not (np.isfinite(K).all() and np.isfinite(c2w).all()):
         raise InputError(f"{frames_table}: scene {scene}: c2w: expected a pose of every frame, found none of some")
-    rows = {cell: row for row, cell in enumerate(zip(*(table[name].to_pylist() for name in columns[1:3]), strict=True))}
-    cameras = sorted({camera for camera, _ in rows})
-    instants = [
-        index for index in sorted({index for _, index in rows}) if all((name, index) in rows for name in cameras)
-    ]
+    cells = zip(table["camera"].to_pylist(), table["frame_index"].to_pylist(), strict=True)
+    rows = {cell: row for row, cell in enumerate(cells)}
+    cameras, numbers = sorted({camera for camera, _ in rows}), sorted({number for _, number in rows})
+    instants = [number for number in numbers if all((camera, number) in rows for camera in cameras)]
     if len(instants) < 2:
         raise InputError(f"{frames_table}: scene {scene}: expected two instants that all cameras share, found fewer")
-    grid = np.array([[rows[name, index] for index in instants] for name in cameras])  # (C, N)
+    grid = np.array([[rows[camera, number] for number in instants] for camera in cameras])  # (C, N)
     paths = table["path"].to_pylist()
     images = np.stack([np.stack([_read_image(frames / paths[row]) for row in line]) for line in grid])
     return pose_images(cameras, images, K[grid], c2w[grid], np.asarray(table["time"], np.float64)[grid[0]])
