@@ -107,8 +107,8 @@ def _disagreement(views: Floats) -> float:
     A shadow lies on the floor, so that it darkens one cell for all cameras; lit floor is too smooth to tell heights.
     """
     with np.errstate(all="ignore"), _quiet_nan():
-        darkening = 1 - views.mean(-1) / _lit_floor(views.mean(-1, keepdims=True))[:, None, ..., 0]
-        darkening = np.clip(darkening, 0, 1 - _SHADOW[0])  # (C, N, n, n); the figure itself is darker still
+        brightness, is_floor = _over_lit(views, _lit_floor(views)[:, None])
+        darkening = np.where(is_floor, 1 - brightness, np.nan)  # (C, N, n, n); the figure itself is left out
         seen_twice = np.isfinite(darkening).sum(0) >= 2
         if seen_twice.mean() < 0.25:
             return np.inf
@@ -152,13 +152,17 @@ def _agreed_texture(views: Floats, color: Floats) -> Floats:
     with np.errstate(all="ignore"), _quiet_nan():
         lit = np.nanmedian(_lit_floor(views), 0)
         lit = np.where(np.isnan(lit), color, lit).astype(np.float32)
-        brightness = views / np.maximum(lit, 1 / 255)
-        is_grey = np.nanmax(brightness, -1) - np.nanmin(brightness, -1) < _GREY
-        mean = brightness.mean(-1)
-        is_floor = is_grey & (mean > _SHADOW[0]) & (mean < _SHADOW[1])
+        _, is_floor = _over_lit(views, lit)
         texture = np.nanmedian(np.where(is_floor[..., None], views, np.nan), 0)
     agreed = (is_floor.sum(0) >= 2)[..., None] & np.isfinite(texture)
     return np.where(agreed, texture, lit)
+
+
+def _over_lit(views: Floats, lit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Views (C, N, n, n, 3), lit floor => brightness over that of the lit floor, and where it may be floor at all."""
+    ratio = views / np.maximum(lit, 1 / 255)
+    brightness, is_grey = ratio.mean(-1), ratio.max(-1) - ratio.min(-1) < _GREY
+    return brightness, is_grey & (brightness > _SHADOW[0]) & (brightness < _SHADOW[1])
 
 
 def _lit_floor(views: Floats) -> Floats:
