@@ -56,7 +56,7 @@ class Backdrop:
         place = np.where(on_floor[:, None], place, 0).astype(np.float32).reshape(*size, 2)
         picture = cv2.remap(self.at(time), place[..., 0], place[..., 1], cv2.INTER_LINEAR)
         picture[~on_floor.reshape(size)] = self.color
-        return picture
+        return np.asarray(picture, np.float32)
 
 
 def fit_backdrop(scene: SceneImages, height: float | None = None) -> Backdrop:
@@ -90,7 +90,7 @@ def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int =
     chosen = np.unique(np.linspace(0, len(scene.times) - 1, instants).round().astype(int))
     few = scene.without(instants=[index for index in range(len(scene.times)) if index not in chosen])
     heights = np.linspace(-half, 0.0, 41)
-    cost = np.array([_disagreement(_views_of_floor(few, height, half / 2, cells)) for height in heights])
+    cost = np.array([_disagreement(_views_of_floor(few, height, half / 2, cells)) for height in heights.tolist()])
     heights, cost = heights[np.isfinite(cost)], cost[np.isfinite(cost)]
     # The deepest dip of its surroundings: far below the floor values fall too, as what is seen there changes little.
     dips, facts = find_peaks(-cost, prominence=0, wlen=9)

@@ -36,7 +36,7 @@ class Hull:
         if abs(place - nearest) < 1e-3:
             return self.occupied[nearest]
         either = self.occupied[int(place)] | self.occupied[int(place) + 1]
-        return binary_dilation(either, _CUBE, iterations=_WITHIN)
+        return np.asarray(binary_dilation(either, _CUBE, iterations=_WITHIN), bool)
 
 
 def carve_hull(scene: SceneImages, masks: Mask, floor: float) -> Hull:
@@ -79,4 +79,4 @@ def inside_all(scene: SceneImages, masks: Mask, instant: int, points: ArrayLike)
 
 def with_neighbours(occupied: Mask) -> Mask:
     """Points (X, Y, Z) of a hull => those and their 26 neighbours: what a sample near the hull is mixed from."""
-    return binary_dilation(occupied, _CUBE)
+    return np.asarray(binary_dilation(occupied, _CUBE), bool)

@@ -36,7 +36,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 2) -> NDArray[np.bool_]:
     return box
 
 
-def _pieces(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _pieces(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArray, NDArray]:
     """Sizes in pixels (pieces + 1,), that of what is false first, and labels (H, W)."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
     return statistics[:, cv2.CC_STAT_AREA], labels

@@ -99,6 +99,8 @@ def load_reconstruction(path: Path) -> Reconstruction:
     bits = np.unpackbits(tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))
     hull = Hull(Lattice(tuple(origin), spacing, tuple(shape)), bits.reshape(-1, *shape).astype(bool), times)
     texture, color = tensors["backdrop.texture"].float().numpy(), tensors["backdrop.color"].numpy()
+    floor, half = facts["floor"]
+    backdrop = Backdrop(floor, half, texture, color, times)
     planes = KPlanes(shape, len(times), torch.Generator())
     prefix = "planes."
     planes.load_state_dict(
@@ -106,4 +108,4 @@ def load_reconstruction(path: Path) -> Reconstruction:
     )
     frame = SceneFrame(tensors["frame.center"].numpy(), tensors["frame.axes"].numpy(), facts["scale"])
     height, width = facts["size"]
-    return Reconstruction(frame, (height, width), Backdrop(*facts["floor"], texture, color, times), hull, planes)
+    return Reconstruction(frame, (height, width), backdrop, hull, planes)

@@ -100,6 +100,6 @@ def read_scene(frames: Path, frames_table: Path, scene: str) -> SceneImages:
 def _read_image(path: Path) -> NDArray[np.float32]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"), np.float32) / 255
+            return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
     except OSError as error:
         raise InputError(f"{path}: expected a picture, found none that can be read") from error
