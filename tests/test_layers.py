@@ -27,6 +27,7 @@ ARROWS = {
     "pairs": {"config", "features", "frames.scenes", "geometry", "storage", "tables", "video"},
     "shards": {"config", "features", "geometry", "storage", "tables"},
     "training.runtime": {"models.base", "storage"},
+    "teacher": {"geometry", "storage", "tables"},
     "training": {"models"},
     "training.prior": {
         "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",

@@ -1,0 +1,163 @@
+"""The fit of one scene: backdrop, hull, then the planes by gradient descent; seeded, and resumed from a checkpoint."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from fourdistill.errors import InputError
+from fourdistill.storage.files import new_file
+from fourdistill.teacher.backdrop import fit_backdrop
+from fourdistill.teacher.batches import Batch, backgrounds_and_masks, make_batch
+from fourdistill.teacher.hull import carve_hull
+from fourdistill.teacher.kplanes import KPlanes
+from fourdistill.teacher.reconstruction import Reconstruction
+from fourdistill.teacher.scene_images import SceneImages
+from fourdistill.teacher.volume import render_rays
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """`passes` over all instants, a step each; learning rate of the planes, the decoder's being a tenth; weights.
+
+    `silhouette` weighs alpha against the mask; `neighbours` density and colour side by side; `space` and `time` the
+    planes' roughness. A checkpoint is written every `checkpoint_passes`.
+    """
+
+    passes: int = 75
+    seed: int = 0
+    lr: float = 0.1
+    silhouette: float = 0.1
+    neighbours: float = 1e-3
+    space: float = 1e-3
+    time: float = 1e-2
+    checkpoint_passes: int = 10
+
+
+def fit_reconstruction(
+    scene: SceneImages,
+    settings: FitSettings,
+    *,
+    floor: float | None = None,
+    checkpoint: Path | None = None,
+    stop_after: int | None = None,
+    quiet: bool = False,
+) -> Reconstruction:
+    """Fit a scene; `floor` is its height over scene scale, from the centre, looked for where none is given.
+
+    With a checkpoint, a fit that was cut short goes on where it was, to the same result. `stop_after` ends it after so
+    many passes, as if killed. Raises `InputError` where the checkpoint is of another fit.
+    """
+    backdrop = fit_backdrop(scene, floor)
+    backgrounds, masks = backgrounds_and_masks(scene, backdrop)
+    hull = carve_hull(scene, masks, backdrop.height)
+    batches = [make_batch(scene, backgrounds, masks, hull, instant) for instant in range(len(scene.times))]
+    planes = KPlanes(hull.lattice.shape, len(batches), torch.Generator().manual_seed(settings.seed))
+    state = _State(planes, settings)
+    identity = f"{settings} {hull.lattice} {len(batches)} {int(hull.occupied.sum())}"
+    done = state.load(checkpoint, identity) if checkpoint and checkpoint.exists() else 0
+    last = settings.passes if stop_after is None else min(stop_after, settings.passes)
+    for number in tqdm(range(done, last), "fit", initial=done, total=settings.passes, unit="pass", disable=quiet):
+        _one_pass(state, batches, settings, number)
+        if checkpoint and ((number + 1) % settings.checkpoint_passes == 0 or number + 1 == last):
+            state.save(checkpoint, identity, number + 1)
+    planes.load_state_dict(state.average)
+    return Reconstruction(scene.frame, scene.size, backdrop, hull, planes.requires_grad_(False))
+
+
+class _State:
+    """What a fit has learnt: planes, their running average, and the optimizer's moments."""
+
+    def __init__(self, planes: KPlanes, settings: FitSettings):
+        self.planes = planes
+        self.average = {name: value.detach().clone() for name, value in planes.state_dict().items()}
+        self.rates = [settings.lr, settings.lr / 10]
+        groups: list[dict[str, Any]] = [
+            {"params": [*planes.space, *planes.time], "lr": settings.lr},
+            {"params": list(planes.decoder.parameters()), "lr": settings.lr / 10},
+        ]
+        # The gradients of most cells are tiny: a larger epsilon would hold them still.
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
+
+    def set_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    @torch.no_grad()
+    def update_average(self, step: int) -> None:
+        decay = min(0.99, step / (step + 100))
+        for name, value in self.planes.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def save(self, path: Path, identity: str, passes: int) -> None:
+        tensors = {f"planes.{name}": value for name, value in self.planes.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+        with new_file(path) as partial:
+            save_file(tensors, partial, metadata={"identity": identity, "passes": str(passes)})
+
+    def load(self, path: Path, identity: str) -> int:
+        """Take up a checkpoint; returns the passes that are done."""
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: expected a checkpoint in safetensors, found none that can be read") from error
+        if metadata.get("identity") != identity:
+            raise InputError(f"{path}: expected a checkpoint of this fit; remove it to start anew")
+        by_part: dict[str, dict[str, Tensor]] = {"planes": {}, "average": {}, "adam": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            by_part[part][rest] = value
+        self.planes.load_state_dict(by_part["planes"])
+        self.average = by_part["average"]
+        state = self.optimizer.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in by_part["adam"].items():
+            number, _, moment = name.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+        self.optimizer.load_state_dict({**state, "state": moments})
+        return int(metadata["passes"])
+
+
+def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number: int) -> None:
+    """A step at every instant, in an order of this pass alone: a pass needs no memory of the draws before it."""
+    order = np.random.default_rng([settings.seed, number]).permutation(len(batches))
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+    total = settings.passes * len(batches)
+    for place, instant in enumerate(order):
+        step = number * len(batches) + place
+        warm_up, cosine = min(1.0, (step + 1) / 50), 0.5 * (1 + math.cos(math.pi * step / total))
+        state.set_rate(warm_up * (0.02 + 0.98 * cosine))
+        loss = _loss(state.planes, batches[instant], int(instant), settings, generator)
+        if step % 4 == 0:  # they change slowly, and cost as much as a tenth of a step
+            space, time = state.planes.roughness()
+            loss = loss + 4 * (settings.space * space + settings.time * time)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        if step % 4 == 3:
+            state.update_average(step + 1)
+
+
+def _loss(planes: KPlanes, batch: Batch, instant: int, settings: FitSettings, generator: torch.Generator) -> Tensor:
+    """Squared error of the colours, the silhouette where it is sure, and smoothness between neighbours."""
+    raw = planes(batch.vertices.index, float(instant))
+    color, alpha, _ = render_rays(batch.samples, raw, batch.background)
+    loss = (color - batch.target).square().mean()
+    loss = loss + settings.silhouette * ((alpha - batch.mask).square() * batch.is_sure).mean()
+    pairs = batch.neighbours.shape[1]
+    first, second = batch.neighbours[:, torch.randint(pairs, (pairs // 3,), generator=generator)]
+    values = torch.sigmoid(raw)
+    change = (F.embedding(first, values) - F.embedding(second, values)).abs()
+    return loss + settings.neighbours * (change[:, 0].mean() + change[:, 1:].mean())

@@ -1,0 +1,87 @@
+"""Whether a scene may teach: how well its teacher shows a camera that it was fitted without."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdistill.errors import InputError
+from fourdistill.geometry.poses import compose
+from fourdistill.teacher.backdrop import Backdrop
+from fourdistill.teacher.masks import bounding_box, foreground_mask
+from fourdistill.teacher.scene_images import SceneImages
+from fourdistill.teacher.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class HeldOutScore:
+    """Mean PSNR in dB over the frames of a camera: over the whole picture, and over the box of the foreground."""
+
+    picture: float
+    box: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a scene may teach, and a clause that says why."""
+
+    may_teach: bool
+    reason: str
+
+
+def judge(teacher: HeldOutScore, nearest: HeldOutScore, *, least_box: float = 20.0, least_gain: float = 3.0) -> Verdict:
+    """The teacher's score, and that of the nearest camera's own frames, against bounds in dB over the box."""
+    gain = teacher.box - nearest.box
+    if teacher.box < least_box:
+        return Verdict(False, f"{teacher.box:.1f} dB over the figure's box of a held-out camera, below {least_box:.1f}")
+    if gain < least_gain:
+        return Verdict(False, f"{gain:.1f} dB above the nearest camera's own frames, below {least_gain:.1f}")
+    return Verdict(True, f"{teacher.box:.1f} dB over the figure's box, {gain:.1f} above the nearest camera's frames")
+
+
+def score_camera(teacher: Teacher, backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOutScore:
+    """Render every frame of a camera of the whole scene and compare; `backdrop` tells what of a frame is foreground."""
+    index = _index(scene, camera)
+    frames = [
+        teacher.render(to_source(scene, scene.c2w[index, n]), scene.K[index, n], float(time)).image
+        for n, time in enumerate(scene.times)
+    ]
+    return _score(np.stack(frames), backdrop, scene, index)
+
+
+def score_nearest(backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOutScore:
+    """The same of the frames of the camera whose optical axis is nearest."""
+    index = _index(scene, camera)
+    alike = np.einsum("cni,ni->c", scene.c2w[..., :3, 2], scene.c2w[index, :, :3, 2])
+    alike[index] = -np.inf
+    return _score(scene.images[int(np.argmax(alike))], backdrop, scene, index)
+
+
+def to_source(scene: SceneImages, c2w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A pose (4, 4) in the scene's frame => in the source's units, as `Teacher.render` takes it."""
+    frame = scene.frame
+    return compose(frame.axes.T @ c2w[:3, :3], frame.axes.T @ c2w[:3, 3] * frame.scale + frame.center)
+
+
+def psnr(error: NDArray[np.floating]) -> float:
+    """Differences in [-1, 1] => peak signal-to-noise ratio in dB, at most 100."""
+    return float(-10 * np.log10(max(float(np.square(error).mean()), 1e-10)))
+
+
+def _index(scene: SceneImages, camera: str) -> int:
+    if camera not in scene.cameras or len(scene.cameras) < 2:
+        raise InputError(f"camera: expected one of several, {', '.join(scene.cameras)}, found {camera}")
+    return scene.cameras.index(camera)
+
+
+def _score(frames: NDArray[np.float32], backdrop: Backdrop, scene: SceneImages, index: int) -> HeldOutScore:
+    pictures, boxes = [], []
+    for n, time in enumerate(scene.times):
+        truth = scene.images[index, n]
+        background = backdrop.view(scene.K[index, n], scene.c2w[index, n], float(time), scene.size)
+        box = bounding_box(foreground_mask(truth, background))
+        error = frames[n] - truth
+        pictures.append(psnr(error))
+        if box.any():
+            boxes.append(psnr(error[box]))
+    return HeldOutScore(float(np.mean(pictures)), float(np.mean(boxes)) if boxes else float("nan"))
