@@ -1,7 +1,7 @@
 """Stage `train`: distil the pairs into an adapter for the frozen base."""
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -32,7 +32,7 @@ def main(params: "Params") -> None:
         launch(params.train.launcher, params.paths.live / REPORT_NAME)
         return
     paths = params.paths
-    section = asdict(params.train) | {"view_encoding": params.displacement.view_encoding}
+    section: dict[str, Any] = asdict(params.train) | {"view_encoding": params.displacement.view_encoding}
     values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
     base = load_base(paths.base, values["ip_adapter"])
     settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from settings import frame_settings, pair_settings, settings_of, split_rule
+from stage_settings import frame_settings, pair_settings, settings_of, split_rule
 from tiny_scenes import SIZE, write_dynerf
 
 from fourdistill.features.encode import FrameEncoder
@@ -41,10 +41,9 @@ def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: i
         extract_frames(scenes, frames, frames_table, scenes_table, folder / "frames.json", settings, index_copy=copy)
     elif stage == "build_pairs":
         counts, kinds = {"train": 60, "test": 20}, {"time": 1, "view": 1, "joint": 1}
-        outputs = (folder / name for name in OUTPUTS[stage])
-        build_pairs(
-            frames_table, scenes_table, *outputs, pair_settings(counts, kinds), settings_of("displacement"), seed=0
-        )
+        pairs_table, report, gaps = (folder / name for name in OUTPUTS[stage])
+        settings, displacement = pair_settings(counts, kinds), settings_of("displacement")
+        build_pairs(frames_table, scenes_table, pairs_table, report, gaps, settings, displacement, seed=0)
     elif stage == "encode_frames":
         copy = folder / "features.index.json"
         settings = settings_of("encode_frames", batch_size=4, **workers)

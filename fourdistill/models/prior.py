@@ -3,8 +3,8 @@
 A base generates frame i if its image prompt is given frame i, so the prior predicts the embeddings of frame i. An
 encoder maps the codes of frame j (`models.codec`) to points in the plane. A displacement rotates each point about the
 origin, by an angle linear in the displacement, with a frequency per point. A decoder maps the rotated points to
-the codes of frame i. Even before training, displacements add up, a zero displacement is the identity, and a full turn
-of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
+the codes of frame i. So even before training, displacements add up, a zero displacement rotates nothing, and a full
+turn of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
 2104.09864).
 """
 

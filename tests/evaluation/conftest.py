@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from grid_scenes import frame_rows, write_frames
 from PIL import Image
-from settings import pair_settings, settings_of
+from stage_settings import pair_settings, settings_of
 from tiny_scenes import SIZE
 
 from fourdistill.features.encode import encode_frames

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
-from settings import pair_settings, settings_of
+from stage_settings import pair_settings, settings_of
 
 from fourdistill.evaluation.commands.draw import choose_pairs
 from fourdistill.evaluation.commands.sweeps import build_sweeps

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from settings import frame_settings, split_rule
+from stage_settings import frame_settings, split_rule
 from tiny_scenes import (
     SIZE,
     gray_film,
@@ -25,7 +25,7 @@ from fourdistill.errors import InputError
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.sources.readers import SourceFolder, read_source
-from fourdistill.tables import FRAMES, VERSION_KEY, read_table, to_matrices
+from fourdistill.tables import FRAMES, SCENES, VERSION_KEY, read_table, to_matrices
 from fourdistill.video.probe import VideoError, probe_video
 
 
@@ -81,7 +81,10 @@ def test_frames_and_table(tmp_path, source):
         held_out = row["scene"] == "walk" or row["camera"] == "cam01" or row["frame_index"] == 2
         assert row["split"] == ("test" if held_out else "train")
     np.testing.assert_allclose(to_matrices(table["c2w"], (4, 4))[0], ring_cameras(3)[0], atol=1e-12)
-    np.testing.assert_allclose(table["scene_scale"].to_numpy(), 3.0)
+    scenes = read_table(folder / "scenes.parquet", SCENES)
+    assert scenes["scene"].to_pylist() == sorted(set(table["scene"].to_pylist()))
+    np.testing.assert_allclose(scenes["scale"].to_numpy(), 3.0)
+    np.testing.assert_allclose(scenes["duration_s"].to_numpy(), 5 / 8)
     files = sorted(path for path in (folder / "frames").rglob("*") if path.is_file())
     assert len(files) == table.num_rows
     report = json.loads((folder / "frames.json").read_text())
@@ -117,7 +120,10 @@ def test_timestamps_come_from_the_container(tmp_path):
     np.testing.assert_allclose(table["time"].to_numpy(), np.array(times) / 0.9, rtol=1e-6)
     levels = [image(folder, path).mean() for path in table["path"].to_pylist()]
     np.testing.assert_allclose(levels, [10, 60, 110, 160, 210], atol=2)  # no frame dropped or doubled
-    assert table["K"].null_count == table["c2w"].null_count == table["scene_scale"].null_count == 5
+    assert table["K"].null_count == table["c2w"].null_count == 5
+    scenes = read_table(folder / "scenes.parquet", SCENES)
+    assert scenes["center"].null_count == scenes["scale"].null_count == 1
+    np.testing.assert_allclose(scenes["duration_s"].to_numpy(), 0.9)
 
 
 def test_time_is_that_of_the_scene_not_of_the_camera(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageFilter
 from ruamel.yaml import YAML
-from settings import frame_settings
+from stage_settings import frame_settings
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import project
@@ -174,9 +174,9 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
     This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
     """
     scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
-    outputs = [tmp_path / name for name in ("frames", "table", "scenes", "report")]
-    extract_frames(scenes, *outputs, frame_settings(size=768, max_frames=1))
-    table = read_table(tmp_path / "table", FRAMES)
+    frames, table_path, placed, report = (tmp_path / name for name in ("frames", "table", "scenes", "report"))
+    extract_frames(scenes, frames, table_path, placed, report, frame_settings(size=768, max_frames=1))
+    table = read_table(table_path, FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
     # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.
     x, y = np.meshgrid(np.linspace(-2.6, 1.0, 360), np.linspace(-0.9, 0.9, 180))

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from grid_scenes import frame_rows, write_frames
-from settings import pair_settings, settings_of
+from stage_settings import pair_settings, settings_of
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import STANDING_STILL

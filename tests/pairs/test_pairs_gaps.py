@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from settings import frame_settings, pair_settings, settings_of
+from stage_settings import frame_settings, pair_settings, settings_of
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_film
 
 from fourdistill.frames.extract import extract_frames

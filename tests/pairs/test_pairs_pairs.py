@@ -8,7 +8,7 @@ import pytest
 from grid_scenes import write_scenes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from settings import pair_settings, settings_of, split_rule
+from stage_settings import pair_settings, settings_of, split_rule
 from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError

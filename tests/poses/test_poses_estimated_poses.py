@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import textured_room
-from settings import frame_settings, settings_of
+from stage_settings import frame_settings, settings_of
 from tiny_scenes import write_film
 from touches import count_touches, kill
 

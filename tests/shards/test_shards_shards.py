@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from settings import frame_settings, pair_settings, settings_of, split_rule
+from stage_settings import frame_settings, pair_settings, settings_of, split_rule
 from tiny_scenes import SIZE, write_dynerf
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]  # exported lazily
 

@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from settings import frame_settings
+from stage_settings import frame_settings
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_dynerf, write_film
 
 from fourdistill.errors import InputError

@@ -7,6 +7,7 @@ import time
 import psutil
 import pytest
 
+from fourdistill.errors import InputError
 from fourdistill.storage.fanout import fan_out
 
 SLEEPERS = """
@@ -40,3 +41,8 @@ def test_workers_and_what_they_started_end_with_a_killed_parent(tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_order(jobs):
     assert fan_out(abs, [-3, 2, -1], engine="loky", jobs=jobs, description="abs") == [3, 2, 1]
+
+
+def test_an_unknown_engine_is_an_error():
+    with pytest.raises(InputError, match="engine: expected loky or ray, got 'spark'"):
+        fan_out(abs, [1], engine="spark", jobs=1, description="abs")

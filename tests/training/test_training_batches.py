@@ -105,21 +105,21 @@ def test_a_condition_of_one_sample_cannot_be_shuffled():
 def test_presets():
     values = {"mapper_input": "displacement_and_source", "num_words": 4, "loss": "distill", "max_steps": 7}
     assert apply_preset("default", values) == values
-    seed = apply_preset("seed", values)
-    assert seed["max_steps"] == 7
-    settings = TrainingSettings(**pick(TrainingSettings, seed))
-    form = AdapterSettings(**pick(AdapterSettings, seed))
+    original = apply_preset("original", values)
+    assert original["max_steps"] == 7
+    settings = TrainingSettings(**pick(TrainingSettings, original))
+    form = AdapterSettings(**pick(AdapterSettings, original))
     assert settings.loss == "ddpm" and settings.dropout == DropoutRates(0, 0, 0, 0, 0, 0)
-    assert seed["start"] == "scratch"
+    assert original["start"] == "scratch"
     assert (settings.learning_rate, settings.timestep_bias) == (9e-3, 0)
     assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
     assert form == AdapterSettings(
         mapper_input="displacement", num_words=1, num_frequencies=32, hidden_width=64, sigma_time=1.0,
         sigma_timesteps=0.03, sigma_layer=2.0,
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"train: preset: expected one of default, seed, got 'best'"):
+    with pytest.raises(InputError, match=r"train: preset: expected one of default, original, got 'best'"):
         apply_preset("best", values)
-    assert set(PRESETS) == {"default", "seed"}
+    assert set(PRESETS) == {"default", "original"}
 
 
 def test_unknown_losses_are_named():

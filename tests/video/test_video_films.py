@@ -13,7 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from settings import frame_settings
+from stage_settings import frame_settings
 from tiny_scenes import SIZE, gray_film, qualisys_xml, ring_cameras, write_film
 from typer.testing import CliRunner
 

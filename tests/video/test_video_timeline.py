@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from settings import frame_settings, pair_settings, settings_of
+from stage_settings import frame_settings, pair_settings, settings_of
 from tiny_scenes import SIZE, gray_film, write_dynerf, write_film
 
 from fourdistill.frames.extract import extract_frames

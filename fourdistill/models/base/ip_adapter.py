@@ -60,7 +60,7 @@ def read_ip_adapter(path: Path) -> Weights:
 
 
 def read_weights(path: Path) -> Any:
-    """The content of a checkpoint, weights only: no code in it is run. Raises `InputError` if it is none."""
+    """The content of a checkpoint, weights only: no code in it runs. Raises `InputError` if it is not a checkpoint."""
     found = describe_file(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected an IP-Adapter checkpoint that ends in {', '.join(SUFFIXES)}")

@@ -78,7 +78,8 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path, name: Path | N
 
     `name` is the name in the error, by default the path: the final name, if the file is renamed afterwards.
     """
-    copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # unshared
+    # safetensors refuses tensors that share memory.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     try:
         save_file(copies, path)
     except SafetensorError as error:

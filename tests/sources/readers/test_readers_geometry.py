@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from format_writers import CENTRAL, FORMATS, GENERAL, LENS, Capture, Format
 from PIL import Image
-from settings import frame_settings, pair_settings, settings_of
+from stage_settings import frame_settings, pair_settings, settings_of
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.scene_frame import fit_scene_frame

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from format_writers import GENERAL, OPENGL, save, write_colmap_text, write_json
 from PIL import Image
-from settings import frame_settings, split_rule
+from stage_settings import frame_settings, split_rule
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.scene import Pictures

@@ -20,7 +20,7 @@ from format_writers import (
     write_qualisys,
     write_realestate10k,
 )
-from settings import frame_settings
+from stage_settings import frame_settings
 from test_readers_fuzz import write_ucf101
 from tiny_scenes import gray_film, poses_bounds, qualisys_xml, ring_cameras, write_film
 from typer.testing import CliRunner

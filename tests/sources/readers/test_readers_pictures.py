@@ -23,7 +23,7 @@ from format_writers import (
     write_realestate10k,
 )
 from PIL import Image
-from settings import frame_settings, pair_settings, settings_of
+from stage_settings import frame_settings, pair_settings, settings_of
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.pairs.build import build_pairs

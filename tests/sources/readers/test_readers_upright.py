@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from format_writers import GENERAL, LENS, Capture, write_colmap_text, write_json, write_nerfies, write_nerfstudio
 from PIL import ExifTags, Image, ImageOps
-from settings import frame_settings
+from stage_settings import frame_settings
 
 from fourdistill.frames.extract import extract_frames
 from fourdistill.geometry.camera import turn
