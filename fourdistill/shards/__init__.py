@@ -1,1 +1,1 @@
-"""Pairs to WebDataset tars, to any address, and back to batches."""
+"""Pairs to WebDataset tars at any address, and tars to batches."""

@@ -1,8 +1,8 @@
-"""A folder of shards to an address, such that a reader never meets an index of tars that are not there.
+"""Upload of a folder of shards such that a reader never sees an index of missing tars.
 
-Tars go first, the index last, and until it is there a mark says that readers must wait, as with write_shards. What is
-there already, of the same size and checksum, is not sent again, so a broken-off upload goes on where it was. The mark
-lists the tars of the set that is replaced: those that are none of the new ones go when all else is done.
+Tars are sent first, the index last. Until then a mark tells readers to wait, as with write_shards. Existing tars of the
+same size and checksum are not sent again, so an interrupted upload resumes. The mark lists the tars of the replaced
+set; those not in the new set are removed at the end.
 """
 
 import json
@@ -22,15 +22,15 @@ from fourdistill.storage.store import INDEX, UNFINISHED
 
 @dataclass(frozen=True)
 class Published:
-    """What an upload did."""
+    """The result of an upload."""
 
     address: str
     uploaded: list[str]
     """Names of the tars that were sent."""
     skipped: list[str]
-    """Names of those that were there."""
+    """Names of the tars that were already there."""
     bytes: int
-    """Of those that were sent."""
+    """Bytes sent."""
 
 
 def publish_shards(
@@ -43,8 +43,8 @@ def publish_shards(
 ) -> Published:
     """Copy the shards of `folder` and their index to `address`; `on_progress` gets each tar's name and bytes.
 
-    Raises `InputError` where a tar is not as the index says, where access is denied, and where other shards are
-    published at the address already, unless `replace` says that they may go.
+    Raises `InputError` if a tar does not match the index, if access is denied, or if other shards are already published
+    at the address and `replace` is False.
     """
     if not (folder / INDEX).is_file():
         raise InputError(f"{folder / INDEX}: expected the index of write_shards, found none")
@@ -68,7 +68,7 @@ def publish_shards(
 
 
 def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], None] | None) -> bool:
-    """Send one tar, unless it is there; whether it was sent."""
+    """Send one tar unless it is already there; return whether it was sent."""
     local = Path(shard.url)
     is_there = target.holds(shard)
     if not is_there:
@@ -85,7 +85,7 @@ def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], 
 
 
 def _list_tars(index: bytes | None) -> set[str]:
-    """Names of the tars that an index or a mark lists, as far as it does and they are such names."""
+    """Valid tar names listed in an index or a mark, if any."""
     try:
         names = [entry["name"] for entry in json.loads(index or b"{}")["shards"]]
     except (ValueError, KeyError, TypeError):
@@ -94,7 +94,7 @@ def _list_tars(index: bytes | None) -> set[str]:
 
 
 class _Target:
-    """Where shards go. S3 keeps each one's checksum beside it; elsewhere it is computed from what is there."""
+    """The destination of shards. S3 stores their checksums; elsewhere they are computed from the uploaded data."""
 
     def __init__(self, address: str):
         self.address = address
@@ -106,7 +106,7 @@ class _Target:
         return f"{self._root.rstrip('/')}/{name}"
 
     def prepare(self, index: bytes, replace: bool) -> None:
-        """Mark the place as unfinished, and take away another index, unless this one is there."""
+        """Mark the destination as unfinished and remove another index, unless this index is already there."""
         if not self._is_s3:
             self.filesystem.makedirs(self._root, exist_ok=True)
         found = self._read_if_there(INDEX)
@@ -120,18 +120,18 @@ class _Target:
         older = _list_tars(found) | _list_tars(self._read_if_there(UNFINISHED))
         mark = {"shards": [{"name": name} for name in sorted(older)]}
         self.filesystem.pipe_file(self.path(UNFINISHED), json.dumps(mark).encode())
-        if found is not None:  # until the new one is there, nothing says what the tars are
+        if found is not None:  # until the new index exists, nothing else lists the tars
             self.filesystem.rm_file(self.path(INDEX))
 
     def finish(self, index: bytes) -> None:
-        """Write the index, then remove what the older one had besides, and the mark."""
+        """Write the index, then remove the old set's other tars, and the mark."""
         if self._read_if_there(INDEX) != index:
             self.filesystem.pipe_file(self.path(INDEX), index)
         mark = self._read_if_there(UNFINISHED)
         if mark is None:
             return
         for name in sorted(_list_tars(mark) - _list_tars(index)):
-            with suppress(FileNotFoundError):  # an earlier attempt may have come as far as this
+            with suppress(FileNotFoundError):  # an earlier attempt may have removed it
                 self.filesystem.rm_file(self.path(name))
         self.filesystem.rm_file(self.path(UNFINISHED))
 
@@ -142,7 +142,7 @@ class _Target:
             return None
 
     def holds(self, shard: Shard) -> bool:
-        """Whether the tar is there with the same size and checksum."""
+        """Whether the tar exists with the same size and checksum."""
         path = self.path(Path(shard.url).name)
         try:
             if self.filesystem.info(path)["size"] != shard.bytes:

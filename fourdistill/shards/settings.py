@@ -12,7 +12,7 @@ class WriteShards:
     """Pairs, frames and features to tars."""
 
     shard_size_mb: PositiveFloat
-    max_pairs: PositiveInt | None  # of each split
+    max_pairs: PositiveInt | None  # per split
     features: bool
     engine: Literal["loky", "ray"]
     jobs: Jobs  # -1: one per core

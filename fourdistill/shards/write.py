@@ -1,4 +1,4 @@
-"""Pairs to tars that stock WebDataset reads, and the index of them."""
+"""Pairs to tars that stock WebDataset can read, and their index."""
 
 import io
 import itertools
@@ -22,7 +22,7 @@ from fourdistill.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
 
 MEGABYTE = 1_000_000
 _READ_ROWS = 4096
-_MEASURED = 64  # samples whose size is taken for that of all
+_MEASURED = 64  # number of samples from which the size of all is estimated
 
 
 def write_shards(
@@ -36,11 +36,11 @@ def write_shards(
 ) -> None:
     """Write `out/{train,val,test}-000000.tar ...` and `index.json`.
 
-    Frames, features and `out` may each be a folder or an fsspec address; of an `out` at an address, the index is
-    written to `index_copy` too. Of a split with more than `settings.max_pairs`, so many are taken at even distances.
-    The tars of a split hold equally many samples, as many as make `shard_size_mb` by the size of the first ones. The
-    bytes depend on the content alone: samples in order of `pair_id`, members sorted, no times, owners or modes of the
-    machine. What was there is replaced whole.
+    Frames, features and `out` may each be a folder or an fsspec address; the index of a remote `out` is also written to
+    `index_copy`. At most `settings.max_pairs` pairs per split are taken, evenly spaced. All tars of a split hold the
+    same number of samples, chosen for `shard_size_mb` from the size of the first samples. The bytes depend only on the
+    content: samples are ordered by `pair_id`, members are sorted, and no times, owners or modes of the machine are
+    stored. Existing output is replaced completely.
     """
     table = read_table(pairs_table, PAIRS, ["split"])
     splits = np.array(table["split"].to_pylist(), dtype=str)
@@ -65,7 +65,7 @@ def write_shards(
 
 
 def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
-    """At most `max_pairs` of the rows, at even distances."""
+    """At most `max_pairs` of the rows, evenly spaced."""
     if max_pairs is None or len(rows) <= max_pairs:
         return rows
     return rows[np.arange(max_pairs) * len(rows) // max_pairs]
@@ -81,7 +81,7 @@ def _pairs(pairs_table: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def _tar_tasks(pairs: Iterator[dict[str, Any]], split: str, size: int) -> Iterator[tuple[str, str, list[dict]]]:
-    """(name, split, its pairs) of one tar after the other."""
+    """(name, split, its pairs) of each tar."""
     for number in itertools.count():
         chunk = list(itertools.islice(pairs, size))
         if not chunk:
@@ -90,7 +90,7 @@ def _tar_tasks(pairs: Iterator[dict[str, Any]], split: str, size: int) -> Iterat
 
 
 def _write_tar(packer: "Packer", store: Store, task: tuple[str, str, list[dict]]) -> dict[str, Any]:
-    """Write one tar; returns its line of the index."""
+    """Write one tar; return its entry in the index."""
     name, split, pairs = task
     with store.file(name) as path:
         with path.open("wb") as file:
@@ -101,7 +101,7 @@ def _write_tar(packer: "Packer", store: Store, task: tuple[str, str, list[dict]]
 
 @dataclass(frozen=True)
 class Packer:
-    """Pairs => tars of their frames and features, as WebDataset names their members."""
+    """Pairs => tars of their frames and features, with members named as in WebDataset."""
 
     frames: Store
     features_dir: str | None
@@ -115,7 +115,7 @@ class Packer:
                 tar.write(sample)
 
     def samples_per_tar(self, pairs: Iterator[dict[str, Any]], max_bytes: float) -> int:
-        """How many samples make a tar of that size, going by the first ones."""
+        """The number of samples in a tar of that size, estimated from the first ones."""
         first = list(itertools.islice(pairs, _MEASURED))
         tar = io.BytesIO()
         self.write(tar, first)

@@ -1,1 +1,1 @@
-"""Reading shards from wherever they lie: listing, opening, order, decoding, and the account of what was lost."""
+"""Reading shards from any location: listing, opening, ordering, decoding, and counting losses."""

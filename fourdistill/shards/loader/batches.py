@@ -1,7 +1,7 @@
 """Shards to batches for training, from a local folder, `s3://`, `https://` or any other address that fsspec opens.
 
-WebDataset takes the tars apart, and only what a step needs is decoded. The order is a function of (seed, epoch,
-reader); the readers are the workers of all processes, and each reads its own share of the shards.
+WebDataset groups the members of the tars, and only what a step needs is decoded. The order is a function of (seed,
+epoch, reader); the readers are the workers of all processes, and each reads its own share of the shards.
 """
 
 import os
@@ -51,14 +51,14 @@ def make_loader(
     start_batch: int = 0,
     options: ReadOptions | None = None,
 ) -> "Loader":
-    """Batches of one split, `epochs` times over (None: without end), from the batch number `start_batch` on.
+    """Batches of one split for `epochs` epochs (None: endless), starting at batch number `start_batch`.
 
-    Iterating again gives the same batches again. Of exact epochs, every sample comes once an epoch in one of the
-    `world_size` processes; the last batch of each worker may be smaller. Shards and samples that cannot be read are
-    skipped, logged and counted (`Loader.report`). Of several sources, those with shards of this split are mixed.
+    Iterating again gives the same batches. With exact epochs, every sample occurs once per epoch in one of the
+    `world_size` processes; the last batch of each worker may be smaller. Unreadable shards and samples are skipped,
+    logged and counted (`Loader.report`). If there are several sources, those with shards of this split are mixed.
 
-    Raises `InputError` where there are no shards, fewer than workers of all processes, or shards without features;
-    while iterating, where this process loses more than `options.max_bad_fraction` of all shards.
+    Raises `InputError` if there are no shards, fewer shards than workers of all processes, or shards without features;
+    while iterating, if this process loses more than `options.max_bad_fraction` of all shards.
     """
     options = options or ReadOptions()
     if options.resampled and epochs is not None:
@@ -88,13 +88,13 @@ def _check_source(source: Source, shards: Sequence[Any], options: ReadOptions, n
 
 
 class Loader:
-    """An iterable of batches, and the account of what was read: see `make_loader`."""
+    """An iterable of batches, with counts of what was read: see `make_loader`."""
 
     def __init__(self, plan: Plan, num_workers: int, rank: int, world_size: int, start_batch: int):
         self._plan, self._num_workers, self._start_batch = plan, num_workers, start_batch
         all_shards = [shard for shards in plan.sources for shard in shards]
         self.report = LoadReport(all_shards, max(1, num_workers), plan.options.max_bad_fraction)
-        # Exact epochs end sooner for some workers than for others: only without end is the turn of each known ahead.
+        # Exact epochs end at different times in different workers: each worker's turn is only known if endless.
         self._skip = start_batch if plan.epochs is None or num_workers == 0 else 0
         self._dataset = _Batches(plan, self.report, rank, world_size, self._skip)
 
@@ -123,8 +123,8 @@ def _as_it_is(packed: Any) -> Any:
 
 
 def _leave_sigterm_to_training(worker: int) -> None:
-    """Heed SIGTERM of the parent alone: a cluster sends it to all, and a training reads on until it has saved."""
-    if not hasattr(signal, "sigwaitinfo"):  # macOS and Windows do not say who sent a signal
+    """React only to SIGTERM from the parent: a cluster sends it to all, but training reads on until it has saved."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS and Windows do not report a signal's sender
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
@@ -137,7 +137,7 @@ def _leave_sigterm_to_training(worker: int) -> None:
 
 
 class _Batches(IterableDataset):
-    """What a worker process runs: packed batches, or the error that ends them."""
+    """The dataset of a worker process: packed batches, or the error that ends them."""
 
     def __init__(self, plan: Plan, report: LoadReport, rank: int, world_size: int, skip: int):
         self._plan, self._report, self._rank, self._world_size, self._skip = plan, report, rank, world_size, skip
@@ -148,14 +148,14 @@ class _Batches(IterableDataset):
         try:
             for values in self.values(worker, num_workers):
                 yield pack(values)
-        except InputError as error:  # raised in a worker, it would come with a traceback in its message
+        except InputError as error:  # if raised in a worker, its message would contain a traceback
             yield error
 
     def values(self, worker: int, num_workers: int) -> Iterator[dict[str, Any]]:
-        """Fields of the batches of one worker.
+        """Fields of one worker's batches.
 
-        Batches come from the workers in turn. After some were skipped, the first worker to give one stands for the
-        worker whose turn it is.
+        Workers give batches in turn. After skipped batches, the first worker takes the role of the worker whose turn it
+        is.
         """
         turn = (self._skip + worker) % num_workers
         reader = Reader(turn * self._world_size + self._rank, self._world_size * num_workers)

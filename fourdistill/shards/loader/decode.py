@@ -1,4 +1,4 @@
-"""Undecoded samples to the values that training needs, and those to batches."""
+"""Undecoded samples to values for training, and values to batches."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from fourdistill.tables import KINDS
 
 FEATURES = ("target_latents", "source_embeds")
 PICTURES = ("source", "target")
-# What taking nonsense apart may raise: json, NumPy's header (which is Python source) and Pillow.
+# Errors from decoding invalid data: JSON, NumPy's header (which is Python source) and Pillow.
 DECODE_ERRORS: tuple[type[Exception], ...] = (
     KeyError, ValueError, TypeError, OSError, EOFError, OverflowError, MemoryError, RecursionError, SyntaxError,
     TokenError, struct.error, Image.DecompressionBombError,
@@ -31,13 +31,13 @@ class Batch:
     """B pairs, on the CPU."""
 
     target_latents: torch.Tensor
-    """(B, C, h, w) in the precision of the shards, fp16; scaled latents of frame i, which is reconstructed."""
+    """(B, C, h, w) in the precision of the shards, fp16; scaled latents of frame i, the target."""
     source_embeds: torch.Tensor
     """(B, T, D) in the precision of the shards, fp16; image embeddings of frame j, the condition."""
     displacement: Displacement[torch.Tensor]
-    """(B,) float32, from frame j to frame i; time is absent of the kind view, the view of the kind time."""
+    """(B,) float32, from frame j to frame i; time is absent for kind view, the view for kind time."""
     caption: list[str]
-    """Empty where there is none."""
+    """Empty if there is none."""
     pair_id: torch.Tensor
     """(B,) int64."""
     source_images: torch.Tensor | None = None
@@ -47,7 +47,7 @@ class Batch:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Batch":
-        """What `collate` gives, all tensors side by side, since workers send tensors and nothing that holds them."""
+        """A batch from the flat output of `collate`; workers send only tensors, not objects that contain them."""
         names = [field.name for field in fields(Displacement)]
         moved = Displacement(**{name: values[name] for name in names})
         return cls(displacement=moved, **{name: value for name, value in values.items() if name not in names})
@@ -59,28 +59,28 @@ class Row:
 
     pair_id: int
     numbers: list[float]
-    """1 + 12 + 3: normalized_gap, relative_pose, displacement about the scene."""
+    """1 + 12 + 3: normalized_gap, relative_pose, spherical displacement."""
     kind: str
     caption: str
     arrays: dict[str, np.ndarray]
-    """By member: features, and pictures (H, W, 3) when asked for."""
+    """By member: features, and images (H, W, 3) if requested."""
 
 
 def suffixes(images: bool) -> tuple[str, ...]:
-    """The endings of the members that are read at all."""
+    """The suffixes of the members to read."""
     pictures = tuple(f".{name}.jpg" for name in PICTURES) if images else ()
     return (".json", *(f".{name}.npy" for name in FEATURES), *pictures)
 
 
 class Decoder:
-    """Samples to rows; every sample's arrays have the shapes of the first one's."""
+    """Samples to rows; all samples must have arrays of the first sample's shapes."""
 
     def __init__(self, images: bool):
         self._images = images
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def decode(self, sample: dict[str, Any]) -> Row:
-        """Raises one of `DECODE_ERRORS` where it is not as write_shards writes it."""
+        """Raises one of `DECODE_ERRORS` if the sample is not as written by write_shards."""
         pair = json.loads(sample["json"])
         pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
         numbers = [pair["normalized_gap"], *pose, *displacement]
@@ -89,9 +89,9 @@ class Decoder:
             raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite in float32")
         if kind not in KINDS or not isinstance(caption, str):
             raise ValueError("expected a kind and a caption")
-        if type(pair_id) is not int or not 0 <= pair_id < 2**63:  # True is an int, too
+        if type(pair_id) is not int or not 0 <= pair_id < 2**63:  # excludes True
             raise ValueError("expected a pair_id of at most 63 bits")
-        caption.encode()  # lone surrogates, which JSON can spell, are no text
+        caption.encode()  # rejects lone surrogates, which JSON allows
         arrays = {name: read_npy(sample[f"{name}.npy"]) for name in FEATURES}
         if self._images:
             arrays |= {name: _read_jpeg(sample[f"{name}.jpg"]) for name in PICTURES}
@@ -105,19 +105,19 @@ class Decoder:
             raise ValueError(f"expected arrays {self._shapes} as in the samples before, found {shapes}")
 
 
-_headers: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # those met so far: in a data set they are few
+_headers: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # cache: a data set has few distinct headers
 
 
 def read_npy(data: bytes) -> np.ndarray:
-    """An .npy file as a view of its bytes; never unpickles. Raises one of `DECODE_ERRORS` where it is none."""
-    start = 10 + int.from_bytes(data[8:10], "little")  # of format 1.0, which np.save writes
+    """An .npy file as a view of its bytes; never unpickles. Raises one of `DECODE_ERRORS` if invalid."""
+    start = 10 + int.from_bytes(data[8:10], "little")  # format 1.0, as written by np.save
     header = data[:start]
     if header not in _headers:
         stream = io.BytesIO(data)
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError("expected an .npy file of format 1.0")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-        if fortran_order or dtype.kind != "f" or dtype.itemsize > 8:  # torch knows none longer
+        if fortran_order or dtype.kind != "f" or dtype.itemsize > 8:  # torch has no longer type
             raise ValueError(f"expected floating-point numbers in C order, found {dtype}")
         if len(_headers) > 1000:
             _headers.clear()

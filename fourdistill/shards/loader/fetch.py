@@ -1,7 +1,7 @@
-"""Parts of files from any file system, each within a time limit, and again where a connection failed.
+"""Fetching byte ranges from any file system, with timeouts and retries.
 
-s3fs and botocore try again by themselves what S3 answers with an error or cuts off. They leave a connection that only
-drips, a server that takes longer to come back, and HTTP, which fsspec tries once: Tenacity does those.
+s3fs and botocore retry S3 errors and broken connections. Tenacity covers the rest: very slow connections, longer
+outages, and HTTP, which fsspec tries only once.
 """
 
 from aiohttp import ClientResponseError
@@ -19,7 +19,7 @@ class Fetcher:
 
     Args:
         url: its address.
-        size: bytes, where they are known; else the file system is asked. None there too: it is fetched whole.
+        size: in bytes, if known; else the file system is asked. If it does not know either, the file is fetched whole.
         timeout_s: limit of each request.
     """
 
@@ -29,11 +29,11 @@ class Fetcher:
         self.size = size if size is not None else self._retrying(self.filesystem.info, self.path).get("size")
 
     def read(self, start: int, end: int | None) -> bytes:
-        """Bytes from `start` to before `end`, or all; fewer where the file ends. Raises `OSError` and its like."""
+        """Bytes from `start` to before `end`, or all; fewer at the file's end. Raises `OSError` or similar."""
         if end is None:
             return self._retrying(self.filesystem.cat_file, self.path)
         data = self._retrying(self.filesystem.cat_file, self.path, start=start, end=end)
-        return data if len(data) <= end - start else data[start:end]  # a server that knows no ranges
+        return data if len(data) <= end - start else data[start:end]  # for servers without range support
 
     def _retrying(self, call, *args, **kwargs):
         retrying = Retrying(
@@ -46,7 +46,7 @@ class Fetcher:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another try may help that s3fs has not made already."""
+    """Whether a retry may help that s3fs has not already made."""
     if isinstance(error, ClientResponseError):
         return error.status >= 500 or error.status == _TOO_BUSY
     return isinstance(error, CONNECTION_ERRORS)

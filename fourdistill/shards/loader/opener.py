@@ -1,4 +1,4 @@
-"""Shards to blocks of bytes: from the disk, from afar with read-ahead over the ends of shards, or through a cache."""
+"""Shards to blocks of bytes: from disk, remotely with read-ahead across shards, or through a cache."""
 
 import tempfile
 from collections import deque
@@ -17,7 +17,7 @@ from fourdistill.shards.loader.shard_list import Shard
 from fourdistill.storage.addresses import ACCESS_ERRORS, open_filesystem
 from fourdistill.storage.files import sha256
 
-BLOCK = 8 * 2**20  # bytes of one request: S3 asks 3 ms of the processor for each, however small
+BLOCK = 8 * 2**20  # bytes per request: each S3 request costs 3 ms of CPU time, however small
 _LOCAL_BLOCK = 2**20
 _MAX_REQUESTS = 8  # at a time
 
@@ -27,30 +27,30 @@ class ReadOptions:
     """How shards are read."""
 
     max_bad_fraction: float = 0.05
-    """In [0, 1]: more than this share of the shards lost stops the reading."""
+    """In [0, 1]: reading stops if more than this fraction of the shards is lost."""
     shuffle_buffer: int = 2000
-    """Samples among which the next one is drawn."""
+    """Number of samples from which the next one is drawn."""
     resampled: bool = False
-    """Draw shards with replacement, without end, instead of reading each once an epoch."""
+    """Draw shards with replacement, endlessly, instead of reading each once per epoch."""
     verify: bool = False
     """Compare each shard with the checksum in the index before its first sample is used."""
     read_ahead_mb: float = 16
-    """What each worker fetches before it is needed."""
+    """Amount of data that each worker fetches in advance."""
     timeout_s: float = 60
     """Limit of one request, of at most 8 MiB."""
     cache_dir: str | None = None
-    """Local folder that keeps what was fetched."""
+    """Local folder for fetched shards."""
     cache_gb: float = 10
-    """Bound of that folder, all its users together."""
+    """Size limit of that folder, for all its users together."""
 
 
 @dataclass
 class Blocks:
-    """The bytes of one shard, in order. Iterating raises `OSError` and its like where they cannot be had."""
+    """The bytes of one shard, in order. Iterating raises `OSError` or similar if they cannot be read."""
 
     shard: Shard
     size: int | None
-    """Bytes that it should have, None where nothing says."""
+    """Expected number of bytes; None if unknown."""
     iterator: Iterator[bytes]
 
 
@@ -62,7 +62,7 @@ class Opener:
         self._cache = ShardCache(Path(options.cache_dir), options.cache_gb * 1e9) if options.cache_dir else None
 
     def open_all(self, shards: Sequence[Shard]) -> Iterator[Callable[[], Blocks]]:
-        """For each shard what opens it. Of those from afar, the next is already on its way."""
+        """A function that opens it, for each shard. Of remote shards, the next is already being fetched."""
         if not shards:
             return
         if isinstance(open_filesystem(shards[0].url)[0], LocalFileSystem):
@@ -86,7 +86,7 @@ class Opener:
         return _from_file(shard, file)
 
     def _open_whole(self, pool: ThreadPoolExecutor, shards: Sequence[Shard]) -> Iterator[Callable[[], Blocks]]:
-        """Shard by shard into files, one ahead."""
+        """Fetch whole shards into files, one ahead."""
         futures = deque([pool.submit(self._download, shards[0])])
         for shard, following in zip(shards, [*shards[1:], None], strict=True):
             if following is not None:
@@ -95,7 +95,7 @@ class Opener:
             yield lambda shard=shard, future=future: _from_file(shard, future.result())
 
     def _download(self, shard: Shard) -> BinaryIO:
-        """A file of the shard's bytes, checked where that is asked for."""
+        """A file with the shard's bytes, verified if requested."""
         fetcher = Fetcher(shard.url, shard.bytes, self._options.timeout_s)
 
         def write(file: BinaryIO) -> None:
@@ -118,7 +118,7 @@ class Opener:
         return file
 
     def _check(self, shard: Shard, file: BinaryIO) -> None:
-        """Where checksums are to be verified: raises `OSError` unless the file's is that of the index."""
+        """If checksums are to be verified, raise `OSError` unless the file's matches the index."""
         if self._options.verify:
             file.seek(0)
             if (found := sha256(file)) != shard.sha256:
@@ -127,14 +127,14 @@ class Opener:
     def _open_ranges(
         self, pool: ThreadPoolExecutor, shards: Sequence[Shard], depth: int
     ) -> Iterator[Callable[[], Blocks]]:
-        """Block by block, `depth` requests ahead, which may belong to the shards that follow."""
+        """Fetch block by block, `depth` requests ahead, possibly of the following shards."""
         window = _Window(pool, shards, depth, self._options.timeout_s)
         for index in range(len(shards)):
             yield lambda index=index: window.open(index)
 
 
 class _Window:
-    """The requests that are under way, in the order in which their bytes will be read."""
+    """The pending requests, in the order in which their bytes will be read."""
 
     def __init__(self, pool: ThreadPoolExecutor, shards: Sequence[Shard], depth: int, timeout_s: float):
         self._pool, self._shards, self._depth, self._timeout_s = pool, shards, depth, timeout_s
@@ -149,7 +149,7 @@ class _Window:
             try:
                 fetcher = Fetcher(shard.url, shard.bytes, self._timeout_s)
             except ACCESS_ERRORS as error:
-                self._failed[index] = error  # raised when its turn comes
+                self._failed[index] = error  # raised when the shard is opened
                 continue
             self._sizes[index] = fetcher.size
             for start, end in _ranges(fetcher.size):
@@ -166,9 +166,9 @@ class _Window:
             self._waiting.append((index, self._pool.submit(fetcher.read, start, end)))
 
     def open(self, index: int) -> Blocks:
-        """The next shard in turn; raises what its file system raised."""
+        """Open the next shard; raises the file system's error."""
         self._current = index
-        while self._waiting and self._waiting[0][0] < index:  # what a shard that broke off left
+        while self._waiting and self._waiting[0][0] < index:  # left over from an interrupted shard
             self._waiting.popleft()[1].cancel()
         self._fill()
         if index in self._failed:
@@ -183,7 +183,7 @@ class _Window:
             block = self._waiting.popleft()[1].result()
             yield block
             if len(block) % BLOCK and self._waiting and self._waiting[0][0] == index:
-                return  # the file ends before it should
+                return  # the file is shorter than expected
 
 
 def _ranges(size: int | None) -> Iterator[tuple[int, int | None]]:

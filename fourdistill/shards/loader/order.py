@@ -1,4 +1,4 @@
-"""In which order a reader meets the samples: a function of (seed, epoch, reader), so a resumed run finds its place.
+"""The order of samples: a function of (seed, epoch, reader), so a resumed run can find its position.
 
 The readers are the workers of all processes. Each reads every `num_readers`th shard of an epoch's permutation, and
 shuffles what comes out in a buffer.
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reader:
-    """One of those that share the shards."""
+    """One of the readers that share the shards."""
 
     number: int
     num_readers: int
@@ -27,11 +27,11 @@ class Reader:
 
 @dataclass(frozen=True)
 class Order:
-    """How the shards and samples of one source are put in order.
+    """The order of the shards and samples of one source.
 
     Args:
-        sizes: samples of each shard, None where nobody knows.
-        buffer: samples among which the next is drawn; None: no shuffling at all.
+        sizes: number of samples of each shard, None if unknown.
+        buffer: number of samples from which the next is drawn; None: no shuffling.
         resampled: draw the shards of an epoch with replacement.
     """
 
@@ -58,7 +58,7 @@ class Order:
         return shuffled(iter(samples))
 
     def start(self, skip: int, reader: Reader) -> "Start":
-        """Where a reader is after `skip` samples, as far as that can be told without reading."""
+        """A reader's position after `skip` samples, as far as it can be determined without reading."""
         epoch = 0
         while True:
             shards = self.shards(epoch, reader)
@@ -82,7 +82,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Start:
-    """A place: an epoch, how many of its samples to leave out, and the positions of shards that need no reading."""
+    """A position: an epoch, the number of its samples to skip, and the positions of shards that need no reading."""
 
     epoch: int
     skip: int

@@ -1,4 +1,4 @@
-"""Batches from worker processes: all tensors of one in a single piece of shared memory, since each costs a file."""
+"""Batches from worker processes, each in a single block of shared memory, because each block costs a file."""
 
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +18,7 @@ class Packed:
     layout: list[tuple[str, torch.dtype, tuple[int, ...], int]]
     """Name, type, shape and first byte of each tensor."""
     others: dict[str, Any]
-    """What are no tensors."""
+    """Values that are not tensors."""
 
 
 def pack(values: dict[str, Any]) -> Packed:
@@ -36,7 +36,7 @@ def pack(values: dict[str, Any]) -> Packed:
 
 
 def unpack(packed: Packed) -> dict[str, Any]:
-    """The values again, as views of the shared memory."""
+    """The packed values, as views of the shared memory."""
     return packed.others | _views(packed.buffer, packed.layout)
 
 

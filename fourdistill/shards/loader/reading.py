@@ -1,4 +1,4 @@
-"""What one reader does: shards of its sources in order, mixed by weight, decoded, in batches; faults are counted."""
+"""One reader: shards of its sources in order, mixed by weight, decoded and batched; errors are counted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,12 @@ from fourdistill.shards.loader.samples import READ_ERRORS, read_samples
 from fourdistill.shards.loader.shard_list import Shard
 from fourdistill.storage.addresses import describe
 
-_DRAWS = 1024  # of sources at a time
+_DRAWS = 1024  # number of sources drawn at a time
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be read, the same for all readers.
+    """What to read, the same for all readers.
 
     Args:
         sources: the shards of each source.
@@ -64,7 +64,7 @@ class ShardReader:
             yield collate(batch)
 
     def _rows(self, skip: int) -> Iterator[Row]:
-        """Decoded samples; those that cannot be are counted."""
+        """Decoded samples; undecodable ones are counted."""
         decoder = Decoder(self._plan.images)
         for sample in self._samples(skip):
             try:
@@ -87,12 +87,12 @@ class ShardReader:
             if sample is not None:
                 yield sample
                 continue
-            streams.pop(number, None)  # it has had its epochs
+            streams.pop(number, None)  # all of its epochs are done
             if not streams:
                 return
 
     def _draws(self) -> Iterator[int]:
-        """Numbers of sources, as often as their weights say."""
+        """Numbers of sources, drawn in proportion to their weights."""
         share = np.asarray(self._plan.weights, float) / sum(self._plan.weights)
         rng = np.random.default_rng([self._plan.seed, self._reader.number])
         while True:
@@ -104,7 +104,7 @@ class ShardReader:
         start = order.start(skip, self._reader)
         left = start.skip
         epochs = count(start.epoch) if self._plan.epochs is None else range(start.epoch, self._plan.epochs)
-        barren = 0  # shards in a row without a sample: this reader's own may be bad, and its next ones good
+        barren = 0  # consecutive shards without a sample: later ones may be good
         for epoch in epochs:
             passed = start.passed if epoch == start.epoch else frozenset()
             samples = order.shuffle(self._epoch(number, order, epoch, passed), epoch, self._reader)
@@ -132,7 +132,7 @@ class ShardReader:
                 yield from self._shard(first + shard, next(opened))
 
     def _shard(self, shard: int, open_blocks: Callable[[], Blocks]) -> Iterator[dict[str, Any]]:
-        """Undecoded samples of one shard, as many as it gives."""
+        """Undecoded samples of one shard, as many as can be read."""
         self._report.opened(self._worker, shard)
         expected, num = self._report.shards[shard].samples, 0
         try:

@@ -1,4 +1,4 @@
-"""What was read and what was lost, counted in memory that the worker processes share."""
+"""Counts of what was read and lost, in memory shared by the worker processes."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,21 +10,21 @@ import torch
 from fourdistill.errors import InputError
 from fourdistill.shards.loader.shard_list import Shard
 
-# Columns, per worker and shard: times opened; samples read; samples that could not be decoded; samples that a broken
-# shard did not give, as far as the index tells; times it broke; and how much of a shard all that is, over all times.
+# Columns, per worker and shard: times opened; samples read; undecodable samples; samples missing from a broken shard,
+# as far as the index tells; times it broke; and the lost fraction of the shard, summed over all times.
 _OPENED, _READ, _UNDECODABLE, _MISSING, _BROKEN, _LOST_SHARE = range(6)
 _MAX_LISTED = 100
 _log = logging.getLogger(__name__)
 
 
 class LoadReport:
-    """The account of one loader. Every worker writes to a row of its own, so none waits for another.
+    """The counts of one loader. Every worker writes to its own row, so no locks are needed.
 
     Args:
         shards: all shards of the loader, of all sources.
         num_workers: at least 1.
-        max_bad_fraction: in [0, 1]; more than this share of all shards lost here, in whole or in parts, raises
-            `InputError`. Of several processes none sees what the others lose.
+        max_bad_fraction: in [0, 1]; losing more than this fraction of all shards here, whole or in parts, raises
+            `InputError`. Processes do not see each other's losses.
     """
 
     def __init__(self, shards: Sequence[Shard], num_workers: int, max_bad_fraction: float):
@@ -36,11 +36,11 @@ class LoadReport:
         self._counts[worker, shard, _OPENED] += 1
 
     def read(self, worker: int, shard: int, samples: int) -> None:
-        """So many samples came out of it."""
+        """Count samples read from a shard."""
         self._counts[worker, shard, _READ] += samples
 
     def broken(self, worker: int, shard: int, samples: int, reason: str) -> None:
-        """A shard gave only so many samples, then no more."""
+        """A shard broke after this many samples."""
         entry, counts = self.shards[shard], self._counts[worker, shard]
         missing = None if entry.samples is None else entry.samples - samples
         counts[_BROKEN] += 1
@@ -50,7 +50,7 @@ class LoadReport:
         self._stop_or_log(f"{entry.url}: skipped {after}: {reason}")
 
     def undecodable(self, worker: int, shard: int, key: str, reason: str) -> None:
-        """A sample is not as write_shards writes it."""
+        """Count a sample that is not as written by write_shards."""
         entry, counts = self.shards[shard], self._counts[worker, shard]
         size = entry.samples or float(counts[_READ] / counts[_OPENED].clamp(min=1)) or 1
         counts[_UNDECODABLE] += 1
@@ -60,14 +60,14 @@ class LoadReport:
     def _stop_or_log(self, message: str) -> None:
         counts = self._counts.sum(0)  # (shards, 6)
         lost, opened = counts[:, _LOST_SHARE], counts[:, _OPENED]
-        # A worker may have come to a bad shard again before the others have come to the last of theirs.
+        # A worker may reach a bad shard again before the others have reached their last shard.
         often = int(torch.where(lost > 0, opened, 0).max())
         total = max(in_whole_epochs(float(opened.sum()), len(self.shards)), often * len(self.shards))
         check_lost(float(lost.sum()), total, self.max_bad_fraction, f"{message}; ")
         _log.warning("%s", message)
 
     def counts(self) -> dict[str, Any]:
-        """All that was counted so far, for a JSON report; see `merge_reports`."""
+        """All counts so far, for a JSON report; see `merge_reports`."""
         per_shard = self._counts.sum(0)
         totals = [round(value) for value in per_shard.sum(0).tolist()]
         lost = (per_shard[:, _BROKEN] + per_shard[:, _UNDECODABLE]).nonzero().flatten().tolist()
@@ -84,12 +84,12 @@ class LoadReport:
 
 
 def in_whole_epochs(opened: float, num_shards: int) -> int:
-    """Shards of all epochs that were begun: a bad one comes round in each, early or late."""
+    """The number of shards in all epochs begun: a bad shard recurs in each epoch, early or late."""
     return num_shards * max(1, ceil(opened / num_shards))
 
 
 def check_lost(lost: float, total: int, max_bad_fraction: float, where: str) -> None:
-    """Raise `InputError`, beginning with `where`, if more than this fraction of so many shards is lost."""
+    """Raise `InputError`, beginning with `where`, if more than this fraction of `total` shards is lost."""
     if lost > max_bad_fraction * total:
         raise InputError(
             f"{where}{lost:.3g} of {total} shards are lost, more than max_bad_fraction {max_bad_fraction:g} allows"

@@ -1,9 +1,9 @@
-"""Blocks of bytes to undecoded samples, as WebDataset groups them; a damaged tar never passes for a short one.
+"""Blocks of bytes to undecoded samples, grouped as in WebDataset; damaged tars are always detected.
 
-Python's tarfile takes a broken header in the middle of an archive, or an end without the closing zeros, for the end of
-it. Here it must have been given the closing zeros, and whatever follows must be zeros, too. Members that nobody wants
-are left out on the way to it: reading headers is most of its work. WebDataset's own reader of tars would do, but that
-it inflates what is compressed and believes any size.
+Python's tarfile treats a broken header, or an end without the closing zeros, as the end of the archive. Here the
+closing zeros are required, and only zeros may follow. Unneeded members are removed before tarfile sees them, because
+reading headers is most of its work. WebDataset's own tar reader is not used because it decompresses compressed data and
+accepts any size.
 """
 
 import tarfile
@@ -20,18 +20,18 @@ from fourdistill.storage.tars import BoundedTarInfo
 MAX_MEMBER = 2**26  # bytes: a hundred times the features of SDXL or a large JPEG
 _RECORD = 512  # tar's unit
 _NO_RECORD = bytes(_RECORD)  # closes an archive
-_FILES = (b"0", b"\0")  # types of members that stand for themselves; others say something about the next one
+_FILES = (b"0", b"\0")  # types of regular members; others describe the next member
 
-# What reading a damaged, malicious or unreachable tar may raise.
+# Errors from reading a damaged, malicious or unreachable tar.
 READ_ERRORS: tuple[type[Exception], ...] = (
     tarfile.TarError, EOFError, ValueError, KeyError, IndexError, OverflowError, RecursionError, *ACCESS_ERRORS,
 )  # fmt: skip
 
 
 def read_samples(open_blocks: Callable[[], Blocks], suffixes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The samples of one shard, undecoded, with the members of these suffixes alone.
+    """The samples of one shard, undecoded, with only the members of these suffixes.
 
-    Raises one of `READ_ERRORS` where the shard cannot be opened or breaks off.
+    Raises one of `READ_ERRORS` if the shard cannot be opened or is cut off.
     """
     blocks = open_blocks()
     stream = BlockStream(blocks, tuple(suffix.encode() for suffix in suffixes))
@@ -48,9 +48,9 @@ def _members(stream: "BlockStream", suffixes: tuple[str, ...]) -> Iterator[dict[
             if member.size > MAX_MEMBER or member.issparse():
                 raise tarfile.ReadError(f"{member.name[:200]}: expected at most {MAX_MEMBER} bytes, without holes")
             yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": ""}
-        if tar.pax_headers:  # which pile up, and write_shards writes none
+        if tar.pax_headers:  # they accumulate, and write_shards writes none
             raise tarfile.ReadError("expected no header that holds for all members")
-        tar.members = []  # or it keeps them all
+        tar.members = []  # else it keeps all of them
 
 
 class BlockStream:
@@ -94,7 +94,7 @@ class BlockStream:
             yield piece
 
     def check_end(self) -> None:
-        """Raises `tarfile.ReadError` unless the archive ended as archives end."""
+        """Raises `tarfile.ReadError` unless the archive ended properly."""
         if not self._closed:
             raise tarfile.ReadError(f"broken at byte {self._offset}: expected another header or the closing zeros")
         for rest in chain([self._block[self._start :]], self._blocks):
@@ -106,7 +106,7 @@ class BlockStream:
 
 
 def _data_size(header: bytes) -> int | None:
-    """Bytes of a member, by its header; None where that is nonsense."""
+    """Bytes of a member, by its header; None if invalid."""
     try:
         size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
     except ValueError:

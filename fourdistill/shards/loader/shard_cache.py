@@ -1,6 +1,6 @@
 """A local folder of fetched shards, bounded in size, shared by any number of processes.
 
-WebDataset's own cache goes by base names, so that two sources would get each other's shards.
+WebDataset's own cache uses base names as keys, so two sources would get each other's shards.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class ShardCache:
-    """Files by key; the longest unused go first.
+    """Files by key; the least recently used are removed first.
 
     Args:
         folder: created where needed; other files in it are left alone.
-        max_bytes: of all files here, those being written included.
+        max_bytes: limit for all files here, including those being written.
     """
 
     def __init__(self, folder: Path, max_bytes: float):
@@ -36,10 +36,10 @@ class ShardCache:
     def get(
         self, key: str, size: int | None, write: Callable[[BinaryIO], None], check: Callable[[BinaryIO], None]
     ) -> BinaryIO | None:
-        """The open file of a key, written by `write` where it is not here; None where it would not fit.
+        """The open file of a key, written by `write` if it is missing; None if it would not fit.
 
-        `check` raises `OSError` for what must not be used: of a file that is here, which is then written anew, or of
-        what was just written. What either raises then leaves nothing behind.
+        `check` raises `OSError` for a damaged file. An existing file is then rewritten; if a new file fails, or `write`
+        raises, nothing is left behind.
         """
         if size is None or size > self.max_bytes:
             return None
@@ -51,22 +51,22 @@ class ShardCache:
             with partial.open("w+b") as file:
                 with self._lock:
                     self._make_room(size, partial)
-                    file.truncate(size)  # counts from now on
+                    file.truncate(size)  # reserves the space
                 write(file)
                 complete = file.tell() == size
-                file.truncate()  # what did not come is no zeros
+                file.truncate()  # drop the unwritten zeros
                 check(file)
             file = partial.open("rb")
-            if complete:  # else it is read once, and fetched anew the next time
+            if complete:  # else it is read once and fetched again next time
                 partial.replace(path)
             return file
         finally:
             partial.unlink(missing_ok=True)
 
     def _open(self, path: Path, size: int, check: Callable[[BinaryIO], None]) -> BinaryIO | None:
-        """The file of that path, in use from now on; what is damaged is removed."""
+        """Open the file at that path and mark it as used; remove it if it is damaged."""
         try:
-            file = path.open("rb")  # open, it stays readable whoever makes room meanwhile
+            file = path.open("rb")  # stays readable even if another process removes it
         except FileNotFoundError:
             return None
         try:
@@ -82,7 +82,7 @@ class ShardCache:
         return file
 
     def _make_room(self, size: int, own: Path) -> None:
-        """Remove the longest unused files until `size` bytes fit. To be called under the lock."""
+        """Remove the least recently used files until `size` bytes fit. Must be called under the lock."""
         for left in abandoned(self.folder):
             left.unlink(missing_ok=True)
         stats = []

@@ -1,10 +1,10 @@
-"""Which shards there are at an address.
+"""Listing of the shards at an address.
 
-    data/shards, s3://bucket/prefix/                     by the index.json there, else by listing
-    data/shards/train-{000000..000015}.tar, s3://...     as the braces say, with what an index.json beside them knows
+    data/shards, s3://bucket/prefix/                     from the index.json there, else by listing
+    data/shards/train-{000000..000015}.tar, s3://...     from the braces, with data from an index.json beside them
 
-Names are split-number.tar, as write_shards gives them. Those in an index are checked, never followed elsewhere.
-Where a set is still being written, or was broken off, nothing is listed: its mark says so.
+Names are split-number.tar, as given by write_shards. Names in an index are checked and never followed elsewhere.
+Nothing is listed for a set that is marked as unfinished (still being written, or interrupted).
 """
 
 import hashlib
@@ -27,7 +27,7 @@ TAR_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d+\.tar")
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar, and what is known of it; None where nothing says."""
+    """One tar and its known properties; None if unknown."""
 
     url: str
     split: str
@@ -38,7 +38,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Source:
-    """An address of shards, and its share in the mixture of several: weights need not add up to one."""
+    """An address of shards and its weight in a mixture of sources; weights need not add up to one."""
 
     address: str
     weight: float = 1.0
@@ -53,7 +53,7 @@ def to_sources(shards: Shards) -> list[Source]:
 
 
 def list_splits(shards: Shards) -> set[str]:
-    """The splits that have shards. Raises `InputError` where there is nothing to list."""
+    """The splits that have shards. Raises `InputError` if there is nothing to list."""
     return {shard.split for source in to_sources(shards) for shard in list_shards(source.address)}
 
 
@@ -70,7 +70,7 @@ def list_shards(address: str, split: str | None = None) -> list[Shard]:
 
 
 def fingerprint_shards(shards: Shards) -> str:
-    """SHA-256 of what is known of all shards and of their weights: tells whether they are still the same."""
+    """SHA-256 of all known properties and weights of the shards, to detect changes."""
     sources = [(source.weight, list_shards(source.address)) for source in to_sources(shards)]
     known = [
         [weight, [[s.url.rsplit("/", 1)[-1], s.samples, s.bytes, s.sha256] for s in found]] for weight, found in sources
@@ -100,9 +100,9 @@ def _in_folder(folder: str) -> list[Shard]:
 
 
 def read_index(folder: str) -> dict[str, Shard] | None:
-    """The shards of a folder's `index.json` by name, or None where there is no such file.
+    """The shards of a folder's `index.json` by name, or None if there is no such file.
 
-    Raises `InputError` where there will be one, once all shards are written.
+    Raises `InputError` if the set is unfinished, so that the index is still to be written.
     """
     text = _read_if_there(folder, INDEX)
     if text is None:
