@@ -1,6 +1,6 @@
 """The README's first picture: one frame of a scene that was never trained on, moved in time, about it, and re-dressed.
 
-    python docs/hero.py --scene mocap/scene017_spin     # after `make repro`; writes docs/images/hero.gif
+    python docs/hero.py scene085_walk --frame 4  # after `make repro`; writes docs/images/hero.gif
 
 Every column but the first shows what the shipped adapter draws, and below it the true frame. Of other clothes there is
 no truth.
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fourdistill import FourDistillPipeline
 from fourdistill.animation import save_gif
-from fourdistill.geometry.displacement import fit_scene_frame, spherical
+from fourdistill.geometry.scene_frame import fit_scene_frame, spherical
 from fourdistill.tables import FRAMES, read_table
 
 SIZE, TOP, GAP = 160, 22, 6  # pixels
