@@ -28,7 +28,7 @@ from PIL import Image
 from sd15_sized import build_sd15_base
 
 from fourdistill import FourDistillPipeline
-from fourdistill.formats import write_ip_adapter
+from fourdistill.ip_adapter_files import write_ip_adapter
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings

@@ -32,9 +32,9 @@ from fourdistill.models.attention import install_processors
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.shards.loader.batches import Batch
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.settings import TrainingSettings
-from fourdistill.training.mappers.step import Denoiser
 from fourdistill.training.runtime.seeds import step_generator
 from fourdistill.training.runtime.trainer import make_optimizer, trained_parameters
 

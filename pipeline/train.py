@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from fourdistill.config import pick
+from fourdistill.inference.contact_sheet import draw_sheet
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.inference.samples import draw_sheet
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import BaseModel, load_base

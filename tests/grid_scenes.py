@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from tiny_scenes import SIZE, ring_cameras
 
-from fourdistill.frames.scenes import scene_row
+from fourdistill.frames.scenes_table import scene_row
 from fourdistill.geometry.scene_frame import fit_scene_frame
 from fourdistill.tables import FRAMES, to_matrices, write_table
 

@@ -52,8 +52,8 @@ def run(
         check_writable(out, "--out")
     base, adapter = default_base(base), default_adapter(adapter)
 
-    from fourdistill.formats import left_out, write_ip_adapter
     from fourdistill.inference.saving import find_adapter
+    from fourdistill.ip_adapter_files import left_out, write_ip_adapter
     from fourdistill.models.adapter import Adapter
     from fourdistill.models.base.model import load_base
 

@@ -48,8 +48,8 @@ def run(
     else:
         check_writable_folder(out, "--out")
 
-    from fourdistill.formats import convert_ip_adapter, import_ip_adapter  # from here on things take seconds
     from fourdistill.inference.saving import find_adapter
+    from fourdistill.ip_adapter_files import convert_ip_adapter, import_ip_adapter  # from here on things take seconds
     from fourdistill.models.adapter import Adapter
     from fourdistill.models.base.model import load_base
 

@@ -15,8 +15,8 @@ from fourdistill.evaluation.folder import write_generated
 from fourdistill.evaluation.metrics.cells import Cells
 from fourdistill.evaluation.metrics.control import Outcomes
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.metrics.scores import Scores, commanded_frames, summarise_edits
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+from fourdistill.evaluation.metrics.summary import Scores, commanded_frames, summarise_edits
 from fourdistill.evaluation.report.headline import headline
 from fourdistill.evaluation.report.page import write_page
 from fourdistill.evaluation.report.sheets import write_csv, write_edits, write_pairs, write_sheets, write_sweeps

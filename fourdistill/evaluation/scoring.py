@@ -17,7 +17,9 @@ from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
 from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, summarise_orbits
 from fourdistill.evaluation.metrics.perceptual import BACKBONES, NotComputed, fid, kid, lpips
-from fourdistill.evaluation.metrics.scores import (
+from fourdistill.evaluation.metrics.second_opinion import score_second_opinion
+from fourdistill.evaluation.metrics.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
+from fourdistill.evaluation.metrics.summary import (
     Scores,
     Summary,
     summarise_control,
@@ -25,8 +27,6 @@ from fourdistill.evaluation.metrics.scores import (
     summarise_quality,
     summarise_sequences,
 )
-from fourdistill.evaluation.metrics.second_opinion import score_second_opinion
-from fourdistill.evaluation.metrics.silhouette import NUM_SCORED, WHERE, num_scored, score_silhouettes
 from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, Pictures
 
 

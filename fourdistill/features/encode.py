@@ -14,7 +14,7 @@ from fourdistill.models.base.model import BaseModel, encode_image_prompt, encode
 from fourdistill.models.base.precision import autocast, default_device
 
 
-def encode_frames(
+def encode_images(
     base: BaseModel,
     images: list[Image.Image],
     mixed_precision: str = "no",
@@ -34,7 +34,7 @@ def encode_frames(
 
 @dataclass(frozen=True)
 class FrameEncoder:
-    """Frames => their features, see `encode_frames`; cheap to send to other processes and machines."""
+    """Frames => their features, see `encode_images`; cheap to send to other processes and machines."""
 
     base: str  # loaded once by every worker process
     mixed_precision: str = "no"
@@ -42,7 +42,7 @@ class FrameEncoder:
 
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
         """N frames of one size => arrays of N rows."""
-        return encode_frames(_load(self.base), images, self.mixed_precision, self.changes)
+        return encode_images(_load(self.base), images, self.mixed_precision, self.changes)
 
 
 @lru_cache(maxsize=1)

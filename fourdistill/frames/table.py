@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fourdistill.frames.scenes import scene_row
+from fourdistill.frames.scenes_table import scene_row
 from fourdistill.frames.splits import SplitRule
 from fourdistill.geometry.poses import Array, distinct_poses
 from fourdistill.geometry.scene_frame import fit_scene_frame

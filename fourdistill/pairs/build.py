@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.errors import InputError
-from fourdistill.frames.scenes import read_frames
+from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Displacement, Placement
 from fourdistill.geometry.poses import Array, distinct_poses
 from fourdistill.pairs.sampling import SceneGrid, sample_pairs

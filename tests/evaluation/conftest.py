@@ -8,8 +8,8 @@ from PIL import Image
 from stage_settings import pair_settings, settings_of
 from tiny_scenes import SIZE
 
-from fourdistill.features.encode import encode_frames
-from fourdistill.features.files import encode_frames as write_features
+from fourdistill.features.encode import encode_images
+from fourdistill.features.files import encode_frames
 from fourdistill.models.base.model import load_base
 from fourdistill.pairs.build import build_pairs
 
@@ -45,8 +45,8 @@ def grid_scenes(tmp_path_factory):
 def features(tiny_base, grid_scenes, tmp_path_factory):
     """What `encode_frames` writes for the grid's frames."""
     folder = tmp_path_factory.mktemp("features") / "features"
-    encode = partial(encode_frames, load_base(str(tiny_base)))
-    write_features(
+    encode = partial(encode_images, load_base(str(tiny_base)))
+    encode_frames(
         grid_scenes.frames_table,
         grid_scenes.frames,
         folder,

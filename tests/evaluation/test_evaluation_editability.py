@@ -29,7 +29,7 @@ from fourdistill.evaluation.editability import (
 from fourdistill.evaluation.evaluate import Inputs, Outputs, edit_points, evaluate
 from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
-from fourdistill.evaluation.metrics.scores import Summary, summarise_edits
+from fourdistill.evaluation.metrics.summary import Summary, summarise_edits
 from fourdistill.evaluation.report.pictures import contact_sheet, wrap
 from fourdistill.evaluation.systems.generate import Painter
 

@@ -8,7 +8,7 @@ from textured_room import SIZE, K, orbit, photograph
 
 from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, pose_errors, summarise_orbits
-from fourdistill.evaluation.metrics.scores import Summary
+from fourdistill.evaluation.metrics.summary import Summary
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import FRAMES, write_table
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fourdistill.features.augmentations import PLAIN, Augmentation, augmentations
-from fourdistill.features.encode import encode_frames
+from fourdistill.features.encode import encode_images
 from fourdistill.models.base.model import load_base
 
 
@@ -33,8 +33,8 @@ def test_every_change_is_another_under_a_name_of_its_own(image, mirror, recolour
 def test_encoding_adds_the_embeddings_of_changed_frames(tiny_base, image):
     base = load_base(str(tiny_base), with_ip_adapter=False)
     changes = augmentations(mirror=True, recolour=True)
-    features = encode_frames(base, [image], changes=changes)
+    features = encode_images(base, [image], changes=changes)
     for change in changes:
-        alone = encode_frames(base, [change(image)])["image_embeds"]
+        alone = encode_images(base, [change(image)])["image_embeds"]
         assert np.array_equal(features[change.feature], alone)
     assert set(features) == {"latents", *(change.feature for change in changes)}

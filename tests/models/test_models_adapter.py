@@ -13,7 +13,7 @@ from tiny_displacements import some_displacements
 from tiny_models import build_tiny_base
 
 from fourdistill.errors import InputError
-from fourdistill.features.encode import encode_frames
+from fourdistill.features.encode import encode_images
 from fourdistill.models.adapter import Adapter, clip_length
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import Conditioning
@@ -403,7 +403,7 @@ def test_ip_adapter_may_lie_elsewhere(tiny_base, tmp_path):
 def test_encode_frames_is_what_diffusers_gives(base, tiny_base):
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = [Image.fromarray(p.numpy()) for p in pixels]
-    features = encode_frames(base, images)
+    features = encode_images(base, images)
     assert features["latents"].shape == (2, 4, 8, 8) and features["latents"].dtype == "float16"
     assert features["image_embeds"].shape == (2, 17, 32)
     scaled = torch.stack([p.permute(2, 0, 1) / 127.5 - 1 for p in pixels])

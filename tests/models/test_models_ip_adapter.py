@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fourdistill.errors import InputError
-from fourdistill.formats import convert_ip_adapter, import_ip_adapter
+from fourdistill.ip_adapter_files import convert_ip_adapter, import_ip_adapter
 from fourdistill.models.base.checkpoint_kinds import describe
 from fourdistill.models.base.ip_adapter import nested, read_ip_adapter
 from fourdistill.models.base.model import load_base

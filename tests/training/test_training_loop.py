@@ -20,9 +20,9 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import ReadOptions, make_loader
 from fourdistill.training.mappers.batches import move
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.gaps import measure_gaps
 from fourdistill.training.mappers.settings import TrainingSettings
-from fourdistill.training.mappers.step import Denoiser
 from fourdistill.training.mappers.task import MapperTask
 from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.preemption import Preempted

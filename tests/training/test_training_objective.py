@@ -9,9 +9,9 @@ from toy_shards import noise_target, write_toy_shards
 
 from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import make_loader
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings
-from fourdistill.training.mappers.step import Denoiser
 from fourdistill.training.runtime.seeds import step_generator
 
 SIZE = 12

@@ -7,7 +7,7 @@ import torch
 from fourdistill.models.adapter import Adapter
 from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.batches import make_conditions
-from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 
 

@@ -6,10 +6,10 @@ from torch import nn
 from fourdistill.models.base.model import encode_null_image
 from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.batches import make_conditions, move
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
-from fourdistill.training.mappers.loss import sample_timesteps
 from fourdistill.training.mappers.settings import TrainingSettings
-from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.mappers.targets import sample_timesteps
 
 
 class Objective:

@@ -49,7 +49,7 @@ class TrainingSettings:
     num_val_pairs: int = 64
     gap_timesteps: tuple[int, ...] = (500, 700, 900)  # the noise levels of the condition gaps
     num_workers: int = 0
-    mixed_precision: str = "no"  # one of PRECISIONS in models/precision.py
+    mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py
     gradient_checkpointing: bool = False  # compute the U-Net's activations twice instead of keeping them
     compile: str | None = None  # a backend of torch.compile for the U-Net
 

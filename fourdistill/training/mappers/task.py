@@ -15,11 +15,11 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
 from fourdistill.shards.loader.batches import ReadOptions, Shards, fingerprint_shards
 from fourdistill.training.mappers.data import TrainingData, ValidationData
+from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.gaps import format_gaps, measure_gaps
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.placement import place_base
 from fourdistill.training.mappers.settings import TrainingSettings
-from fourdistill.training.mappers.step import Denoiser
 from fourdistill.training.runtime.checkpoint import decisive
 from fourdistill.training.runtime.hashes import weights_hash
 from fourdistill.training.runtime.micro_batches import MicroBatches

@@ -26,4 +26,4 @@ class PriorSettings:
     checkpoint_every: int = 500
     keep_checkpoints: int = 1
     num_val_pairs: int = 512
-    mixed_precision: str = "no"  # one of PRECISIONS in models/precision.py
+    mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py

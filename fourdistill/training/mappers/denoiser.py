@@ -11,7 +11,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
 from fourdistill.models.base.text import PromptEncoder
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.mappers.loss import prediction_target, squared_error
+from fourdistill.training.mappers.targets import prediction_target, squared_error
 
 
 class Denoiser(nn.Module):

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from fourdistill.errors import InputError
 from fourdistill.models.base.model import encode_null_image, load_base
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.mappers.loss import prediction_target
-from fourdistill.training.mappers.step import Denoiser
+from fourdistill.training.mappers.denoiser import Denoiser
+from fourdistill.training.mappers.targets import prediction_target
 
 BATCH = 4
 CAPTIONS = ["a man", "a woman in a blue top", "", "a man"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from fourdistill.training.mappers.loss import prediction_target, sample_timesteps, squared_error
+from fourdistill.training.mappers.targets import prediction_target, sample_timesteps, squared_error
 
 
 @pytest.fixture
