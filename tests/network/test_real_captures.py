@@ -78,8 +78,8 @@ def workplace(tmp_path_factory) -> Path:
     (raw / "films" / "bikes.txt").write_text("bikes in traffic\n")
 
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["sources"] = [{"name": "gym", "format": "qualisys"}, {"name": "films", "format": "video"}]
     params["extract_frames"] |= {
-        "sources": [{"name": "gym", "format": "qualisys"}, {"name": "films", "format": "video"}],
         "split": {
             "test_scenes": [],
             "val_scenes": ["multi"],
