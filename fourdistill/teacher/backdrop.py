@@ -97,8 +97,8 @@ def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int =
     if not len(dips):
         raise InputError("teacher: expected a floor whose shadows the cameras agree on, found none; give its height")
     best, step = float(heights[dips[int(np.argmax(facts["prominences"]))]]), heights[1] - heights[0]
-    finer = np.linspace(best - step, best + step, 9)
-    return float(min(finer, key=lambda height: _disagreement(_views_of_floor(few, height, half / 2, cells))))
+    finer: list[float] = np.linspace(best - step, best + step, 9).tolist()
+    return min(finer, key=lambda height: _disagreement(_views_of_floor(few, height, half / 2, cells)))
 
 
 def _disagreement(views: Floats) -> float:

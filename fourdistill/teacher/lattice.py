@@ -17,7 +17,7 @@ class Lattice:
     def points(self) -> NDArray[np.float64]:
         """All points (X * Y * Z, 3), the last axis fastest."""
         axes = [low + self.spacing * np.arange(n) for low, n in zip(self.origin, self.shape, strict=True)]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        return np.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1), np.float64).reshape(-1, 3)
 
     def coordinates(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (..., 3) of the scene's frame => in steps from the origin."""
