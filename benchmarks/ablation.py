@@ -35,10 +35,12 @@ def experiments(listed: dict[str, Any], group: str) -> list[tuple[str, str, str]
 
 
 def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested values as what `dvc exp run -S` takes."""
+    """Nested values as what `dvc exp run -S` takes; `preset` names a file of further values."""
     flat = []
     for name, value in values.items():
-        if isinstance(value, dict):
+        if name == "preset":
+            flat += overrides(YAML(typ="safe").load((LIST.parents[1] / value).read_text(encoding="utf-8")))
+        elif isinstance(value, dict):
             flat += overrides(value, f"{prefix}{name}.")
         else:
             text = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)

@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import torch
 import typer
+from defaults import default_prior, default_settings
 from diffusers import StableDiffusionPipeline
 from diffusers.models import UNet2DConditionModel
 from PIL import Image
@@ -31,9 +32,7 @@ from fourdistill import FourDistillPipeline
 from fourdistill.ip_adapter_files import write_ip_adapter
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
 
 Contender = Callable[[], object]
 ROOT = Path(__file__).parents[1]
@@ -145,8 +144,8 @@ def sd15() -> tuple[BaseModel, Adapter]:
     generator = torch.Generator().manual_seed(0)
     vision: Any = base.image_encoder.config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-    prior = DisplacementPrior(PriorConfig(tokens, vision.hidden_size, num_components=384), generator)
-    return base, Adapter.from_base(base, AdapterSettings(), generator, prior).eval().requires_grad_(False)
+    prior = default_prior(tokens, vision.hidden_size, generator)
+    return base, Adapter.from_base(base, default_settings(), generator, prior).eval().requires_grad_(False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ resampling sweeps. Writes guidance.csv, a row a weight, and guidance.png: contro
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from fourdistill.errors import InputError
 from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
-from fourdistill.evaluation.evaluate import EvaluationSettings
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.summary import Summary
@@ -106,15 +105,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps: int | None) -> None:
     """Measure one adapter and write both files."""
     paths, pairs = params.paths, params.displacement
-    settings = EvaluationSettings(**asdict(params.evaluate))
-    settings = replace(
-        settings,
-        num_sweep_scenes=num_scenes or settings.num_sweep_scenes,
-        num_inference_steps=steps or settings.num_inference_steps,
-    )
+    settings = params.evaluate
+    settings = replace(settings, num_inference_steps=steps or settings.num_inference_steps)
+    num_scenes = num_scenes or settings.sweeps.num_scenes
     pipe = FourDistillPipeline.from_pretrained(paths.base, adapter=adapter).to(default_device())
     sweeps = build_sweeps(
-        paths.frames_table, paths.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
+        paths.frames_table, paths.scenes_table, num_scenes, settings.sweeps.num_steps,
         max_gap=pairs.max_gap,
         max_gap_s=pairs.max_gap_s, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
@@ -123,7 +119,7 @@ def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps:
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=params.seed, **settings.sampling())
     cells = read_cells({sweep.scene for sweep in sweeps}, paths.frames_table, paths.scenes_table, read, spaces)
-    rows = measure(paint, spaces, cells, sweeps, settings.num_bootstrap)
+    rows = measure(paint, spaces, cells, sweeps, settings.scores.num_bootstrap)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "guidance.csv", rows)
     draw(rows, out / "guidance.png")

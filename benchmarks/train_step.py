@@ -22,19 +22,17 @@ from unittest.mock import patch
 import torch
 import typer
 from accelerate import Accelerator
+from defaults import PARAMS, default_prior, default_settings
 from sd15_sized import build_sd15_base
 
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import install_processors
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
-from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.runtime.seeds import step_generator
 from fourdistill.training.runtime.trainer import make_optimizer, trained_parameters
 
@@ -123,15 +121,16 @@ def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callab
 def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """One step of the training loop, optimiser included."""
     generator = torch.Generator().manual_seed(0)
-    prior = DisplacementPrior(PriorConfig(*batch.source_embeds.shape[1:], num_components=384), generator)
-    denoiser = Denoiser(base, Adapter.from_base(base, AdapterSettings(), generator, prior))
+    num_tokens, embeds_width = batch.source_embeds.shape[1:]
+    prior = default_prior(num_tokens, embeds_width, generator)
+    denoiser = Denoiser(base, Adapter.from_base(base, default_settings(), generator, prior))
     return take_steps(accelerator, denoiser, accelerator.prepare(denoiser), batch)
 
 
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """The original's way: VAE, one text pass per layer instead of the step's one, no prior; all of it fp32."""
     factor = 2 ** (len(base.vae.config["block_out_channels"]) - 1)
-    form = AdapterSettings(mapper_input="displacement", num_words=1)
+    form = default_settings(mapper_input="displacement", num_words=1)
     denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")
     step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
     pixels = torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
@@ -153,16 +152,16 @@ def take_steps(
     accelerator: Accelerator, denoiser: Denoiser, model: torch.nn.Module, batch: Batch
 ) -> Callable[[], None]:
     """Draws, losses, backward, clipping and AdamW; `model` is the denoiser, prepared by accelerate or not."""
-    settings = TrainingSettings(batch_size=len(batch.caption))
-    optimizer = make_optimizer(denoiser, settings)
-    objective = Objective(denoiser, settings, accelerator.device)
+    settings = PARAMS.train
+    optimizer = make_optimizer(denoiser, settings.optimizer)
+    objective = Objective(denoiser, settings.loss, accelerator.device)
     parameters = trained_parameters(denoiser)
     steps = iter(range(10**9))
 
     def run() -> None:
         install_processors(denoiser.base.unet)
-        accelerator.backward(objective(model, batch, step_generator(settings.seed, next(steps))))
-        accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+        accelerator.backward(objective(model, batch, step_generator(PARAMS.seed, next(steps))))
+        accelerator.clip_grad_norm_(parameters, settings.optimizer.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -60,6 +60,11 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
         ("  normalizer: scene", "  normalizer: frames", "displacement.normalizer: expected 'scene' or 'seconds'"),
         ("  normalizer: scene", "  normalizer: seconds", "displacement: expected max_gap_s: null for normalizer scene"),
         ("  max_gap_s: null", "  max_gap_s: 1.0", "displacement: expected max_gap_s: null for normalizer scene"),
+        (
+            "  micro_batches: null",
+            "  micro_batches: null\n  weight_decay: 0.1",
+            "train.weight_decay: unknown key; did you mean train.optimizer.weight_decay?",
+        ),
         ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
         ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
     ],

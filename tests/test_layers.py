@@ -22,17 +22,17 @@ ARROWS = {
     "sources": {"config", "geometry", "pictures", "scene", "storage", "video"},
     "poses": {"config", "geometry", "scene", "storage", "tables", "video"},
     "frames": {"config", "geometry", "scene", "sources", "storage", "tables", "video"},
-    "models": {"geometry"},
+    "models": {"config", "geometry"},
     "features": {"config", "models.base", "storage", "tables"},
     "pairs": {"config", "features", "frames.scenes_table", "geometry", "storage", "tables", "video"},
     "shards": {"config", "features", "geometry", "storage", "tables"},
-    "training.runtime": {"models.base", "storage"},
+    "training.runtime": {"config", "models.base", "storage"},
     "teacher": {"geometry", "storage", "tables"},
     "training": {"models"},
     "training.prior": {
-        "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",
+        "config", "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",
     },
-    "training.mappers": {"models", "shards.loader", "training", "training.runtime"},
+    "training.mappers": {"config", "models", "shards.loader", "training", "training.runtime"},
     "inference": {"geometry", "models"},
     "evaluation.commands": {"features", "frames.scenes_table", "geometry", "pairs", "storage", "tables"},
     "evaluation.metrics": {
@@ -40,9 +40,10 @@ ARROWS = {
     },
     "evaluation.systems": {"evaluation.commands", "evaluation.metrics", "features", "geometry", "inference", "tables"},
     "evaluation.report": {"animation", "evaluation.commands", "evaluation.systems", "storage", "tables"},
+    "evaluation.settings": {"config"},
     "evaluation": {
-        "evaluation.commands", "evaluation.metrics", "evaluation.report", "evaluation.systems",
-        "geometry", "inference", "pictures", "storage", "tables",
+        "evaluation.commands", "evaluation.metrics", "evaluation.report", "evaluation.settings",
+        "evaluation.systems", "geometry", "inference", "pictures", "storage", "tables",
     },
     "ip_adapter_files": {"models", "storage"},
     "demo": {"animation", "geometry", "inference", "media"},
@@ -51,8 +52,10 @@ ARROWS = {
         "sources", "storage",
     },
     "cli": {"commands"},
-    "sections": {"config"},
-    "params": {"config", "features", "frames", "pairs", "poses", "sections", "shards", "sources"},
+    "params": {
+        "config", "evaluation.settings", "features", "frames", "pairs", "poses", "shards", "sources",
+        "training.mappers", "training.prior",
+    },
     "stage": {"progress"},
     "__init__": {"inference"},  # the names that users import, looked up when they are asked for
 }  # fmt: skip

@@ -59,7 +59,8 @@ def run(
     from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
     from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
     from fourdistill.evaluation.report.tables import format_figures
-    from fourdistill.evaluation.scoring import Scorer, ScoreSettings
+    from fourdistill.evaluation.scoring import Scorer
+    from fourdistill.evaluation.settings import ScoreSettings
     from fourdistill.geometry.displacement import check_number
     from fourdistill.models.base.model import load_base
     from fourdistill.models.base.precision import default_device
@@ -75,7 +76,14 @@ def run(
     spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size, second_opinion=opinion)
     spaces.check(space, "--space")
     read = FrameReader(grid, frames or grid.parent / "frames", size)
-    settings = ScoreSettings(space, large_gap, large_azimuth_deg, num_bootstrap, structure_from_motion)
+    settings = ScoreSettings(
+        feature_space=space,  # type: ignore[arg-type]  # checked above
+        second_opinion=second_opinion,
+        structure_from_motion=structure_from_motion,
+        large_gap=large_gap,
+        large_azimuth_deg=large_azimuth_deg,
+        num_bootstrap=num_bootstrap,
+    )
     scorer = Scorer(read, spaces, grid, scenes or grid.with_name("scenes.parquet"), settings, seed)
     scored = score_folder(generated, scorer, max_gap_s)
     metrics = scored.summary.metrics

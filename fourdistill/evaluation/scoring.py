@@ -27,6 +27,7 @@ from fourdistill.evaluation.metrics.summary import (
     summarise_quality,
     summarise_sequences,
 )
+from fourdistill.evaluation.settings import ScoreSettings
 from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, Pictures
 
 
@@ -46,18 +47,6 @@ class Task:
     def swept(self) -> list[Command]:
         """Of all sweeps."""
         return [command for sweep in self.sweeps for command in sweep.commands]
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """How scores are grouped and resampled; see the section `evaluate` of `params.yaml`."""
-
-    feature_space: str
-    large_gap: float
-    large_azimuth_deg: float
-    num_bootstrap: int
-    structure_from_motion: bool = False
-    """Pose the model's orbits, and the truth's through the VAE; needs scenes with texture, and takes a while."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
@@ -67,12 +68,10 @@ def fit(
         seed=seed,
         max_steps=steps,
         batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
+        optimizer=Optimizer(learning_rate, "cosine", warmup_steps, weight_decay, max_grad_norm=1.0),
+        logging=Logging(log_every, validate_every=max(steps, 1), num_val_pairs=0),
+        checkpoints=Checkpointing(save_every, keep=1, address=None),
         ema_decay=ema_decay,
-        log_every=log_every,
-        checkpoint_every=save_every,
         keep_last=True,
         mixed_precision="bf16",
     )

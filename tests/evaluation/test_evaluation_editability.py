@@ -11,6 +11,7 @@ from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
@@ -108,7 +109,7 @@ def evaluated(pipe, base, grid_scenes, features, tmp_path_factory):
         grid_scenes.scenes_table,
     )
     names = ("metrics.json", "figures.json", "plots", "reports/evaluation", "index.html")
-    evaluate(pipe, inputs, Outputs(*(folder / n for n in names)), replace(SETTINGS, baselines=False), seed=0)
+    evaluate(pipe, inputs, Outputs(*(folder / n for n in names)), changed(SETTINGS, baselines=False), seed=0)
     return folder, json.loads((folder / "figures.json").read_text())
 
 

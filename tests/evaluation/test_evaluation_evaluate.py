@@ -11,6 +11,7 @@ import torch
 from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
@@ -130,7 +131,7 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
 
 
 def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
-    metrics, (_, full) = run(replace(SETTINGS, baselines=False, num_edits=0)), evaluated
+    metrics, (_, full) = run(changed(SETTINGS, baselines=False, edits={"num": 0})), evaluated
     assert not {name for name in metrics if name.startswith(("baseline.zero", "baseline.shuffled", "baseline.lambda"))}
     assert {"baseline.copy.psnr", "baseline.nearest_train.psnr", "ceiling.vae.psnr"} <= metrics.keys()
     assert metrics == pytest.approx({name: full[name] for name in metrics})
@@ -139,23 +140,21 @@ def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
 def test_guidance_of_each_condition_reaches_the_pipeline(run, evaluated, tmp_path):
     _, plain = evaluated
     for name in ("text", "image", "time", "view"):
-        metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 20.0}))
+        metrics = run(changed(SETTINGS, baselines=False, edits={"num": 0}, guidance={name: 20.0}))
         assert metrics["psnr"] != plain["psnr"], name
         assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
 
 
 def test_the_carrier_reaches_the_pipeline(run, evaluated):
     _, plain = evaluated
-    shown = run(replace(SETTINGS, baselines=False, num_edits=0, carrier="image_prompt"))
+    shown = run(changed(SETTINGS, baselines=False, edits={"num": 0}, carrier="image_prompt"))
     assert shown["psnr"] != plain["psnr"]
 
 
 def test_what_was_generated_scores_the_same_from_its_folder(evaluated, pipe, grid_scenes):
     folder, metrics = evaluated
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
-    score = Scorer(
-        read, make_spaces(pipe), grid_scenes.frames_table, grid_scenes.scenes_table, SETTINGS.scoring(), seed=0
-    )
+    score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, grid_scenes.scenes_table, SETTINGS.scores, seed=0)
     again = score_folder(folder / "reports" / "evaluation" / "generated", score, max_gap_s=None).summary.metrics
     assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
     assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
@@ -186,8 +185,8 @@ def test_sequences_are_scored_beside_the_truth(evaluated):
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run, evaluated):
     _, first = evaluated
-    run(replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0))
-    assert run(replace(SETTINGS, batch_size=5)) == pytest.approx(first, abs=0.02)
+    run(changed(SETTINGS, num_inference_steps=1, baselines=False, edits={"num": 0}))
+    assert run(changed(SETTINGS, batch_size=5)) == pytest.approx(first, abs=0.02)
 
 
 def test_a_killed_evaluation_leaves_no_half_written_report(run, tmp_path, grid_scenes):

@@ -1,15 +1,15 @@
 """An evaluation killed at three drawn moments of its writing: run again, it gives what an unbroken one gives."""
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from touches import count_touches, kill
 
 from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
 
-FEW = replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0)
+FEW = changed(SETTINGS, num_inference_steps=1, baselines=False, edits={"num": 0})
 
 
 def run(base: Path, inputs: Inputs, folder: Path) -> None:

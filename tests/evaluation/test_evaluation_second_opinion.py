@@ -120,7 +120,7 @@ def test_it_spans_a_space_when_asked_for(tiny_base, opinion):
 
 def test_an_evaluation_tells_what_it_thinks(tiny_base, grid_scenes, features, tmp_path):
     settings = replace(
-        SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, num_edits=0, num_pairs=4
+        SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, edits={"num": 0}, num_pairs=4
     )
     inputs = Inputs(
         str(tiny_base),

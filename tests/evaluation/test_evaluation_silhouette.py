@@ -235,7 +235,7 @@ def test_figures_have_groups_and_intervals_for_every_system(plain_scenes, tiny_b
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)
     scored = score_folder(
         write_answers(plain_scenes),
-        Scorer(read, spaces, plain_scenes.table, plain_scenes.table.with_name("scenes.parquet"), SETTINGS.scoring(), 0),
+        Scorer(read, spaces, plain_scenes.table, plain_scenes.table.with_name("scenes.parquet"), SETTINGS.scores, 0),
         max_gap_s=None,
     )  # fmt: skip
     metrics = scored.summary.metrics

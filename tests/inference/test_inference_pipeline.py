@@ -12,10 +12,10 @@ from fourdistill.inference.inputs import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import MAPPER_INPUTS
 from fourdistill.models.base.model import load_base
 from fourdistill.models.prior import DisplacementPrior
 
+MAPPER_INPUTS = ("displacement_and_source", "displacement")
 _, ORIGINAL = MAPPER_INPUTS  # the other is the default
 
 

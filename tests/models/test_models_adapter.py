@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from stage_settings import adapter_settings
 from tiny_adapters import start_tiny_adapter, tiny_prior
 from tiny_displacements import some_displacements
 from tiny_models import build_tiny_base
@@ -15,7 +16,6 @@ from tiny_models import build_tiny_base
 from fourdistill.errors import InputError
 from fourdistill.features.encode import encode_images
 from fourdistill.models.adapter import Adapter, clip_length
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import encode_image_prompt, load_base
 from fourdistill.models.base.text import PromptEncoder
@@ -250,10 +250,10 @@ def test_a_new_adapter_takes_over_prior_and_image_prompt_as_they_are(base, adapt
 
 def test_a_new_adapter_needs_an_image_prompt_and_for_its_default_a_prior(base):
     with pytest.raises(InputError, match=r"mapper_input: expected a displacement prior for displacement_and_source"):
-        Adapter.from_base(base, AdapterSettings(), torch.Generator())
+        Adapter.from_base(base, adapter_settings(), torch.Generator())
     bare = dataclasses.replace(base, ip_adapter=None)
     with pytest.raises(InputError, match=r"expected a base loaded with its IP-Adapter, to start the image prompt from"):
-        Adapter.from_base(bare, AdapterSettings(), torch.Generator(), tiny_prior())
+        Adapter.from_base(bare, adapter_settings(), torch.Generator(), tiny_prior())
 
 
 def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path):

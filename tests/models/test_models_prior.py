@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_settings import prior_config
 from tiny_displacements import some_displacements
 
 from fourdistill.errors import InputError
@@ -14,12 +15,11 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import (
     UNMOVED,
     DisplacementPrior,
-    PriorConfig,
     draw_frequencies,
 )
 from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
-FORM = PriorConfig(num_tokens=5, embeds_width=6, num_components=8, width=16, depth=2, num_rotations=24)
+FORM = prior_config(5, 6, num_components=8, width=16, depth=2, num_rotations=24)
 
 
 def embeddings(count=64, rank=8):

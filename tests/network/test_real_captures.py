@@ -144,16 +144,15 @@ def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
     params["extract_frames"] |= {"size": 32, "max_frames": 40}
     params["build_pairs"]["num_pairs"] = {"train": 64, "val": 16, "test": 24}
     params["write_shards"]["features"] = True
-    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "width": 32, "num_components": 16, "start": "scratch"}
-    params["train"] |= {
-        "max_steps": 3,
-        "start": "scratch",
-        "batch_size": 8,
-        "num_val_pairs": 8,
-        "warmup_steps": 1,
-        "sample_every": 3,
-    }
-    params["evaluate"] |= {"num_pairs": 9, "num_inference_steps": 2, "num_bootstrap": 50, "num_sweep_steps": 3}
+    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "start": "scratch"}
+    params["train_prior"]["network"]["width"] = 32
+    params["train_prior"]["codec"]["num_components"] = 16
+    params["train"] |= {"max_steps": 3, "start": "scratch", "batch_size": 8}
+    params["train"]["optimizer"]["warmup_steps"] = 1
+    params["train"]["logging"] |= {"num_val_pairs": 8, "sample_every": 3}
+    params["evaluate"] |= {"num_pairs": 9, "num_inference_steps": 2}
+    params["evaluate"]["scores"]["num_bootstrap"] = 50
+    params["evaluate"]["sweeps"]["num_steps"] = 3
     with (tmp_path / "params.yaml").open("w") as file:
         YAML().dump(params, file)
     for stage in ("extract_frames", "build_pairs", "encode_frames", "write_shards", "train_prior", "train", "evaluate"):

@@ -9,25 +9,27 @@ import torch
 from accelerate.state import AcceleratorState
 from processes import losses
 from safetensors.numpy import save_file
+from stage_settings import changed, prior_settings
 from tiny_displacements import some_displacements
 from touches import count_touches, kill
 
 from fourdistill.errors import InputError
 from fourdistill.features.augmentations import augmentations
+from fourdistill.features.settings import Augmentations
 from fourdistill.geometry.poses import relative_pose
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
 from fourdistill.training.prior.codes import PairCodes, mirrored, read_embeds
-from fourdistill.training.prior.settings import PriorSettings
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.prior.train import train_prior
 
-SETTINGS = PriorSettings(
-    num_components=8, batch_size=16, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, checkpoint_every=3,
+SETTINGS = prior_settings(
+    num_components=8, batch_size=16, max_steps=6, learning_rate=1e-3, warmup_steps=2, validate_every=3,
+    start_share=0.0, width=32, depth=1, num_rotations=16, logging={"every": 2}, checkpoints={"every": 3},
 )  # fmt: skip
-FORM = {"width": 32, "depth": 1, "num_rotations": 16}
+MIRRORED = Augmentations(mirror=True, recolour=False)
 NUM_CAMERAS, NUM_FRAMES, TOKENS, WIDTH, RANK = 6, 9, 5, 8, 6
 
 
@@ -101,12 +103,14 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("toy"))
 
 
-def run(data, folder, settings=SETTINGS, form=FORM, pretrained=None):
+def run(data, folder, settings=SETTINGS, augmented=MIRRORED, view_encoding="spherical", seed=0, pretrained=None):
     return train_prior(
         data / "pairs.parquet",
         data / "features",
         settings,
-        form,
+        augmented,
+        view_encoding,
+        seed,
         prior_folder=folder / "prior",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
@@ -140,7 +144,7 @@ def test_further_sources_lead_to_the_same_target(data):
 
 
 def test_training_on_several_sources_ends_in_a_prior_for_one(data, tmp_path):
-    validation = run(data, tmp_path, replace(SETTINGS, max_sources=3))
+    validation = run(data, tmp_path, changed(SETTINGS, max_sources=3))
     assert np.isfinite(list(validation.values())).all()
     run(data, tmp_path / "single")
     single = weights(tmp_path / "single")
@@ -171,7 +175,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
     assert not (tmp_path / "killed" / "checkpoint").exists()
 
 
-OFTEN = replace(SETTINGS, max_steps=12, checkpoint_every=2, log_every=1)
+OFTEN = changed(SETTINGS, max_steps=12, logging={"every": 1}, checkpoints={"every": 2})
 
 
 def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
@@ -198,17 +202,17 @@ def test_metrics_are_logged_from_the_first_step(data, tmp_path):
 
 def test_it_learns_what_a_displacement_does(tmp_path):
     data = write_data(tmp_path, {"train": 600, "val": 200})
-    settings = replace(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
-    validation = run(data, tmp_path, settings, FORM | {"width": 64, "num_rotations": 64})
+    settings = changed(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
+    validation = run(data, tmp_path, changed(settings, width=64, num_rotations=64))
     assert min(validation[f"gap.{name}"] for name in ("time", "view", "image")) > 1.0
     assert validation["val.error_over_copy"] < 0.2
 
 
 def test_training_starts_from_a_pretrained_prior(data, tmp_path):
-    run(data, tmp_path / "first", replace(SETTINGS, learning_rate=1e-2))
+    run(data, tmp_path / "first", changed(SETTINGS, learning_rate=1e-2))
     first = DisplacementPrior.load(tmp_path / "first" / "prior")
-    again = replace(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3)
-    run(data, tmp_path / "second", again, FORM | {"width": 16}, pretrained=tmp_path / "first" / "prior")
+    again = changed(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3, width=16)
+    run(data, tmp_path / "second", again, pretrained=tmp_path / "first" / "prior")
     second = DisplacementPrior.load(tmp_path / "second" / "prior")
     assert second.config == first.config  # its own form, whatever the settings say
     for name, value in first.state_dict().items():
@@ -218,9 +222,8 @@ def test_training_starts_from_a_pretrained_prior(data, tmp_path):
 def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
     start, alone, half = (tmp_path / name for name in ("start", "alone", "half"))
     run(data, start)
-    again = replace(SETTINGS, seed=1)
-    run(data, alone, again, pretrained=start / "prior")
-    run(data, half, replace(again, start_share=0.25), pretrained=start / "prior")
+    run(data, alone, seed=1, pretrained=start / "prior")
+    run(data, half, changed(SETTINGS, start_share=0.25), seed=1, pretrained=start / "prior")
     began, ended, saved = weights(start), weights(alone), weights(half)
     assert any(not torch.equal(began[name], ended[name]) for name in began)
     for name, value in saved.items():
@@ -231,21 +234,21 @@ def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
 
 def test_without_steps_a_pretrained_prior_is_taken_as_it_is(data, tmp_path):
     run(data, tmp_path / "start")
-    validation = run(data, tmp_path, replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+    validation = run(data, tmp_path, changed(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
     assert_same(weights(tmp_path / "start"), weights(tmp_path))
     trained = json.loads((tmp_path / "start" / "prior" / "config.json").read_text())["training"]["validation"]
     assert validation["val.loss"] == pytest.approx(trained["val.loss"])
     with pytest.raises(InputError, match="train_prior: max_steps: expected at least 1 from scratch"):
-        run(data, tmp_path / "none", replace(SETTINGS, max_steps=0))
+        run(data, tmp_path / "none", changed(SETTINGS, max_steps=0))
     only_val = write_data(tmp_path / "val", {"val": 20})
-    run(only_val, tmp_path / "there", replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+    run(only_val, tmp_path / "there", changed(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
 
 
 def test_a_pretrained_prior_of_other_embeddings_or_views_is_refused(data, tmp_path):
     run(data, tmp_path)
     expected = r"view_encoding: expected matrix .*, found spherical; .*scratch needs none"
     with pytest.raises(InputError, match=expected):
-        run(data, tmp_path, form=FORM | {"view_encoding": "matrix"}, pretrained=tmp_path / "prior")
+        run(data, tmp_path, view_encoding="matrix", pretrained=tmp_path / "prior")
     config = json.loads((tmp_path / "prior/config.json").read_text())
     codec = fit_codec(torch.randn(20, TOKENS + 1, WIDTH), 8, seed=0)
     other = DisplacementPrior(replace(PriorConfig(**config["config"]), num_tokens=TOKENS + 1))
@@ -290,7 +293,7 @@ def test_recoloured_scenes_are_scenes_more_that_turn_the_way_they_are_mirrored(d
 
 def test_recolouring_trains_on_other_scenes(data, tmp_path):
     run(data, tmp_path / "without")
-    run(data, tmp_path / "with", replace(SETTINGS, recolour=True))
+    run(data, tmp_path / "with", augmented=Augmentations(mirror=True, recolour=True))
     weight = "decoder.0.weight"
     assert not torch.equal(weights(tmp_path / "with")[weight], weights(tmp_path / "without")[weight])
 

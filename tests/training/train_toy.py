@@ -13,35 +13,34 @@ from typing import Any
 
 import torch
 from PIL import Image
+from stage_settings import changed, train_settings
 from tiny_adapters import start_tiny_adapter
 from torch.distributed.tensor import DTensor
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel, load_base
-from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.mappers.train import train
 
-SETTINGS: dict[str, Any] = {
-    "batch_size": 8, "max_steps": 4, "warmup_steps": 2, "log_every": 1, "validate_every": 100, "sample_every": 100,
-    "checkpoint_every": 100, "num_val_pairs": 4, "gap_timesteps": [900], "learning_rate": 1e-2,
-    "mapper_input": "displacement_and_source",
-}  # fmt: skip
+SETTINGS = train_settings(
+    batch_size=8, max_steps=4, warmup_steps=2, timestep_bias=0.0, validate_every=100, sample_every=100,
+    num_val_pairs=4, gap_timesteps=[900], learning_rate=1e-2, logging={"every": 1},
+    checkpoints={"every": 100, "keep": 1},
+)  # fmt: skip
 
 
 def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
     """Train a mapper and log every step."""
     base = load_base(base_folder)
-    values = SETTINGS | changes
-    adapter = start_tiny_adapter(base, mapper_input=values.pop("mapper_input"))
-    values["gap_timesteps"] = tuple(values["gap_timesteps"])
-    settings = TrainingSettings(**values)
+    settings = changed(SETTINGS, **changes)
+    adapter = start_tiny_adapter(base, mapper_input=settings.mappers.mapper_input)
     watch_the_end()
     train(
         Path(shards),
         base,
         adapter,
         settings,
+        seed=0,
         adapter_folder=folder / "adapter",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",

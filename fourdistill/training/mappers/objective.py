@@ -8,14 +8,14 @@ from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.batches import make_conditions, move
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
-from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.settings import Loss
 from fourdistill.training.mappers.targets import sample_timesteps
 
 
 class Objective:
     """A micro-batch => its mean loss ()."""
 
-    def __init__(self, denoiser: Denoiser, settings: TrainingSettings, device: torch.device):
+    def __init__(self, denoiser: Denoiser, settings: Loss, device: torch.device):
         self.denoiser, self.settings, self.device = denoiser, settings, device
         self.null_image = encode_null_image(denoiser.base.image_encoder)  # (1, S, D)
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from imports import ROOT
 from ruamel.yaml import YAML
+from stage_settings import adapter_settings, prior_config
 
 from fourdistill.inference.inputs import broadcast, make_conditions, read_displacements
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import load_base
 from fourdistill.models.codec import fit_codec
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.prior import DisplacementPrior
 from fourdistill.params import load_params
 
 RECIPE, SHIPPED = ROOT / "recipes" / "mini_adapter", ROOT / "models" / "mini-adapter"
@@ -51,9 +51,9 @@ def test_the_packaged_adapter_is_small_and_the_same_but_for_rounding(tiny_base, 
     base = load_base(str(tiny_base))
     generator = torch.Generator().manual_seed(0)
     embeds = torch.randn(40, 17, 32, generator=generator)
-    prior = DisplacementPrior(PriorConfig(17, 32, num_components=6, width=16, depth=1, num_rotations=8), generator)
+    prior = DisplacementPrior(prior_config(17, 32, num_components=6, width=16, depth=1, num_rotations=8), generator)
     prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
-    adapter = Adapter.from_base(base, AdapterSettings(), generator, prior)
+    adapter = Adapter.from_base(base, adapter_settings(), generator, prior)
     adapter.save(tmp_path / "adapter", {"steps": 7})
     done = package(tmp_path / "adapter", tmp_path / "small", tiny_base)
     assert done.returncode == 0, done.stderr
