@@ -14,7 +14,7 @@ class Source:
 
     name: str
     format: str
-    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # of its scene names, if sources have the same names
+    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # added to its scene names, if sources share some
     poses: Literal["read", "estimate"] = "read"  # estimate: see the stage estimate_poses
     fps: PositiveFloat | None = None  # frames to keep per second; null: all
     duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: a nominal second

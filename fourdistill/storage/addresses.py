@@ -54,6 +54,6 @@ def reading(address: str, expected: str) -> Iterator[None]:
 
 def describe(error: BaseException) -> str:
     """The message of an error, as one line of bounded length."""
-    # WebDataset appends streams and addresses to the arguments; the original message is the first one.
+    # WebDataset appends streams and addresses to the arguments; the first argument is the original message.
     text = getattr(error, "strerror", None) or str(error.args[0] if error.args else "no reason given")
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

@@ -38,7 +38,7 @@ def check_writable_folder(path: Path, name: str) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.
 
-    Several writers may run at the same time: the last to finish determines the file. If the operating system refuses
+    Several writers may run at the same time: the file is that of the last to finish. If the operating system refuses
     the write, the `OSError` names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(path: Path, partial: Path) -> Iterator[None]:
-    """Make an operating system error about `partial`, or without a file name, name `path`, which the user knows."""
+    """Rewrite an `OSError` about `partial`, or without a file name, so that it names `path`, which the user knows."""
     try:
         yield
     except OSError as error:
@@ -72,10 +72,7 @@ def partial_of(path: Path) -> Path:
 
 
 def abandoned(folder: Path, name: str | None = None) -> Iterator[Path]:
-    """Partial files that killed processes of this machine left, for one file name or all.
-
-    Files of other machines are skipped, because their writers may still be running.
-    """
+    """Partial files of killed processes on this machine, for one name or all; writers on others may be running."""
     pattern = "*" if name is None else glob.escape(name)
     for path in folder.glob(f".{pattern}.{glob.escape(platform.node())}.*.partial"):
         writer = _WRITER.search(path.name)

@@ -15,8 +15,7 @@ _EXTENDED = (
 class BoundedTarInfo(tarfile.TarInfo):
     """For `tarfile.open(..., tarinfo=...)`: raises `tarfile.ReadError` for extended headers over `MAX_EXTENDED`.
 
-    It also raises for the sparse formats whose list of holes tarfile reads at any length. For other sparse files,
-    check `issparse()`.
+    It also raises for sparse formats whose list of holes tarfile reads at any length; check `issparse()` for others.
     """
 
     __slots__ = ()

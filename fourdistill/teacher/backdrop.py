@@ -104,8 +104,7 @@ def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int =
 def _disagreement(views: Floats) -> float:
     """Views (C, N, n, n, 3), NaN where unseen => how much shadows differ between cameras, about 1 if unrelated.
 
-    A shadow lies on the floor, so it darkens the same cell for all cameras. The lit floor is too smooth to show the
-    height.
+    A shadow lies on the floor, so it darkens one cell for all cameras; the lit floor is too smooth to show the height.
     """
     with np.errstate(all="ignore"), _quiet_nan():
         brightness, is_floor = _over_lit(views, _lit_floor(views)[:, None])

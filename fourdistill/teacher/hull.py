@@ -42,7 +42,7 @@ class Hull:
 def carve_hull(scene: SceneImages, masks: Mask, floor: float) -> Hull:
     """Foreground (C, N, H, W) => the hull above a floor of that height, in the smallest sufficient lattice.
 
-    Raises `InputError` if at no instant the cameras' foregrounds meet in one place.
+    Raises `InputError` if the cameras' foregrounds do not meet in one place at any instant.
     """
     reach, spacing = 1.25 * half_view(scene), SPACING * pixel_width(scene)
     coarse = lattice_over([-reach, -reach, floor], [reach, reach, reach], _COARSE * spacing).points()

@@ -21,8 +21,8 @@ def decode_frames(
 ) -> tuple[Ints, tuple[str, ...]]:
     """Write the `frames` (N,), ascending, of one film as 000000.jpg, 000001.jpg, ... into an existing folder.
 
-    The frames are cropped to their central square, resized, and undistorted if the lens distorts. Returns the frames
-    written, because a packet may give no frame, and one line for each treatment that `info` does not list. Raises
+    The frames are cropped to their central square, resized, and undistorted if the lens distorts. Returns the numbers
+    of the frames written (a packet may give none), and one line for each treatment that `info` does not list. Raises
     `VideoError` if pictures are corrupt, if there are none, or if the video is no copy of the calibrated one.
     """
     left, top, side = central_square((info.width, info.height))

@@ -55,11 +55,11 @@ def count_from_first(packets: Sequence[PacketTime]) -> list[PacketTime]:
 
 
 def list_frames(packets: Sequence[PacketTime], decoded: Sequence[int], num_fed: int) -> FrameList | None:
-    """The frames of a film, inferred from its packets; of the first `num_fed`, those `decoded` gave a frame, in order.
+    """The frames of a film, inferred from its packets, or None if the whole film must be decoded.
 
     The rule: a packet with a presentation time has a frame, a packet without one is part of another frame (a second
-    field), and packets before the first frame cannot be shown. Returns None if `decoded` contradicts the rule: then
-    the whole film must be decoded.
+    field), and packets before the first frame cannot be shown. It is checked on the first `num_fed` packets, of which
+    those `decoded` gave a frame, in order.
     """
     first = first_key(packets)
     times = {
@@ -84,7 +84,7 @@ def list_frames(packets: Sequence[PacketTime], decoded: Sequence[int], num_fed: 
 
 
 def list_decoded(packets: Sequence[PacketTime], decoded: Sequence[int], fps: float) -> FrameList:
-    """The frames of a film that was completely `decoded`, in order; `fps` is used if the file lacks both times."""
+    """The frames of a completely `decoded` film, in order; `fps` gives the times if the packets have neither kind."""
     numbers = np.array(decoded, np.int64)
     shown = [packets[number].shown_s for number in decoded]
     times, assumed = sorted(time for time in shown if time is not None), None

@@ -82,7 +82,7 @@ def open_decoder(stream: "av.VideoStream", threads: int, strict: bool) -> Any:
 
 
 def alpha_decoder(stream: "av.VideoStream") -> str | None:
-    """The decoder that keeps the transparency of a WebM, None if not needed; FFmpeg's native decoders drop it."""
+    """The decoder that keeps a WebM's transparency, None if not needed or missing; FFmpeg's native ones drop it."""
     if stream.metadata.get("alpha_mode") != "1":
         return None
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)

@@ -61,7 +61,7 @@ class ExtractedFilm:
 
 
 def probe_film(task: tuple[str, Film]) -> ProbedFilm | BadFile:
-    """Probe one (scene name, film): read a video's packets, or take the reader's times of pictures."""
+    """Probe one (scene name, film): read a video's packets, or take the times of pictures from the reader."""
     scene, film = task
     if isinstance(film, Pictures):
         return ProbedFilm(scene, film, np.array([picture.timestamp_s for picture in film.pictures]), None)

@@ -69,7 +69,7 @@ def _command(output: Any, plan: FramePlan) -> list[str]:
 def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan, layout: str = "rgb24") -> None:
     """Write images of `size` as 000000.jpg, 000001.jpg, ...; raises `VideoError` if ffmpeg fails.
 
-    Images are RGB (size, size, 3), or in the ffmpeg pixel format `layout`, which must be a format of JPEGs, in
+    Images are RGB (size, size, 3), or have the ffmpeg pixel format `layout`, which must be one that JPEGs store, in
     ffmpeg's memory layout. They have no times: file names are consecutive numbers.
     """
     raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=layout, s=f"{plan.size}x{plan.size}", framerate=1)

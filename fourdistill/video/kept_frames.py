@@ -13,7 +13,7 @@ from fourdistill.video.timeline import Kept, align, count_missing
 def keep_frames(
     scenes: Sequence[Scene], films: Sequence[ProbedFilm], max_frames: int | None
 ) -> tuple[list[tuple[ProbedFilm, Kept]], list[tuple[ProbedFilm, int]]]:
-    """The frames of each film to keep, at most `max_frames`; and the films with gaps, with their missing instants.
+    """Frames of each film to keep, at most `max_frames`; and films with gaps, with their numbers of missing instants.
 
     Raises `InputError` like `align`.
     """

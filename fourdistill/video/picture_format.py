@@ -16,7 +16,7 @@ from fourdistill.video.sdr import HLG, PQ, SDR
 _TRANSFERS = {16: PQ, 18: HLG}  # ITU-T H.273, transfer characteristics
 _BT2020 = 9  # ITU-T H.273, colour primaries
 _FIELD_ORDERS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}  # AVFieldOrder => the field that is shown first
-# Decoders that flag each interlaced frame. The container's flag is ignored: much that it flags is progressive.
+# Decoders that flag each interlaced frame. For these, the container's flag is ignored: it is often wrong.
 _FLAG_FRAMES = frozenset({"dvvideo", "h264", "hevc", "mpeg2video", "mpeg4", "prores", "vc1", "wmv3"})
 _MAX_SLANT = 0.02  # tolerance for a display matrix: the sine of about one degree
 
@@ -34,7 +34,7 @@ class PictureFormat:
     turns: tuple[tuple[str, str], ...] = ()
     """FFmpeg filters, with their arguments, that turn a picture upright."""
     slanted: bool = False
-    """Whether the display matrix is no multiple of a quarter turn; only the nearest one is applied."""
+    """Whether the display matrix is not a multiple of a quarter turn; the nearest multiple is applied."""
     interlaced: bool = False
     field_order: str | None = None
     """tff or bff if only the container says that there are fields; None: use each frame's own flags."""

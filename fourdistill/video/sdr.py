@@ -61,10 +61,7 @@ def _bt709_light(signal: Array) -> Array:
 
 
 def _shoulder(light: Array) -> Array:
-    """Light up to the knee is unchanged; from there to the nominal peak it is compressed below 1.
-
-    The curve is eq. 4 of Reinhard et al. 2002.
-    """
+    """Keep light up to the knee; compress it below 1 from there to the nominal peak (Reinhard et al. 2002, eq. 4)."""
     peak = ((_NOMINAL_PEAK / _PQ_WHITE) ** (1 / _SYSTEM_GAMMA) - _KNEE) / (1 - _KNEE)
     over = np.clip((light - _KNEE) / (1 - _KNEE), 0, peak)
     return np.where(light <= _KNEE, light, _KNEE + (1 - _KNEE) * over * (1 + over / peak**2) / (1 + over))

@@ -73,7 +73,7 @@ def count_missing(kept: Sequence[Kept]) -> list[int]:
 
 
 def is_variable_rate(timestamps_s: Times) -> bool:
-    """Whether frame intervals differ by more than a tenth of their median, and by more than rounding to 1 ms gives."""
+    """Whether frame intervals differ by more than a tenth of their median, and more than rounding to 1 ms causes."""
     intervals = np.diff(timestamps_s)
     return bool(len(intervals) and np.ptp(intervals) > max(0.1 * np.median(intervals), ROUNDING_S))
 

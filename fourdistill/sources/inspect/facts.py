@@ -18,7 +18,7 @@ from fourdistill.video.pictures import camera_upright
 from fourdistill.video.timeline import agree, is_variable_rate
 from fourdistill.video.upright import MIRRORED
 
-# Names in a scene's folder that identify its format. RealEstate10K is found by content; all else is plain films.
+# Names in a scene's folder that identify its format. RealEstate10K is known by content; all else is plain films.
 _MARKERS = {
     "nerfstudio": ("transforms.json",),
     "dnerf": ("transforms_train.json", "transforms_val.json", "transforms_test.json"),
@@ -88,7 +88,7 @@ def inspect_folder(source: SourceFolder) -> tuple[FolderFacts, list[Scene]]:
 
 
 def find_format(folder: Path) -> str:
-    """Guess the format of a folder of raw data from its files; raises `InputError` if it is no folder."""
+    """Determine the format of a folder of raw data from its files; raises `InputError` if it is no folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of raw data, found none")
     for name, markers in _MARKERS.items():
@@ -206,7 +206,7 @@ def _picture_warnings(film: Film) -> list[str]:
 
 
 def _shared_instants(films: list[ProbedFilm]) -> int | None:
-    """The number of a picture scene's instants with several cameras; None with one camera, or for films."""
+    """The number of instants with several cameras in a scene of pictures; None with one camera, or for films."""
     cameras = [film.film for film in films if isinstance(film.film, Pictures)]
     seen = Counter(picture.index for camera in cameras for picture in camera.pictures)
     return sum(number > 1 for number in seen.values()) if len(cameras) > 1 else None

@@ -11,9 +11,8 @@
 Poses are w2c quaternions and translations with OpenCV axes, in any scale. Intrinsics are in pixels of the stored
 pictures, pixel centres at +0.5. Radial and tangential distortion is corrected; other lenses are rejected. The order of
 names gives the time: equal names in several folders, or otherwise equal numbers in the names, are one instant, and
-unregistered pictures keep their instants. If the frames of a rig define the instants, these are used instead, and
-cameras are distinguished by their ids. Such cameras are named after their folders if each has its own. There is no
-clock and no split.
+unregistered pictures also take up instants. If the frames of a rig define instants, these are used instead, and its
+cameras are distinguished by id and named after their folders if each has its own. There is no clock and no split.
 """
 
 from collections import Counter

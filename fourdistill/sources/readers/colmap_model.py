@@ -56,7 +56,7 @@ class Model:
     """A COLMAP model without its points."""
 
     cameras: dict[int, ModelCamera | InputError]
-    """An unusable camera is stored as its error, because no picture may need it."""
+    """An unusable camera is stored as its error: perhaps no picture uses it."""
     images: list[ModelImage]
     instants: dict[int, int]
     """Image id => id of its rig frame, whose images were taken at one instant; empty without rigs."""

@@ -107,10 +107,7 @@ def _entry(path: Path, metadata: dict[str, _Metadata], name: str) -> _Metadata:
 
 
 def _splits(path: Path, dataset: _Dataset) -> dict[str, str]:
-    """Id => train or val (val wins).
-
-    Raises `InputError` if one of `val_ids` is not in `ids`: a misspelt one might be trained on.
-    """
+    """Id => train or val (val wins); raises `InputError` if one of `val_ids` is not in `ids`: training might use it."""
     ids = set(map(canonical, dataset.ids))
     for name in dataset.val_ids or ():
         if canonical(name) not in ids:
