@@ -7,11 +7,11 @@
                      sync.csv                  optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt               optional
 
-`<folder>` may also be one such scene itself. A row is a 3x5 matrix, row by row, then near and far depth. Columns 0-3
-are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal point is the
-image centre, and there is no distortion. A row that is no camera makes its video bad. Units are the source's own
-(COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the published
-scenes are tested on cam00.
+`<folder>` may also be one such scene itself. A row is a 3x5 matrix in row-major order, then near and far depth.
+Columns 0-3 are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal
+point is the image centre, and there is no distortion. A video with an invalid row is counted as bad. Units are those
+of the source (COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the
+published scenes are tested on cam00.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ POSES = "poses_bounds.npy"
 
 
 def read_dynerf(folder: Path) -> list[Scene]:
-    """One scene per folder that holds videos and `poses_bounds.npy`."""
+    """One scene per folder with videos and `poses_bounds.npy`."""
     return read_scenes(folder, (folder / POSES).exists(), VIDEO_SUFFIXES, _read_scene)
 
 

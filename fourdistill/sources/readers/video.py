@@ -1,8 +1,8 @@
-"""Reader of plain films with nothing known about the cameras: time pairs alone, unless their poses are estimated.
+"""Reader of plain films with unknown cameras: they give only time pairs, unless their poses are estimated.
 
 ::
 
-    <folder>/<scene>.mp4         or whatever FFmpeg reads (`VIDEO_SUFFIXES`): a scene with one camera, cam00
+    <folder>/<scene>.mp4         or another FFmpeg format (`VIDEO_SUFFIXES`): a scene with one camera, cam00
              <scene>.txt         optional caption
     <folder>/<scene>/*.mp4       a scene with several cameras, named after the files
                      sync.csv    optional: camera, offset_s; seconds to add to a camera's times
