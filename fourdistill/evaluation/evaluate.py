@@ -1,4 +1,4 @@
-"""One evaluation from end to end: choose commands, paint, score against baselines and ceiling, write everything."""
+"""One evaluation from end to end: choose commands, generate images, score them, and write the results."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.storage.files import new_file, new_folder
 from fourdistill.tables import FRAMES, read_table
 
-CONDITIONS = ("text", "image", "time", "view")  # those with a guidance weight of their own
+CONDITIONS = ("text", "image", "time", "view")  # those with their own guidance weight
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EvaluationSettings:
     num_pairs: int
     num_inference_steps: int
     guidance_scale: float
-    """This and the next: see `FourDistillPipeline.__call__`."""
+    """For this and the next fields see `FourDistillPipeline.__call__`."""
     text_guidance: float
     image_guidance: float
     time_guidance: float
@@ -45,39 +45,39 @@ class EvaluationSettings:
     guidance_rescale: float
     carrier: str
     baselines: bool
-    """Whether to paint the baselines that need the model, too."""
+    """Whether to generate the baselines that need the model."""
     batch_size: int
     feature_space: str
-    """In which control is reported without a prefix: pixels, latents, clip or, with a second opinion, efficientnet."""
+    """The space whose control metrics have no prefix: pixels, latents, clip or, with a second opinion, efficientnet."""
     second_opinion: bool
-    """Whether EfficientNet-Lite0 judges too; see `second_opinion`."""
+    """Whether to score with EfficientNet-Lite0 too; see `second_opinion`."""
     large_gap: float
-    """A pair leads far ("large") from this |time| on, or ..."""
+    """A displacement is large from this |time| on, or ..."""
     large_azimuth_deg: float
     """... from this |azimuth| on."""
     num_bootstrap: int
     num_sheet_rows: int
     num_sweep_scenes: int
-    """Scenes on whose grids control is measured."""
+    """The number of scenes on whose grids control is measured."""
     num_sweep_steps: int
     num_shown_scenes: int
-    """Scenes whose sweeps are shown as pictures."""
+    """The number of scenes whose sweeps are shown as images."""
     num_edits: int
-    """Commands of the sweeps carried out with another scene's caption, at ..."""
+    """The number of sweep commands carried out with another scene's caption, at ..."""
     edit_strengths: Sequence[float]
     """... these strengths of the prompt, and at the text guidance of strength 1 ..."""
     edit_lambdas: Sequence[float]
-    """... these lambdas beside the adapter's own."""
+    """... these lambdas in addition to the adapter's own."""
     structure_from_motion: bool
-    """Whether the orbits are posed by COLMAP, for scenes with texture."""
+    """Whether to pose the orbits with COLMAP; for scenes with texture."""
 
     def sampling(self) -> dict[str, float | None]:
-        """The pipeline's arguments that are the same for all pictures."""
+        """The pipeline's arguments shared by all images."""
         guidance = ("guidance_scale", "guidance_rescale", *(f"{name}_guidance" for name in CONDITIONS))
         return {name: getattr(self, name) for name in ("num_inference_steps", "carrier", *guidance)}
 
     def scoring(self) -> ScoreSettings:
-        """The part that concerns the scores alone."""
+        """The settings that concern only the scores."""
         return ScoreSettings(
             self.feature_space, self.large_gap, self.large_azimuth_deg, self.num_bootstrap, self.structure_from_motion
         )
@@ -96,7 +96,7 @@ class Inputs:
     pairs_table: Path
     scenes_table: Path
     max_gap: int | None = None
-    """Frames; with `max_gap_s` (seconds) what the pairs were drawn with."""
+    """In frames. This and `max_gap_s` (seconds) are the limits that the pairs were drawn with."""
     max_gap_s: float | None = None
 
 
@@ -111,17 +111,17 @@ class Outputs:
     plots: Path
     """A folder for `displacement.csv`, `control.csv` and `editability.csv`."""
     report: Path
-    """A folder of pictures and tables, replaced whole."""
+    """A folder of images and tables; replaced as a whole."""
     page: Path
-    """One HTML file with all of it inside."""
+    """One self-contained HTML file."""
 
 
 def evaluate(
     pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settings: EvaluationSettings, seed: int
 ) -> Scored:
-    """Score held-out pairs and sweeps and show them; returns the scores, figures named as in `scores`.
+    """Score held-out pairs and sweeps and write the reports; returns the scores, named as in `metrics.summary`.
 
-    Raises `InputError` where a table or frame is missing, or there is no test pair.
+    Raises `InputError` if a table or frame is missing, or if there is no test pair.
     """
     rng = np.random.default_rng(seed)
     sweeps = build_sweeps(
@@ -173,7 +173,7 @@ def write_report(
     edits: Edits,
     settings: EvaluationSettings,
 ) -> None:
-    """The folder of sheets and sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaced whole."""
+    """Write the sheets, sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaces the whole folder."""
     count = len(task.pairs)
     truth = [read(command.target) for command in task.commands]
     triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
@@ -200,7 +200,7 @@ def score_editability(
     settings: EvaluationSettings,
     rng: np.random.Generator,
 ) -> Edits:
-    """Edits at every setting; none where the base has no captions' space, or frames no captions."""
+    """Score edits at every setting; none if the base has no text projection or the frames have no captions."""
     captions = read_table(inputs.frames_table, FRAMES, ["caption"])["caption"].unique().drop_null().to_pylist()
     edits = choose_edits(commands, captions, settings.num_edits, rng)
     encode = CaptionEncoder.from_base(paint.pipe, inputs.base)
@@ -216,7 +216,7 @@ def describe_guidance(settings: EvaluationSettings) -> str:
 
 
 def displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:
-    """PSNR against how far a pair leads: one row a pair, from near to far, one column a system."""
+    """PSNR against displacement size: one row per pair, in order of size, one column per system."""
     names = {MODEL: "model", COPY: "copy", VAE: "vae"}
     points = [
         {"size": round(command.size(), 4)}
@@ -227,7 +227,7 @@ def displacement_points(commands: Sequence[Command], systems: dict[str, Scores])
 
 
 def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[str, object]]:
-    """Commanded against obtained displacement of the model: one row a command of a sweep."""
+    """Commanded against obtained displacement of the model: one row per command of a sweep."""
     frames = commanded_frames(commands)
     return [
         {
@@ -243,7 +243,7 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
 
 
 def edit_points(edits: Edits) -> list[dict[str, float | str]]:
-    """Fidelity, editability and control, one row a setting: means over all edits, empty where there is no value."""
+    """Fidelity, editability and control, one row per setting: means over all edits, empty if there is no value."""
 
     def mean(values: np.ndarray) -> float | str:
         known = values[np.isfinite(values)]
