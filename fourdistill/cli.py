@@ -1,4 +1,4 @@
-"""The command line: gathers the commands, one module of `commands` each."""
+"""The command line: collects the commands, each from its own module in `commands`."""
 
 import functools
 import os
@@ -42,7 +42,7 @@ def root() -> None:
 
 
 def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command: an `InputError` or a refusal by the system becomes one line and exit status 2."""
+    """Wrap a command: an `InputError` or a refusal by the operating system becomes one line and exit status 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Errors that are not bugs: invalid input, and operations that the system refuses."""
+"""Errors that are not bugs: invalid input, and operations that the operating system refuses."""
 
 import errno
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def one_line(error: BaseException, longest: int = 1000) -> str:
 
 @contextmanager
 def refusals_as_input_errors() -> Iterator[None]:
-    """Convert refusals by the system to an `InputError` that names the file; other errors pass unchanged."""
+    """Convert refusals by the operating system to an `InputError` that names the file; other errors pass unchanged."""
     try:
         yield
     except OSError as error:

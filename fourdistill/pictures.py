@@ -1,4 +1,4 @@
-"""The only reader of image files: RGB with 8 bits per channel, upright, on a background where they are transparent.
+"""The only reader of image files: upright RGB, 8 bits per channel, transparent pixels on a background colour.
 
 EXIF orientation, 16-bit values, palettes, transparency and colour profiles are respected. Of a file with several images
 (an animation, a phone's MPO), the first is used.
@@ -72,7 +72,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pixels are limited above; incomplete files raise
-            # Pass a file, not a name: Pillow would memory-map TIFFs, and wrongly if they need rotation.
+            # Pass an open file: given a path, Pillow memory-maps TIFFs, and reads those to be rotated wrongly.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 yield image
     except UnidentifiedImageError as error:

@@ -1,4 +1,4 @@
-"""Progress of a pipeline run: the current stage, the number of stages, and at most how long the rest will take.
+"""Progress of a pipeline run: the current stage, the number of stages, and an upper limit for the remaining time.
 
 Expected times are those of each stage's last run in this checkout. Without one they come from
 `pipeline/durations.json`, scaled by the speed of this machine so far. DVC skips stages that are up to date, so the rest

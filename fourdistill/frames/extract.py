@@ -38,7 +38,7 @@ def extract_frames(
     """Write `out/<scene>/<camera>/000000.jpg ...`, tables of frames and scenes, and a JSON report; return the report.
 
     `out` is a folder or an fsspec address; an address has an index, which is also written to `index_copy`. Bad files
-    are skipped and listed in the report, as is what was `left_out` of each source. Existing frames are replaced as a
+    are skipped. The report lists them and what was `left_out` of each source. Existing frames are replaced as a
     whole. The frames table is written last, so that it never names missing frames. Raises `InputError` if more than
     `settings.max_bad_fraction` of the files are bad, and then leaves only the report. Also raises it for frames at an
     address without an index.

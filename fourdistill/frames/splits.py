@@ -29,7 +29,7 @@ class SplitRule:
     ) -> np.ndarray:
         """Split name of each frame (N,) of one film at normalised times (N,); test takes precedence over val.
 
-        `of_frames` (N,) and `of_scene` are the source's own splits; this rule is applied to them.
+        `of_frames` (N,) and `of_scene` are the source's own splits, which this rule may override.
         """
         usual = of_scene or "train"
         split = np.array([name or usual for name in of_frames or [None] * len(time)], dtype="<U5")

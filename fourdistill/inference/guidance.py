@@ -55,7 +55,7 @@ class Guidance:
 
 
 def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Conditions:
-    """The conditions that remain in a branch; `null_image` (1, S, D) replaces the image. Text is not included."""
+    """The conditions that remain in a branch; `null_image` (1, S, D) encodes a missing image. Text is not included."""
     every = torch.ones_like(conditions.has_image)
     if branch in ("time", "view", "all"):
         conditions = conditions.masked(time=every & (branch == "view"), view=every & (branch == "time"))

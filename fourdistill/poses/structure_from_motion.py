@@ -1,7 +1,7 @@
 """Camera poses from images of a static, textured scene, by COLMAP (Schoenberger & Frahm 2016), extra `colmap`.
 
 A camera is a pinhole without distortion. Known intrinsics are held fixed; unknown ones are estimated. One camera takes
-all images, or several share them. Every pair of images is matched. Of several partial reconstructions the one with the
+all images, or several take them. Every pair of images is matched. Of several partial reconstructions the one with the
 most images is used; the other images are unregistered. If the scene has too little texture, nothing is registered; this
 is a result, not an error.
 """
