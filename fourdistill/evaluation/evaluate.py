@@ -1,4 +1,4 @@
-"""One evaluation from end to end: choose commands, paint, score against baselines and ceiling, write everything."""
+"""One evaluation from end to end: choose commands, generate images, score them, and write the results."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Inputs:
     pairs_table: Path
     scenes_table: Path
     max_gap: int | None = None
-    """Frames; with `max_gap_s` (seconds) what the pairs were drawn with."""
+    """In frames. This and `max_gap_s` (seconds) are the limits that the pairs were drawn with."""
     max_gap_s: float | None = None
 
 
@@ -57,15 +57,15 @@ class Outputs:
     plots: Path
     """A folder for `displacement.csv`, `control.csv` and `editability.csv`."""
     report: Path
-    """A folder of pictures and tables, replaced whole."""
+    """A folder of images and tables; replaced as a whole."""
     page: Path
-    """One HTML file with all of it inside."""
+    """One self-contained HTML file."""
 
 
 def evaluate(pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settings: Evaluate, seed: int) -> Scored:
-    """Score held-out pairs and sweeps and show them; returns the scores, figures named as in `scores`.
+    """Score held-out pairs and sweeps and write the reports; returns the scores, named as in `metrics.summary`.
 
-    Raises `InputError` where a table or frame is missing, or there is no test pair.
+    Raises `InputError` if a table or frame is missing, or if there is no test pair.
     """
     rng = np.random.default_rng(seed)
     sweeps = build_sweeps(
@@ -117,7 +117,7 @@ def write_report(
     edits: Edits,
     settings: Evaluate,
 ) -> None:
-    """The folder of sheets and sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaced whole."""
+    """Write the sheets, sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaces the whole folder."""
     count = len(task.pairs)
     truth = [read(command.target) for command in task.commands]
     triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
@@ -144,7 +144,7 @@ def score_editability(
     settings: Evaluate,
     rng: np.random.Generator,
 ) -> Edits:
-    """Edits at every setting; none where the base has no captions' space, or frames no captions."""
+    """Score edits at every setting; none if the base has no text projection or the frames have no captions."""
     captions = read_table(inputs.frames_table, FRAMES, ["caption"])["caption"].unique().drop_null().to_pylist()
     edits = choose_edits(commands, captions, settings.edits.num, rng)
     encode = CaptionEncoder.from_base(paint.pipe, inputs.base)
@@ -154,7 +154,7 @@ def score_editability(
 
 
 def displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:
-    """PSNR against how far a pair leads: one row a pair, from near to far, one column a system."""
+    """PSNR against displacement size: one row per pair, in order of size, one column per system."""
     names = {MODEL: "model", COPY: "copy", VAE: "vae"}
     points = [
         {"size": round(command.size(), 4)}
@@ -165,7 +165,7 @@ def displacement_points(commands: Sequence[Command], systems: dict[str, Scores])
 
 
 def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[str, object]]:
-    """Commanded against obtained displacement of the model: one row a command of a sweep."""
+    """Commanded against obtained displacement of the model: one row per command of a sweep."""
     frames = commanded_frames(commands)
     return [
         {
@@ -181,7 +181,7 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
 
 
 def edit_points(edits: Edits) -> list[dict[str, float | str]]:
-    """Fidelity, editability and control, one row a setting: means over all edits, empty where there is no value."""
+    """Fidelity, editability and control, one row per setting: means over all edits, empty if there is no value."""
 
     def mean(values: np.ndarray) -> float | str:
         known = values[np.isfinite(values)]

@@ -1,1 +1,1 @@
-"""What an evaluation asks for."""
+"""The commands of an evaluation."""

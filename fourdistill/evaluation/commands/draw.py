@@ -1,4 +1,4 @@
-"""What the model is told to do in an evaluation, and which held-out pairs make a fair sample of it."""
+"""The commands of an evaluation, and a balanced choice of held-out pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from fourdistill.geometry.poses import Array
 from fourdistill.pairs.frame_pairs import read_displacements
 from fourdistill.tables import KINDS, PAIRS, read_table
 
-ROUNDING = 1e-4  # of displacements: equal steps of a grid must not fall on both sides of a limit
-NUM_SIZE_STEPS = 4  # sizes 0, 1/4, 1/2, 3/4, 1: cameras that stand 45 degrees apart fall on them, not between two
+ROUNDING = 1e-4  # tolerance of displacements, so that equal grid steps fall on the same side of a limit
+NUM_SIZE_STEPS = 4  # sizes 0, 1/4, 1/2, 3/4, 1: cameras 45 degrees apart fall on a step, not between two
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,23 @@ class FrameKey:
 
 @dataclass(frozen=True)
 class Command:
-    """A displacement from a source frame, the condition, and the frame that a perfect model would return."""
+    """A source frame (the condition), a displacement, and the frame that a perfect model would return."""
 
     kind: str
     """time, view or joint."""
     source: FrameKey
     target: FrameKey
     displacement: Displacement[Array]
-    """One, from source to target; time is absent of the kind view, the view of the kind time."""
+    """A single one, from source to target; kind view has no time, kind time has no view."""
     caption: str | None
     pair_id: int | None = None
     """In the pairs table; None for a cell of a sweep."""
     new_scene: bool = False
-    """Whether no training pair shows the scene: it is held out as a whole, not by camera or time."""
+    """Whether no training pair shows the scene: the whole scene is held out, not only a camera or time."""
 
     @property
     def told(self) -> dict[str, Any]:
-        """`time`, `azimuth`, `elevation` and `radius` as users tell them, floats; None where absent."""
+        """`time`, `azimuth`, `elevation` and `radius` in user units, as floats; None where absent."""
         return self.displacement.to_user()
 
     def is_large(self, large_gap: float, large_azimuth_deg: float) -> bool:
@@ -53,7 +53,7 @@ class Command:
         return bool(time >= large_gap - ROUNDING or azimuth >= large_azimuth_deg - ROUNDING)
 
     def size(self) -> float:
-        """How far the command leads, in [0, 1]; see `sizes`."""
+        """The size of the displacement, in [0, 1]; see `sizes`."""
         return float(sizes(self.displacement))
 
     def moved_like(self, other: "Command") -> "Command":
@@ -65,7 +65,7 @@ class Command:
         return replace(self, displacement=self.displacement.still())
 
     def label(self) -> str:
-        """The commanded displacement in a few words, for a picture."""
+        """A short description of the commanded displacement, to label an image."""
         told = self.told
         words = [] if told["time"] is None else [f"time {told['time']:+.2f}"]
         if told["azimuth"] is not None:
@@ -75,16 +75,15 @@ class Command:
 
 
 def sizes(displacement: Displacement[Array]) -> Array:
-    """How far displacements (...) lead, in [0, 1]: the larger of |time| and |azimuth| over half a turn."""
+    """Sizes of displacements (...), in [0, 1]: the larger of |time| and |azimuth| / pi."""
     return np.maximum(np.abs(displacement.time), np.abs(displacement.azimuth) / np.pi)
 
 
 def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
-    """A seeded choice of held-out test pairs, in order of pair_id: balanced over new and known scenes, kinds and sizes.
+    """Choose held-out test pairs by seed, balanced over new and known scenes, kinds and sizes, in order of pair_id.
 
-    Pairs of one kind and of one `size`, to the nearest quarter, of new or of known scenes form a stratum; strata are
-    drawn from in turn until `num_pairs` are found or none is left. Raises `InputError` where the table has no test
-    pair.
+    A stratum has pairs of one kind and one `size` (to the nearest quarter), of either new or known scenes. Strata are
+    drawn from in turn until `num_pairs` are found or none is left. Raises `InputError` if the table has no test pair.
     """
     table = read_table(pairs_table, PAIRS)
     splits, scenes = (np.array(table[name].to_pylist()) for name in ("split", "scene"))
@@ -118,6 +117,6 @@ def choose_pairs(pairs_table: Path, num_pairs: int, seed: int) -> list[Command]:
 
 
 def _strata(kinds: Sequence[str], displacements: Displacement[Array]) -> np.ndarray:
-    """Kind and size, to the nearest quarter, of every pair as one number (N,)."""
+    """Kind and size (to the nearest quarter) of every pair as one number (N,)."""
     quarters = np.rint(sizes(displacements) * NUM_SIZE_STEPS).astype(int)
     return np.array([KINDS.index(kind) for kind in kinds]) * (NUM_SIZE_STEPS + 1) + quarters
