@@ -20,7 +20,7 @@ NEAREST_EYE_M = 0.12  # above the floor
 
 @dataclass(frozen=True)
 class Camera:
-    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` and side `size` in pixels, principal point at the centre."""
+    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` and side `size` in pixels, centred principal point."""
 
     c2w: np.ndarray
     focal: float
