@@ -1,4 +1,4 @@
-"""The rows of the ablation: DVC can set what they change, the stages accept it, and its figures are there."""
+"""The rows of the ablation: DVC can set their changes, the stages accept them, and the figures exist."""
 
 import importlib.util
 import re
@@ -31,7 +31,7 @@ def test_a_row_is_a_params_file_that_the_stages_accept(name, tmp_path):
     apply_preset(params.train.preset, {})
     changes = ROWS[name].split()[len(LISTED["common"]) : -1]
     assert bool(changes) == (not name.startswith("ablation-default-"))
-    for change in changes:  # it changes something
+    for change in changes:  # every change has an effect
         keys = [f"{key}_" if key == "lambda" else key for key in change.split("=")[0].split(".")]
         before, after = shipped, params
         for key in keys:

@@ -1,4 +1,4 @@
-"""A tiny seeded adapter for the tiny base, its every part as if trained."""
+"""A tiny seeded adapter for the tiny base, with weights as if trained."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ TOKENS, WIDTH = 17, 32  # S, D of the tiny base's image embeddings
 
 
 def tiny_prior(view_encoding: str = "spherical") -> DisplacementPrior:
-    """A random prior: every displacement changes what is seen."""
+    """A random prior, in which every displacement changes the embeddings."""
     generator = torch.Generator().manual_seed(0)
     form = PriorConfig(TOKENS, WIDTH, num_components=6, view_encoding=view_encoding, width=16, depth=1, num_rotations=8)
     prior = DisplacementPrior(form, generator)
@@ -27,13 +27,13 @@ def tiny_prior(view_encoding: str = "spherical") -> DisplacementPrior:
 
 
 def start_tiny_adapter(base: BaseModel, **settings: Any) -> Adapter:
-    """An adapter as a training begins with it, with a prior where its settings want one."""
+    """An adapter as at the start of a training, with a prior if its settings need one."""
     form = AdapterSettings(**settings)
     return Adapter.from_base(base, form, torch.Generator().manual_seed(0), tiny_prior(form.view_encoding))
 
 
 def build_tiny_adapter(base: Path, folder: Path, **settings: Any) -> Path:
-    """Write an adapter for a base into `folder`; its mapper and image prompt differ from what they began as."""
+    """Write an adapter for a base into `folder`; its mapper and image prompt differ from their initial weights."""
     adapter = start_tiny_adapter(load_base(str(base)), **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
