@@ -140,7 +140,7 @@ def mini() -> tuple[BaseModel, Adapter]:
 
 
 def sd15() -> tuple[BaseModel, Adapter]:
-    """A base of the sizes of Stable Diffusion 1.5, and an adapter with a prior of the default size."""
+    """A base of the size of Stable Diffusion 1.5, and an adapter with a prior of the default size."""
     base = build_sd15_base()
     generator = torch.Generator().manual_seed(0)
     vision: Any = base.image_encoder.config

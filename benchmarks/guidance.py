@@ -138,7 +138,7 @@ def command(
     num_scenes: Annotated[int | None, typer.Option(min=1, help="As `evaluate` has it by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Likewise.")] = None,
 ) -> None:
-    """Control and leakage over the weights of both guidances."""
+    """Measure control and leakage over the weights of both guidances."""
     try:
         run(load_params(params, over), adapter, out, num_scenes, steps)
     except InputError as error:

@@ -28,7 +28,7 @@ class Answer(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
     def fetch(self) -> tuple[http.client.HTTPResponse, bytes]:
-        """The true answer."""
+        """Fetch the true answer."""
         length = int(self.headers.get("Content-Length") or 0)
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
         # The Host header is kept: it is part of the client's signature.

@@ -104,7 +104,7 @@ def connect_picture(
     page: gr.Blocks, handlers: Handlers, condition: gr.State, picture: gr.Image, examples: Sequence[gr.Button],
     drawing: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Encode a new condition picture once and draw immediately; stop drawing when the page is left."""
+    """Encode a new condition picture and draw from it immediately; stop drawing when the page is left."""
     nothing: dict[str, Any] = {"fn": lambda: (None, None), "outputs": [picture, condition], "api_visibility": "private"}
     uploaded = picture.upload(handlers.upload, picture, condition, api_visibility="private")
     uploaded.success(**drawing)

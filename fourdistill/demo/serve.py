@@ -1,4 +1,4 @@
-"""Serve the page, from a temporary folder that is removed when the server stops."""
+"""Serve the page, by default only on this machine, from a temporary folder that is removed when the server stops."""
 
 import os
 import signal

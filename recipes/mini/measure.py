@@ -111,7 +111,7 @@ def main() -> None:
     )
     pipe.set_ip_adapter_scale(1.0)
     pipe_inputs = {"prompt": [""] * len(chosen), "ip_adapter_image": to_images(truth)}
-    # One by one: stock diffusers takes several pictures as several prompts for each sample.
+    # One by one: stock diffusers would use several pictures as several prompts of each sample.
     from_image = generate(pipe, 1, params["num_inference_steps"], 1.0, **pipe_inputs)
 
     started = time.perf_counter()

@@ -20,7 +20,7 @@ def run(base: Path, inputs: Inputs, folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file by its name."""
+    """Contents of all files by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -36,7 +36,7 @@ def test_crop_shifts_pixels(left, top):
 
 
 def test_the_pixel_rule_is_that_of_area_averaging():
-    """Halving an image by 2x2 means puts the mean of pixel centres (0.5, 1.5) at centre 0.5: K simply halves."""
+    """Halving an image by 2x2 averaging moves the mean of pixel centres (0.5, 1.5) to centre 0.5: K is halved."""
     columns = np.arange(8) + 0.5  # pixel centres of 8 columns
     averaged = columns.reshape(4, 2).mean(1)  # old positions of the centres of the 4 new columns
     x = (averaged - K[0, 2]) / K[0, 0]  # the rays through them

@@ -72,7 +72,7 @@ def assert_same(first, second):
 
 @pytest.fixture(scope="module")
 def straight(shards, base, tmp_path_factory):
-    """The weights after a training from the local folder."""
+    """The weights after training from the local folder."""
     return run(shards, base, tmp_path_factory.mktemp("straight"))
 
 
