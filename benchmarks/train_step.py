@@ -1,15 +1,15 @@
-"""Training step against the bare U-Net's forward and backward, and against the original's recipe, in one run.
+"""A training step compared with the bare U-Net's forward and backward, and with the original's recipe, in one run.
 
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
     python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --original
 
-The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
-context, in the precision of the step. The step is what `train` does: draws, condition dropout, what a prior foresees
-(of the default size; untrained, which is as fast), words of all layers, the U-Net's answer to them and its answer to
-the image prompt, which is the target, loss, backward, clipping, AdamW. The original's recipe is one word of the
-displacement and the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per
-cross-attention layer; the rest is counted as the step's own. Rounds alternate; medians are compared, of the clock and
-of the processor's seconds, which other programs on the machine disturb less.
+The bare U-Net is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that
+context, in the precision of the step. The step is that of `train`: sampling, condition dropout, the prior's prediction
+(default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words and for the
+image prompt (the target), loss, backward, clipping, AdamW. The original's recipe is one word of the displacement and
+the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per cross-attention
+layer; the rest is as in the step. Rounds alternate; medians of wall-clock and CPU seconds are compared. CPU seconds are
+less affected by other programs on the machine.
 """
 
 import json
@@ -74,7 +74,7 @@ def main(
 
 
 def ratio(first: list[float], second: list[float]) -> float:
-    """The median over rounds."""
+    """The median ratio over rounds."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
@@ -103,7 +103,7 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
 
 
 def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """Forward and backward of the stock, frozen U-Net to its prompt tokens. Same weights, other processors."""
+    """Forward and backward of the stock, frozen U-Net to its prompt tokens: same weights, stock processors."""
     length, width = base.tokenizer.model_max_length, base.unet.config["cross_attention_dim"]
     text = torch.randn(len(batch.caption), length, width).requires_grad_()
     timesteps = torch.randint(0, 1000, (len(batch.caption),))
@@ -128,7 +128,7 @@ def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Ca
 
 
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """The original's way: VAE, one text pass per layer instead of the step's one, no prior; all of it fp32."""
+    """The original's recipe: VAE, one text pass per layer instead of one per step, no prior; all in fp32."""
     factor = 2 ** (len(base.vae.config["block_out_channels"]) - 1)
     form = default_settings(mapper_input="displacement", num_words=1)
     denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")

@@ -1,4 +1,4 @@
-"""What tests tell the stages: the repository's own parameters with some values replaced, so that none repeats them."""
+"""Settings of stages in tests: the repository's own parameters with some values replaced."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
@@ -25,7 +25,7 @@ def settings_of(section: str, **values: Any) -> Any:
 
 @lru_cache
 def _params() -> Params:
-    """Read once: they are frozen, and some tests ask for them hundreds of times."""
+    """Read once: they are frozen, and some tests use them hundreds of times."""
     return load_params(ROOT / "params.yaml")
 
 
@@ -75,18 +75,18 @@ def prior_config(num_tokens: int, embeds_width: int, **values: Any) -> PriorConf
 
 
 def split_rule(**held_out: Any) -> SplitRule:
-    """A rule that holds out what is named, and nothing else."""
+    """A rule that holds out only what is given."""
     nothing = SplitRule(test_scenes=[], val_scenes=[], test_cameras=[], test_times=[], held_out_in=None)
     return replace(nothing, **held_out)
 
 
 def frame_settings(**values: Any) -> Any:
-    """`extract_frames` in one process, with nothing held out unless told."""
+    """`extract_frames` in one process, with nothing held out by default."""
     return settings_of("extract_frames", **{"split": split_rule(), "jobs": 1} | values)
 
 
 def pair_settings(num_pairs: Mapping[str, int], kinds: Mapping[str, float], **values: Any) -> BuildPairs:
-    """`build_pairs` for the splits and kinds that are named, and no others."""
+    """`build_pairs` only for the given splits and kinds."""
     wanted = NumPairs(**{"train": 0, "val": 0, "test": 0} | dict(num_pairs))
     shares = Kinds(**{"time": 0.0, "view": 0.0, "joint": 0.0} | dict(kinds))
     return settings_of("build_pairs", num_pairs=wanted, kinds=shares, **values)

@@ -1,4 +1,4 @@
-"""The rows of the ablation: DVC can set what they change, the stages accept it, and its figures are there."""
+"""The rows of the ablation: DVC can set their changes, the stages accept them, and the figures exist."""
 
 import importlib.util
 import re

@@ -132,7 +132,7 @@ def test_a_stage_ends_with_one_line_and_status_2(tmp_path, stage, old, new, mess
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_script_is_a_command(stage, monkeypatch):
-    """In this process: starting six interpreters that import torch would take half a minute."""
+    """Run in this process, because six interpreters that import torch would take half a minute."""
     import importlib.util
 
     import typer

@@ -1,12 +1,12 @@
-"""Imports point one way, from what knows more to what knows less."""
+"""Imports point in one direction, from higher to lower layers."""
 
 import ast
 
 import pytest
 from imports import ROOT, direct_imports
 
-# What each part may import beside itself and `errors`, lowest first; a part that is not listed may import nothing of
-# ours. A name stands for the folder or module and all that is in it, but for folders that have rows of their own.
+# What each part may import besides itself and `errors`, lowest first; a part that is not listed may import none of our
+# modules. A name means the folder or module with all its content, except folders that have their own rows.
 ARROWS = {
     "config": set(),
     "geometry": set(),
@@ -57,24 +57,24 @@ ARROWS = {
         "training.mappers", "training.prior",
     },
     "stage": {"progress"},
-    "__init__": {"inference"},  # the names that users import, looked up when they are asked for
+    "__init__": {"inference"},  # names that users import, resolved on access
 }  # fmt: skip
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "fourdistill").rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """The row of `ARROWS` that a module's dotted name (without the package's) belongs to."""
+    """The row of `ARROWS` for a module's dotted name (without the package's)."""
     parts = module.split(".")
     candidates = [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
     return next((name for name in candidates if name in ARROWS), parts[0])
 
 
 def allows(part: str, imported: str) -> bool:
-    """Whether a part may import a module; to allow a folder with rows of its own is to allow only the rest of it."""
+    """Whether a part may import a module; allowing a folder does not allow its subfolders with their own rows."""
     other = part_of(imported)
     allowed = ARROWS.get(part, set()) | {part, "errors"}
     inside = any(imported == name or imported.startswith(f"{name}.") for name in allowed if name not in ARROWS)
-    whole = "commands" if part in ("commands", "cli") else None  # what users call may use all of a folder
+    whole = "commands" if part in ("commands", "cli") else None  # user-facing parts may use all of a folder
     return other in allowed or inside or (whole is not None and other.split(".")[0] in allowed)
 
 
@@ -84,7 +84,7 @@ def test_imports_follow_the_arrows(file):
     for name in direct_imports(file):
         module = name.partition(".")[2]
         if not module or ((ROOT / name.replace(".", "/")).is_dir() and not _holds_code(name)):
-            continue  # the package itself holds `__version__`; a folder is passed through on the way to a module
+            continue  # the package itself, which has `__version__`, or a folder on the path to a module
         assert allows(part, module), f"{file} imports {name}; {part} may import {sorted(ARROWS.get(part, set()))}"
 
 

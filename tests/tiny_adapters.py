@@ -1,4 +1,4 @@
-"""A tiny seeded adapter for the tiny base, its every part as if trained."""
+"""A tiny seeded adapter for the tiny base, with weights as if trained."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ TOKENS, WIDTH = 17, 32  # S, D of the tiny base's image embeddings
 
 
 def tiny_prior(view_encoding: str = "spherical") -> DisplacementPrior:
-    """A random prior: every displacement changes what is seen."""
+    """A random prior, in which every displacement changes the embeddings."""
     generator = torch.Generator().manual_seed(0)
     form = prior_config(
         TOKENS, WIDTH, num_components=6, view_encoding=view_encoding, width=16, depth=1, num_rotations=8
@@ -35,7 +35,7 @@ def start_tiny_adapter(base: BaseModel, **settings: Any) -> Adapter:
 
 
 def build_tiny_adapter(base: Path, folder: Path, **settings: Any) -> Path:
-    """Write an adapter for a base into `folder`; its mapper and image prompt differ from what they began as."""
+    """Write an adapter for a base into `folder`; its mapper and image prompt differ from their initial weights."""
     adapter = start_tiny_adapter(load_base(str(base)), **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

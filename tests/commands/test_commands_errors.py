@@ -1,4 +1,4 @@
-"""What people give by mistake ends with one line and status 2, whatever the command, and leaves nothing behind."""
+"""User mistakes in any command give one line and status 2, and leave no files."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def place(tiny_base, tmp_path_factory):
-    """A folder with an adapter, a picture, an IP-Adapter, a text and an empty folder, and `base` beside."""
+    """A folder with an adapter, a picture, an IP-Adapter, a text file, an empty folder and a link to the base."""
     folder = tmp_path_factory.mktemp("place")
     build_tiny_adapter(tiny_base, folder / "adapter")
     tiny_picture().save(folder / "photo.png")
@@ -32,7 +32,7 @@ def place(tiny_base, tmp_path_factory):
 
 
 def assert_one_line(place, words, message):
-    """Run in `place`; the folder is afterwards what it was."""
+    """Run in `place`, which must not change."""
     before = sorted(place.rglob("*"))
     cwd = Path.cwd()
     os.chdir(place)
@@ -142,7 +142,7 @@ def test_help_names_every_format():
 
 
 def test_bad_arguments_do_not_wait_for_torch(tmp_path):
-    """Neither does the help of a command wait for what takes long to import."""
+    """Nor does the help of a command wait for slow imports."""
     code = "import sys; from fourdistill.cli import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'matplotlib', 'aiohttp', 'gradio')))"
     for words in (["inspect", "--help"], [*DRAW[:2], str(tmp_path / "none.png"), "--out", str(tmp_path / "a.png")]):

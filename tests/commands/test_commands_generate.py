@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def parts(tiny_base, tmp_path_factory):
-    """Options naming a tiny base, an adapter and a picture."""
+    """Options for a tiny base, an adapter and a picture."""
     folder = tmp_path_factory.mktemp("parts")
     build_tiny_adapter(tiny_base, folder / "adapter")
     tiny_picture().save(folder / "photo.png")
@@ -110,7 +110,7 @@ def test_pairwise_takes_each_time_with_one_camera(parts, tmp_path):
 
 
 def test_it_works_right_after_install(tmp_path):
-    """With the base, the adapter and the example that come with the repository."""
+    """With the base, adapter and example of the repository."""
     out = tmp_path / "walk.png"
     result = run("generate", "--image", ROOT / "examples/walk.png", "--time", 0.25, "--steps", 2, "--out", out)
     assert result.exit_code == 0, result.output

@@ -39,7 +39,7 @@ FIGURES = ("clip_t", "clip_i", "time_frames", "azimuth_deg")
 
 
 class Answers(Painter):
-    """Instead of a painter: the true source or target of every command."""
+    """A painter that returns the true source or target of every command."""
 
     def __init__(self, pipe, read, side):
         self.pipe, self.read, self.side, self.weights = pipe, read, side, []
@@ -126,7 +126,7 @@ def test_edits_are_joint_commands_of_every_scene_in_turn(grid_scenes):
     scenes = [command.source.scene for command in chosen]
     assert scenes == scenes[:3] * 2 and set(scenes) == {"walk", "run", "hop"}
     assert len({(command.source, command.target) for command in chosen}) == 6
-    assert {command.caption for command in chosen} == {"a man in a kick"}  # theirs is the other
+    assert {command.caption for command in chosen} == {"a man in a kick"}  # their own is the other one
 
 
 def test_without_joint_commands_others_are_edited_and_without_captions_none(grid_scenes):
@@ -167,7 +167,7 @@ def test_no_setting_is_painted_twice(pipe, read, spaces, cells, encode, edits):
         (weights["lambda_"], weights["text_guidance"]) for weights in paint.weights
     ]
     assert set(scored.figures()) == {"", "as_pictured.", "lambda_0.", "own_lambda."}
-    # A perfect answer stands on its cell and is as like the truth as can be.
+    # A perfect answer is on its cell and has the highest possible similarity.
     for edited in scored.tried:
         assert not edited.scores["time_frames"].any() and not edited.scores["azimuth_deg"].any()
         np.testing.assert_allclose(edited.scores["clip_i"], 1, rtol=1e-4)
@@ -201,7 +201,7 @@ def test_an_evaluation_measures_and_shows_edits(evaluated):
     short = json.loads((folder / "metrics.json").read_text())
     assert short["edit.time"] == pytest.approx(metrics["editability.time_frames"], rel=1e-3)
     rows = list(csv.DictReader((folder / "plots" / "editability.csv").open()))
-    # Two thirds of the adapter's own lambda are those of the prompt at full strength.
+    # At full prompt strength, lambda is two thirds of the adapter's own.
     assert [row["setting"] for row in rows] == ["as pictured", "half", "as in the prompt", "lambda 3", "lambda 0"]
     assert [float(row["lambda"]) for row in rows] == [3, 2.5, 2, 3, 0]
     for i, prefix in ((0, "as_pictured."), (2, ""), (3, "own_lambda."), (4, "lambda_0.")):
@@ -249,4 +249,4 @@ def test_a_long_prompt_is_wrapped_below_its_row():
     row = [Image.new("RGB", (64, 64))] * 2
     one, three = (contact_sheet([row, row], ["a", "b"], ["x", label]) for label in ("y", "y\nz\nz"))
     assert one.width == three.width and three.height - one.height == 2 * (one.height - 128) // 3
-    assert np.asarray(three)[-18:].min() < 200  # something is written in its last line
+    assert np.asarray(three)[-18:].min() < 200  # its last line contains text

@@ -37,7 +37,7 @@ def pipe(tiny_base):
 
 @pytest.fixture(scope="module")
 def run_in(pipe, tiny_base, grid_scenes, features):
-    """Run an evaluation into a folder; its figures."""
+    """A function that runs an evaluation into a folder and returns its figures."""
 
     def run(folder, settings=SETTINGS, frames=grid_scenes.frames):
         inputs = Inputs(
@@ -57,7 +57,7 @@ def run_in(pipe, tiny_base, grid_scenes, features):
 
 @pytest.fixture
 def run(run_in, tmp_path):
-    """Run an evaluation into tmp_path; its figures."""
+    """A function that runs an evaluation into tmp_path and returns its figures."""
     return partial(run_in, tmp_path)
 
 
@@ -70,7 +70,7 @@ def evaluated(run_in, tmp_path_factory):
 
 @pytest.fixture
 def paint(pipe, grid_scenes):
-    """A painter of one step a picture."""
+    """A painter with one step per picture."""
     return make_painter(pipe, grid_scenes)
 
 
@@ -96,7 +96,7 @@ def test_everything_is_written(evaluated, grid_scenes):
     sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera", "joint") for ending in ("png", "gif")}
     assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv", "generated"}
     with Image.open(folder / "walk_time.gif") as gif:
-        assert getattr(gif, "n_frames", 1) == 4  # three steps, there and back
+        assert getattr(gif, "n_frames", 1) == 4  # three steps, forth and back
 
     rows = list(csv.DictReader((folder / "pairs.csv").open()))
     chosen = choose_pairs(grid_scenes.pairs_table, 9, seed=0)
@@ -112,15 +112,15 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
              "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")  # fmt: skip
     baselines = [f"baseline.{name}." for name in ("copy", "zero", "shuffled", "lambda_0", "nearest_train")]
     for system in ("", *baselines, "ceiling.vae."):
-        for space in ("", "latents.", "clip."):  # pixels are the declared space
+        for space in ("", "latents.", "clip."):  # pixels is the declared space
             for name in names:
                 figure = system + space + name
                 assert np.isfinite(metrics[figure])
-                if name in ("time.mae_frames", "view.azimuth_error_deg"):  # the others stand on one sweep
+                if name in ("time.mae_frames", "view.azimuth_error_deg"):  # the others come from a single sweep
                     assert metrics[f"{figure}.ci_low"] <= metrics[figure] <= metrics[f"{figure}.ci_high"], figure
                 elif name != "time.mae_s" and not name.startswith("view"):
                     assert f"{figure}.ci_low" not in metrics
-    # The middle of nine frames to the first, middle and last: a copy is off by 4, 0, 4 frames and never moves.
+    # From the middle of nine frames to the first, middle and last: a copy is off by 4, 0, 4 frames and never moves.
     copy = {name: metrics[f"baseline.copy.{name}"] for name in names}
     assert (
         copy["time.spearman"] == copy["leakage.time_frames"] == copy["leakage.azimuth_deg"] == copy["joint.top1"] == 0
@@ -176,7 +176,7 @@ def test_the_page_holds_everything_and_fetches_nothing(evaluated):
 def test_sequences_are_scored_beside_the_truth(evaluated):
     _, metrics = evaluated
     for kind in ("time", "view"):
-        # A copy stands still; with one sweep of a kind there are no two sequences to compare.
+        # A copy does not move; a single sweep of a kind leaves no two sequences to compare.
         assert metrics[f"baseline.copy.sequence.{kind}.similarity"] == pytest.approx(1, abs=1e-4)
         assert metrics[f"ceiling.vae.sequence.{kind}.similarity"] < 1
         assert metrics[f"sequence.{kind}.warp_error"] > 0
@@ -278,10 +278,10 @@ def test_a_frame_that_the_table_lacks_is_named(grid_scenes):
 
 
 def test_the_figures_that_the_ablation_and_the_headline_show_are_measured(evaluated):
-    """Which scenes are known or new depends on the data; what is measured of them does not."""
+    """The data determine which scenes are known or new, but not what is measured."""
     listed = YAML(typ="safe").load((ROOT / "benchmarks" / "ablation.yaml").read_text())["figures"].values()
     for name in {*listed, *HEADLINE.values()}:
         if "silhouette." in name or "colour." in name:
-            continue  # the fixture's frames are noise, before which nobody stands out; see their own test
+            continue  # the fixture's frames are noise without a figure; tested separately
         if not name.startswith(("gap.", "editability.")):
             assert name.removeprefix("known_scene.").removeprefix("new_scene.") in evaluated[1], name

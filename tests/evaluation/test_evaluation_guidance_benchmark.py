@@ -1,4 +1,4 @@
-"""`benchmarks/guidance.py`: its figures are known where the answers are."""
+"""`benchmarks/guidance.py`: its figures for known answers."""
 
 import importlib.util
 
@@ -22,7 +22,7 @@ spec.loader.exec_module(guidance)
 
 @pytest.fixture(scope="module")
 def measured(tiny_base, grid_scenes):
-    """(rows, weights that were asked for) where only strong guidance finds its target, and copies are made before."""
+    """(rows, requested weights) of a painter that hits the target only at time guidance 3 and otherwise copies."""
     pipe = make_pipe(tiny_base)
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)

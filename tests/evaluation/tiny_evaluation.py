@@ -1,4 +1,4 @@
-"""An evaluation of a few pictures by a tiny base."""
+"""Settings and pipeline for an evaluation of a few pictures with a tiny base."""
 
 from stage_settings import settings_of
 from tiny_adapters import start_tiny_adapter

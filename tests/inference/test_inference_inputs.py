@@ -38,7 +38,7 @@ def test_displacements_are_read_of_every_image_and_row():
     (own,) = read_displacements(broadcast(image_embeds=[0], time=None, seconds=1.0, duration_s=None), 4.0)[
         "displacement"
     ]
-    assert own == Displacement.from_user(0.25)  # of the adapter's own span
+    assert own == Displacement.from_user(0.25)  # relative to the adapter's own max_gap_s
 
 
 def test_a_displacement_stands_for_what_says_it():

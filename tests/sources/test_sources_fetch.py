@@ -77,7 +77,7 @@ def test_a_download_goes_on_where_it_was_cut(server, tmp_path):
 def test_a_download_begins_anew_where_pieces_might_not_fit(server, tmp_path, change):
     path, url = tmp_path / "film.zip", f"{server.address}/film.zip"
     if change.get("tag") != '"two"':
-        server.tag = change.get("tag", server.tag)  # from the first try on: nothing to recognise the file by
+        server.tag = change.get("tag", server.tag)  # from the first try: nothing identifies the file
     server.cut_after = 300_000
     with pytest.raises(InputError):
         download(url, path)
@@ -88,7 +88,7 @@ def test_a_download_begins_anew_where_pieces_might_not_fit(server, tmp_path, cha
 
 
 def test_a_part_that_was_whole_already(server, tmp_path):
-    """Killed between the last byte and the rename."""
+    """The process was killed between the last byte and the rename."""
     (tmp_path / "film.zip.part").write_bytes(BODY)
     (tmp_path / "film.zip.part.etag").write_text(server.tag)
     assert download(f"{server.address}/film.zip", tmp_path / "film.zip", sha256=SHA256) == SHA256
@@ -221,7 +221,7 @@ def test_fetching_adds_scenes_whole(server, tmp_path):
     assert set(unpacked(out)) == {"one/cam00.mp4", "one/poses_bounds.npy"}
     with pytest.raises(InputError, match="expected nothing there yet"):
         fetch(toy, toy.choose(["one"]), out, downloads)
-    assert [path for path, _ in server.requests] == ["/one.zip", "/two.zip"]  # what is downloaded stays
+    assert [path for path, _ in server.requests] == ["/one.zip", "/two.zip"]  # downloaded files are kept
 
 
 def test_the_catalogue_names_readers_and_safe_addresses():

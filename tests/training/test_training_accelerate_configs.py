@@ -1,4 +1,4 @@
-"""The config files of configs/accelerate, read and followed by accelerate itself."""
+"""The config files of configs/accelerate, read and used by accelerate itself."""
 
 import json
 import os

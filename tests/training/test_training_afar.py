@@ -1,4 +1,4 @@
-"""Trainings whose shards and checkpoints are on a real S3 server, and some of whose shards are not well."""
+"""Trainings with shards and checkpoints on a real S3 server, and with broken shards."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    """A server's file system."""
+    """The file system of a server."""
     with running_s3(tmp_path_factory.mktemp("weed")) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in credentials(server.endpoint).items():
             patch.setenv(name, value)
@@ -70,7 +70,7 @@ def assert_same(first, second):
 
 @pytest.fixture(scope="module")
 def straight(shards, base, tmp_path_factory):
-    """The weights after a training from the local folder."""
+    """The weights after training from the local folder."""
     return run(shards, base, tmp_path_factory.mktemp("straight"))
 
 
@@ -106,7 +106,7 @@ def test_a_training_finishes_without_one_of_its_shards_and_counts_it(shards, bas
     assert (found["status"], found["steps"]) == ("finished", SETTINGS.max_steps)
     data, logged = found["data"], json.loads((tmp_path / "live" / "metrics.json").read_text())
     times_broken = data["shards_broken"] if fault != "undecodable" else data["samples_undecodable"] / PER_TAR
-    assert times_broken >= 2  # it is tried in every epoch: twelve steps are more than two of them
+    assert times_broken >= 2  # it is tried in every epoch, and twelve steps are more than two epochs
     lost = "samples_undecodable" if fault == "undecodable" else "samples_missing"
     assert data[lost] == times_broken * PER_TAR == logged[f"train.{lost}"]
     assert data["shards_lost"] == pytest.approx(times_broken)

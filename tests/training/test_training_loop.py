@@ -86,7 +86,7 @@ def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
     rows = (plots / "metrics" / "gap.image.t900.tsv").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows] == ["step", "0", "3", "6"]
     losses = (plots / "metrics" / "train.loss.tsv").read_text().splitlines()
-    assert [row.split("\t")[0] for row in losses] == ["step", "4", "6"]  # the last steps too
+    assert [row.split("\t")[0] for row in losses] == ["step", "4", "6"]  # including the last steps
     metrics = json.loads((tmp_path / "live" / "metrics.json").read_text())
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["train.samples_per_s"] > 0 and metrics["train.lr"] == 0  # cosine ends at zero
@@ -97,7 +97,7 @@ def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
 
 
 def test_told_to_go_twice_it_ends_as_if_told_once(noise_shards, base, tmp_path, monkeypatch):
-    """As by a launcher that passes on what its processes have got already."""
+    """A launcher may forward a signal that its processes have already received."""
 
     def told_before(method):
         def wrapped(*args, **kwargs):
@@ -201,12 +201,12 @@ def time_only(index, rng):
 
 
 def gap_decides(pair, embeds):
-    """Latents that only the displacement tells: a constant plane whose level is d."""
+    """Latents that depend only on the displacement: a constant proportional to d."""
     return np.full((CHANNELS, SIZE, SIZE), 1.5 * pair["normalized_gap"])
 
 
 def logged(folder, name):
-    """A metric's values over the run."""
+    """Values of a metric over the run."""
     rows = (folder / "live" / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()[1:]
     return [float(row.split("\t")[1]) for row in rows]
 
@@ -222,7 +222,7 @@ def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     form = {"mapper_input": "displacement", "num_words": 4}
     _, validation = run(shards, base, tmp_path, changed(LONG, loss={"kind": "ddpm"}), form)
     start = logged(tmp_path, "gap.time.t900")[0]
-    assert abs(start) < 0.05  # an untrained adapter does not listen
+    assert abs(start) < 0.05  # an untrained adapter ignores displacements
     assert validation["gap.time.t900"] > 0.5
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
 
@@ -231,7 +231,7 @@ def test_a_tiny_model_learns_to_say_what_the_image_prompt_shows(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64, "val": 32})
     run(shards, base, tmp_path, changed(LONG, max_steps=60))
     first, last = logged(tmp_path, "val.loss")
-    assert last < 0.5 * first  # of pictures that it has not seen
+    assert last < 0.5 * first  # on unseen pictures
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What is drawn for a part of a batch, and that it reaches the denoiser."""
+"""The random draws for a part of a batch, and their use by the denoiser."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def batch(tmp_path_factory):
 
 @torch.no_grad()
 def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torch.Tensor]:
-    """The loss of a step; conditions, captions and lambdas that the denoiser was given."""
+    """The loss of a step, and the conditions, captions and lambdas passed to the denoiser."""
     given = []
 
     def model(*arguments):
@@ -56,7 +56,7 @@ def test_what_is_dropped_is_not_there(denoiser, batch):
     _, conditions, captions, _ = measure(denoiser, batch, Dropout(1, 1, 1, 1, 0, 0))
     assert captions == [""] * SIZE
     assert not (conditions.has_image | conditions.moved).any()
-    assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # what stands for no image
+    assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # the null image
     assert not (conditions.image_embeds == batch.source_embeds).all()
 
 

@@ -34,7 +34,7 @@ NUM_CAMERAS, NUM_FRAMES, TOKENS, WIDTH, RANK = 6, 9, 5, 8, 6
 
 
 def embeds_at(scene, azimuth, time):
-    """A scene's waves over azimuth and time, in a space of RANK dimensions, as embeddings (TOKENS, WIDTH)."""
+    """Embeddings (TOKENS, WIDTH) of a scene: waves over azimuth and time in a subspace of RANK dimensions."""
     space = np.random.default_rng(99).standard_normal((RANK, TOKENS, WIDTH))
     phase = np.random.default_rng(scene).uniform(0, 2 * np.pi, RANK)
     waves = np.cos(phase + azimuth * np.array([0, 1, 1, 2, 0, 1]) + time * np.array([3, 0, 2, 1, 5, 4]))
@@ -42,7 +42,7 @@ def embeds_at(scene, azimuth, time):
 
 
 def write_data(folder, counts=None):
-    """Features of two scenes and a table of random pairs between their frames; mirror images are at -azimuth."""
+    """Write features of two scenes, and random pairs of their frames; mirrored images have -azimuth."""
     azimuths, times = 2 * np.pi * np.arange(NUM_CAMERAS) / NUM_CAMERAS, np.linspace(0, 1, NUM_FRAMES)
     for scene in range(2):
         for camera, azimuth in enumerate(azimuths):
@@ -135,7 +135,7 @@ def test_further_sources_lead_to_the_same_target(data):
     assert drawn.shape == (len(coded), 4) and torch.equal(drawn[:, 0], index)
     assert (coded.target[drawn] == coded.target[:, None]).all()
     number = torch.bincount(coded.target)[coded.target]
-    assert ((drawn != index[:, None]).any(dim=1) <= (number > 1)).all()  # a target of one pair has no other
+    assert ((drawn != index[:, None]).any(dim=1) <= (number > 1)).all()  # a target of only one pair has no other
     assert len(drawn[:, 1:].unique()) > len(coded) / 2
     samples = coded(drawn, torch.zeros(len(coded), dtype=torch.long))
     assert len(samples.sources) == 4 == len(samples.conditions.per_image)
@@ -184,7 +184,7 @@ def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
     for _ in range(3):
         kill(killed, draw.randrange(touched // 6, touched // 3), run, data, killed, OFTEN)
         assert not (killed / "prior").exists()
-    assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it goes on from there
+    assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it resumes from there
     run(data, killed, OFTEN)
     assert_same(weights(straight), weights(killed))
     assert losses(killed) == losses(straight)
@@ -214,7 +214,7 @@ def test_training_starts_from_a_pretrained_prior(data, tmp_path):
     again = changed(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3, width=16)
     run(data, tmp_path / "second", again, pretrained=tmp_path / "first" / "prior")
     second = DisplacementPrior.load(tmp_path / "second" / "prior")
-    assert second.config == first.config  # its own form, whatever the settings say
+    assert second.config == first.config  # its own form, not that of the settings
     for name, value in first.state_dict().items():
         assert torch.allclose(second.state_dict()[name], value, atol=1e-6), name
 
@@ -229,7 +229,7 @@ def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
     for name, value in saved.items():
         torch.testing.assert_close(value, 0.25 * began[name] + 0.75 * ended[name])
     described = [json.loads((each / "prior" / "config.json").read_text())["training"] for each in (half, alone)]
-    assert described[0]["validation"] != described[1]["validation"]  # of what is saved
+    assert described[0]["validation"] != described[1]["validation"]  # the validation is of the saved weights
 
 
 def test_without_steps_a_pretrained_prior_is_taken_as_it_is(data, tmp_path):
@@ -317,7 +317,7 @@ def test_a_mirrored_displacement_is_that_between_mirrored_cameras():
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation * np.sign(np.linalg.det(rotation)), rng.standard_normal(3)
         poses.append(pose)
-    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras whose x points the other way
+    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras with flipped x axis
     through_the_mirror = [flip @ pose @ flip for pose in poses]
     expected = relative_pose(*through_the_mirror)[:3].ravel()
     plain = replace(

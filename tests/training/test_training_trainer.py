@@ -1,4 +1,4 @@
-"""The trainer on its own, with a task that has a fingerprint and a loss and nothing else."""
+"""The trainer with a minimal task that has only a fingerprint and a loss."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SETTINGS = TrainerSettings(
 
 
 class Line(Task):
-    """A line through random points; `told_at`: the step in which it is told to go."""
+    """Fits a line to random points; `told_at`: the step in which it gets SIGTERM."""
 
     def __init__(self, told_at: int | None = None):
         super().__init__("line", nn.Linear(1, 1))
@@ -79,7 +79,7 @@ def test_it_trains_logs_and_leaves_no_checkpoint(tmp_path):
     assert [row[0] for row in logged(tmp_path, "loss")] == ["2", "4", "6"]
     draws = [torch.randn(2, 1, generator=step_generator(3, step))[0].item() for step in range(2)]
     assert float(logged(tmp_path, "first")[0][1]) == pytest.approx(sum(draws) / 2)
-    assert not (tmp_path / "live" / "train_report.json").exists()  # the task says nothing to report
+    assert not (tmp_path / "live" / "train_report.json").exists()  # the task has no report
 
 
 @pytest.mark.parametrize("change", [{}, {"ema_decay": 0.9}, {"micro_batches": 2}, {"logging": {"every": 3}}])

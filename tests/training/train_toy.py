@@ -1,7 +1,7 @@
-"""A training of the tiny base as a program of its own, for tests that launch it on many processes or kill it.
+"""A training of the tiny base as a separate program, for tests that launch it on several processes or kill it.
 
-python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those below. Losses end up in FOLDER/live,
-and FOLDER/held-RANK says how many bytes of the U-Net each process had at the end.
+python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON that overrides those below. Losses are written to
+FOLDER/live, the number of U-Net bytes held by each process at the end to FOLDER/held-RANK.
 """
 
 import gc
@@ -51,12 +51,12 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
 
 
 def watch_the_end() -> None:
-    """Let the process group's end fail where DDP's model is still there: some of these processes would never end."""
+    """Fail if DDP's model still exists when the process group is destroyed: some processes would then hang."""
     destroy = torch.distributed.destroy_process_group
 
     def checked(*args: Any) -> None:
         ddp = torch.nn.parallel.DistributedDataParallel
-        held = any(issubclass(type(each), ddp) for each in gc.get_objects())  # isinstance would wake weak proxies
+        held = any(issubclass(type(each), ddp) for each in gc.get_objects())  # isinstance would resolve weak proxies
         assert not held, "the process group ends before DDP's model"
         destroy(*args)
 
@@ -64,7 +64,7 @@ def watch_the_end() -> None:
 
 
 def draw(base: BaseModel, adapter: Adapter) -> Image.Image:
-    """A grey picture seen again, with a few calls of the U-Net."""
+    """A picture generated from a grey one in a few U-Net calls."""
     pipe = FourDistillPipeline.from_parts(base, adapter)
     grey = Image.new("RGB", (64, 64), "grey")
     return pipe(grey, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]

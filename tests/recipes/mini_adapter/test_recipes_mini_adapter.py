@@ -28,7 +28,7 @@ def package(adapter, out, base):
 def test_the_recipe_overrides_the_main_parameters():
     main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
     assert [source.prefix for source in recipe.sources] == ["", "ring_"]
-    assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
+    assert recipe.extract_frames.split == main.extract_frames.split  # the same data are held out
     assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
     tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
     assert tuned.paths.pretrained == recipe.paths.prior
@@ -83,7 +83,7 @@ def test_the_shipped_adapter_is_small_and_fits_its_base(shipped):
 
 
 def test_the_shipped_prior_turns_all_the_way_round(shipped):
-    """A full turn leads back, half a turn does not: whatever it learnt, azimuths are angles to it."""
+    """A full turn is the identity, half a turn is not: the prior treats azimuths as angles."""
     base = load_base(str(ROOT / "data/base/mini"))
     pixels = torch.zeros(1, 3, 128, 128)
     embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
