@@ -15,6 +15,7 @@ from fourdistill.commands import (
     generate,
     import_adapter,
     inspect,
+    preset,
     push_shards,
 )
 from fourdistill.errors import InputError, refusals_as_input_errors
@@ -27,6 +28,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "export": export_adapter,
     "import": import_adapter,
+    "preset": preset,
     "push-shards": push_shards,
 }
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides warnings about torchvision, which nothing here needs

@@ -47,15 +47,16 @@ ARROWS = {
     },
     "ip_adapter_files": {"models", "storage"},
     "demo": {"animation", "geometry", "inference", "media"},
-    "commands": {
-        "demo", "evaluation", "geometry", "inference", "ip_adapter_files", "media", "models", "shards", "shipped",
-        "sources", "storage",
-    },
-    "cli": {"commands"},
     "params": {
         "config", "evaluation.settings", "features", "frames", "pairs", "poses", "shards", "sources",
         "training.mappers", "training.prior",
     },
+    "presets": {"params", "storage"},
+    "commands": {
+        "demo", "evaluation", "geometry", "inference", "ip_adapter_files", "media", "models", "presets", "shards",
+        "shipped", "sources", "storage",
+    },
+    "cli": {"commands"},
     "stage": {"progress"},
     "__init__": {"inference"},  # names that users import, resolved on access
 }  # fmt: skip

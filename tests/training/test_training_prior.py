@@ -19,6 +19,7 @@ from fourdistill.features.settings import Augmentations
 from fourdistill.geometry.poses import relative_pose
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
 from fourdistill.training.prior.codes import PairCodes, mirrored, read_embeds
@@ -103,7 +104,15 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("toy"))
 
 
-def run(data, folder, settings=SETTINGS, augmented=MIRRORED, view_encoding="spherical", seed=0, pretrained=None):
+def run(
+    data,
+    folder,
+    settings=SETTINGS,
+    augmented=MIRRORED,
+    view_encoding: ViewEncoding = "spherical",
+    seed=0,
+    pretrained=None,
+):
     return train_prior(
         data / "pairs.parquet",
         data / "features",
