@@ -63,8 +63,8 @@ def run(
     check_out("--out", out)
 
     # Here, since torch takes seconds to import and the other commands do without.
-    from fourdistill.evaluation.commands.frames import FrameReader
     from fourdistill.evaluation.folder import score_folder
+    from fourdistill.evaluation.protocol.frames import FrameReader
     from fourdistill.evaluation.scoring import Scorer, ScoreSettings
 
     # 2. Load the models that span the feature spaces

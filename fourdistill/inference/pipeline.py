@@ -21,10 +21,10 @@ from fourdistill.inference.inputs import (
     Number,
     as_pictures,
     broadcast,
+    conditions_of_rows,
     lay_out_grid,
     lay_out_others,
-    make_conditions,
-    read_displacements,
+    with_displacements,
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
@@ -236,7 +236,7 @@ class FourDistillPipeline(DiffusionPipeline):
         prompt_embeds, negative_embeds = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
         # 5. Prepare conditions: images, displacements, and how much the prompt leaves to them
         shown = image is not None or image_embeds is not None
-        conditions, null_image = make_conditions(rows, len(others), shown), encode_null_image(self.image_encoder)
+        conditions, null_image = conditions_of_rows(rows, len(others), shown), encode_null_image(self.image_encoder)
         prepared = Prepared(
             prompt_embeds, negative_embeds, conditions, self.prepare_lambda(rows["prompt"], options), null_image
         )
@@ -333,7 +333,7 @@ class FourDistillPipeline(DiffusionPipeline):
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
         rows = broadcast(image_embeds=image_embeds, **given, **further)
         rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
-        return read_displacements(rows, self.adapter.config.settings.max_gap_s)
+        return with_displacements(rows, self.adapter.config.settings.max_gap_s)
 
     def prepare_lambda(self, prompts: Sequence[str | None], options: SamplingOptions) -> torch.Tensor:
         """Lambda of equation (1) for each of B images (B,): as given, or what the strength of the prompts decides."""
