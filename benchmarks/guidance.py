@@ -19,11 +19,11 @@ import typer
 from matplotlib.figure import Figure
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.summary import Summary
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline

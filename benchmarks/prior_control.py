@@ -14,11 +14,11 @@ import torch
 import typer
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.metrics.control import control_values, outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.summary import commanded_frames
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
 from fourdistill.features.files import IMAGE_EMBEDS
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.conditions import Conditions

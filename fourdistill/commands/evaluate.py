@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fourdistill.commands.outputs import check_out
 from fourdistill.errors import InputError
+from fourdistill.geometry.displacement import check_number
 from fourdistill.shipped import default_base
 from fourdistill.storage.files import new_file
+
+if TYPE_CHECKING:
+    from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+    from fourdistill.evaluation.scoring import Scored
 
 EXAMPLES = "`fourdistill evaluate --generated theirs/ --grid data/frames.parquet --json`"
 
@@ -53,29 +58,21 @@ def run(
     `commands.csv` has the columns file, scene, source_camera, source_frame, target_camera, target_frame and sweep;
     `reports/evaluation/generated/` of `make repro` is an example. Exit status 2 if the input is not as expected.
     """
+    # 1. Check the options, before anything that takes long
+    check_limits(large_gap, large_azimuth_deg, max_gap_s)
+    check_out("--out", out)
+
     # Imported here because torch takes seconds to import and the other commands do not need it.
-    from fourdistill.evaluation.commands.frames import FrameReader
     from fourdistill.evaluation.folder import score_folder
-    from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
-    from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
-    from fourdistill.evaluation.report.tables import format_figures
+    from fourdistill.evaluation.protocol.frames import FrameReader
     from fourdistill.evaluation.scoring import Scorer
     from fourdistill.evaluation.settings import ScoreSettings
-    from fourdistill.geometry.displacement import check_number
-    from fourdistill.models.base.model import load_base
-    from fourdistill.models.base.precision import default_device
 
-    for option, value in (("--large-gap", large_gap), ("--large-azimuth-deg", large_azimuth_deg)):
-        check_number(value, option)
-    if max_gap_s is not None and check_number(max_gap_s, "--max-gap-s") <= 0:
-        raise InputError(f"--max-gap-s: expected more than 0 seconds, found {max_gap_s:g}")
-    check_out("--out", out)
-    loaded = load_base(default_base(base), with_ip_adapter=False).to(default_device())
-    size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
-    opinion = SecondOpinion(default_device()) if second_opinion else None
-    spaces = FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size, second_opinion=opinion)
+    # 2. Load the models that span the feature spaces
+    spaces = load_spaces(default_base(base), second_opinion=second_opinion)
     spaces.check(space, "--space")
-    read = FrameReader(grid, frames or grid.parent / "frames", size)
+    # 3. Score
+    read = FrameReader(grid, frames or grid.parent / "frames", spaces.size)
     settings = ScoreSettings(
         feature_space=space,  # type: ignore[arg-type]  # checked above
         second_opinion=second_opinion,
@@ -86,6 +83,35 @@ def run(
     )
     scorer = Scorer(read, spaces, grid, scenes or grid.with_name("scenes.parquet"), settings, seed)
     scored = score_folder(generated, scorer, max_gap_s)
+    # 4. Write and show the figures
+    show(scored, out, as_json=as_json)
+
+
+def check_limits(large_gap: float, large_azimuth_deg: float, max_gap_s: float | None) -> None:
+    """Raise `InputError` naming the option that is no finite number, or no span of time."""
+    for option, value in (("--large-gap", large_gap), ("--large-azimuth-deg", large_azimuth_deg)):
+        check_number(value, option)
+    if max_gap_s is not None and check_number(max_gap_s, "--max-gap-s") <= 0:
+        raise InputError(f"--max-gap-s: expected more than 0 seconds, found {max_gap_s:g}")
+
+
+def load_spaces(base: str, *, second_opinion: bool) -> "FeatureSpaces":
+    """The feature spaces of a base, on the default device; raises `InputError` where it cannot be loaded."""
+    from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+    from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+    from fourdistill.models.base.model import load_base
+    from fourdistill.models.base.precision import default_device
+
+    loaded = load_base(base, with_ip_adapter=False).to(default_device())
+    size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
+    opinion = SecondOpinion(default_device()) if second_opinion else None
+    return FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size, second_opinion=opinion)
+
+
+def show(scored: "Scored", out: Path | None, *, as_json: bool) -> None:
+    """Write the figures to a file, where one is named, and print them, as JSON or with remarks for a reader."""
+    from fourdistill.evaluation.report.tables import format_figures
+
     metrics = scored.summary.metrics
     if out:
         with new_file(out) as partial:

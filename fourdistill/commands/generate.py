@@ -1,8 +1,10 @@
 """`fourdistill generate`: pictures at other instants, from other cameras."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +14,9 @@ from fourdistill.commands.ranges import parse_values
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.shipped import default_adapter, default_base
+
+if TYPE_CHECKING:
+    from fourdistill.inference.pipeline import FourDistillPipeline
 
 EXAMPLES = """Examples:
 
@@ -73,34 +78,21 @@ def run(
 
     Each time with each camera: an animation runs through all times for the first camera, then for the next.
     """
-    given = {
-        name: parse_values(f"--{name}", text)
-        for name, text in {
-            "time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius,
-        }.items()
-    }  # fmt: skip
+    # 1. Check the options, before anything that takes long
+    values = {"time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius}
+    given = {name: parse_values(f"--{name}", text) for name, text in values.items()}
     cells, num_columns = lay_out(given, duration_s, pairwise=pairwise)
     base, adapter = default_base(base), default_adapter(adapter)
 
     from fourdistill.media import check_output, read_picture, write_pictures
 
     check_output(out, fps)
+    # 2. Read the picture
     picture = read_picture(image)
-
-    from fourdistill.inference.pipeline import FourDistillPipeline  # from here on things take seconds
-    from fourdistill.models.base.precision import find_device
-
-    on = find_device(device)
-    pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler, image_encoder=image_encoder)
-    pipe.to(on).set_progress_bar_config(disable=True)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("drawing", total=None)
-
-        def count(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            progress.update(task, total=pipe.num_timesteps, completed=step + 1)
-            return tensors
-
+    # 3. Load the models
+    pipe = load_pipeline(base, adapter, scheduler, image_encoder, device)
+    # 4. Draw
+    with counting_steps() as count:
         images = pipe(
             picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt,
             prompt_strength=prompt_strength, lambda_=lambda_, guidance_scale=guidance, text_guidance=text_guidance,
@@ -108,6 +100,7 @@ def run(
             guidance_rescale=guidance_rescale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
             callback_on_step_end=count,
         ).images  # fmt: skip
+    # 5. Write the pictures, and say what they show
     images = [*images]
     rows = [images[start : start + num_columns] for start in range(0, len(images), num_columns)]
     write_pictures(out, rows, fps)
@@ -117,6 +110,31 @@ def run(
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(f"{out}: {len(images)} pictures" if len(images) > 1 else f"{out}")
+
+
+def load_pipeline(base: str, adapter: str, scheduler: Text, image_encoder: Text, device: Text) -> "FourDistillPipeline":
+    """The pipeline on its device; raises `InputError` where a part cannot be found or does not fit the others."""
+    from fourdistill.inference.pipeline import FourDistillPipeline  # takes seconds
+    from fourdistill.models.base.precision import find_device
+
+    on = find_device(device)
+    pipe = FourDistillPipeline.from_pretrained(base, adapter, scheduler=scheduler, image_encoder=image_encoder)
+    pipe.to(on).set_progress_bar_config(disable=True)
+    return pipe
+
+
+@contextmanager
+def counting_steps() -> Iterator[Callable[..., dict[str, Any]]]:
+    """A callback for the end of steps that shows on the terminal how many are done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("drawing", total=None)
+
+        def count(pipe: "FourDistillPipeline", step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress.update(task, total=pipe.num_timesteps, completed=step + 1)
+            return tensors
+
+        yield count
 
 
 def lay_out(

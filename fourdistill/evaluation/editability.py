@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.cells import Cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import lambdas_of, text_guidance_of

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.evaluation.commands.draw import Command, choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import CaptionEncoder, Edits, choose_edits, score_edits
 from fourdistill.evaluation.folder import write_generated
 from fourdistill.evaluation.metrics.cells import Cells
@@ -17,6 +14,10 @@ from fourdistill.evaluation.metrics.control import Outcomes
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
 from fourdistill.evaluation.metrics.summary import Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.evaluation.report.headline import headline
 from fourdistill.evaluation.report.page import write_page
 from fourdistill.evaluation.report.sheets import write_csv, write_edits, write_pairs, write_sheets, write_sweeps

@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.sweeps import Sweep
 from fourdistill.evaluation.metrics.retrieval import read_grids
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.sweeps import Sweep
 from fourdistill.evaluation.report.sheets import told_columns, write_csv
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE

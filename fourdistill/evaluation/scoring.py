@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import Sweep
 from fourdistill.evaluation.metrics.backdrop import BackdropReader
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
 from fourdistill.evaluation.metrics.control import Outcomes
@@ -27,6 +24,9 @@ from fourdistill.evaluation.metrics.summary import (
     summarise_quality,
     summarise_sequences,
 )
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import Sweep
 from fourdistill.evaluation.settings import ScoreSettings
 from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, Pictures
 

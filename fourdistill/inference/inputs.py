@@ -56,7 +56,7 @@ def lay_out_grid(times: Sequence[Number] | None, **views: Any) -> tuple[dict[str
     return cells | {"time": columns * num_rows}, len(columns)
 
 
-def read_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
+def with_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
     """Rows of `broadcast` => the same with a `displacement` of each image in the place of what says it.
 
     Those of further images begin with `others[0].` and so on. `max_gap_s` is the seconds that a time of 1 stands for,
@@ -82,8 +82,8 @@ def _one(displacement: Displacement | None, said: dict[str, Any], where: str) ->
     return displacement
 
 
-def make_conditions(rows: dict[str, list], num_others: int, shown: bool = True) -> Conditions:
-    """Rows of `read_displacements` => the conditions of a batch; not `shown` masks every image."""
+def conditions_of_rows(rows: dict[str, list], num_others: int, shown: bool = True) -> Conditions:
+    """Rows of `with_displacements` => the conditions of a batch; not `shown` masks every image."""
     further = tuple(_one_image(rows, f"others[{k}].") for k in range(num_others))
     first = _one_image(rows, "")
     return replace(first, has_image=first.has_image & shown, others=further)

@@ -31,6 +31,11 @@ class StepEnd:
                     f"callback_on_step_end_tensor_inputs: expected of {', '.join(CALLBACK_TENSORS)}, got {name!r}"
                 )
 
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The tensors after a step, with those in their place that the callback returns."""
+        asked = {name: tensors[name] for name in self.tensor_inputs}
+        return tensors | self.function(pipe, step, timestep, asked)
+
 
 @dataclass(frozen=True)
 class SamplingOptions:

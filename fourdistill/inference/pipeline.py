@@ -21,18 +21,20 @@ from fourdistill.inference.inputs import (
     Number,
     as_pictures,
     broadcast,
+    conditions_of_rows,
     lay_out_grid,
     lay_out_others,
-    read_displacements,
+    with_displacements,
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
-from fourdistill.inference.prompting import text_guidance_of
-from fourdistill.inference.sampling import prepare, sample
+from fourdistill.inference.prompting import lambdas_of, text_guidance_of
+from fourdistill.inference.sampling import Prepared, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel, encode_image_prompt, encode_null_image, load_base
+from fourdistill.models.base.text import PromptEncoder
 
 
 class FourDistillPipeline(DiffusionPipeline):
@@ -212,7 +214,7 @@ class FourDistillPipeline(DiffusionPipeline):
 
         Raises `InputError` naming the argument and what was expected.
         """
-        # 1. Arguments => one row per image
+        # 1. Check what holds for all images
         text_guidance = text_guidance_of(prompt, prompt_strength) if text_guidance is None else text_guidance
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -220,21 +222,29 @@ class FourDistillPipeline(DiffusionPipeline):
             guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps,
             num_images_per_prompt, batch_size, output_type, step_end,
         )  # fmt: skip
-        if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
-            raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
+        self.check_inputs(image, image_embeds, others, negative_prompt, guidance)
+        # 2. Arguments => one row per image
         rows = self.prepare_rows(
             image, image_embeds, others, num_images_per_prompt, generator, prompt=prompt, time=time, azimuth=azimuth,
             elevation=elevation, radius=radius, relative_pose=relative_pose, seconds=seconds, duration_s=duration_s,
             displacement=displacement, negative_prompt=negative_prompt, seed=seed,
         )  # fmt: skip
         generator = make_generators(generator, rows["seed"], num_images_per_prompt)
-        # 2. What no noise changes, once for all images
+        # 3. Prepare timesteps
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
+        # 4. Encode prompts
+        prompt_embeds, negative_embeds = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
+        # 5. Prepare conditions: images, displacements, and how much the prompt leaves to them
         shown = image is not None or image_embeds is not None
-        prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
-        # 3. Noise => images, some at a time
-        noise = prepare_noise(self.unet, len(rows["prompt"]), generator, latents, self._execution_device)
-        images = sample(self, prepared, noise, generator, options)
+        conditions, null_image = conditions_of_rows(rows, len(others), shown), encode_null_image(self.image_encoder)
+        prepared = Prepared(
+            prompt_embeds, negative_embeds, conditions, self.prepare_lambda(rows["prompt"], options), null_image
+        )
+        # 6. Prepare latents
+        latents = self.prepare_latents(len(rows["prompt"]), generator, latents)
+        # 7. Denoise and decode, some at a time
+        images = sample(self, prepared, latents, generator, options)
+        # 8. Offload all models
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[return-value]
 
@@ -272,14 +282,35 @@ class FourDistillPipeline(DiffusionPipeline):
         images = self(image, **cells, batch_size=batch_size, generator=own, seed=seed, **arguments).images
         return [list(images[start : start + num_columns]) for start in range(0, count, num_columns)]
 
+    def check_inputs(
+        self,
+        image: Any,
+        image_embeds: torch.Tensor | None,
+        others: Sequence[ConditionImage],
+        negative_prompt: str | Sequence[str | None] | None,
+        guidance: Guidance,
+    ) -> None:
+        """Raise `InputError` where one argument excludes another, or needs it."""
+        if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
+            raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
+        if others and image is None and image_embeds is None:
+            raise InputError("others: expected an image beside them")
+        if image is not None and image_embeds is not None:
+            raise InputError("image_embeds: expected no image beside it")
+
+    def encode_prompt(
+        self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """B prompts each, None for no prompt => their embeddings (B, L, D); each distinct prompt is encoded once."""
+        encode = PromptEncoder(self.tokenizer, self.text_encoder)
+        return encode([text or "" for text in prompts]), encode([text or "" for text in negative_prompts])
+
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """N images => image embeddings (N, S, D), which `__call__` takes instead of the images."""
         return encode_image_prompt(self.image_encoder, self.feature_extractor, as_pictures(images, "image"))
 
     def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """The embeddings of the condition images, or what stands for no image, (1 or B, S, D)."""
-        if image is not None and image_embeds is not None:
-            raise InputError("image_embeds: expected no image beside it")
         if image is not None:
             image_embeds = self.encode_image(image)
         if image_embeds is None:
@@ -296,12 +327,20 @@ class FourDistillPipeline(DiffusionPipeline):
         **given: Any,
     ) -> dict[str, list]:
         """All arguments that may differ by image, as lists of one length, images as their embeddings."""
-        if others and image is None and image_embeds is None:
-            raise InputError("others: expected an image beside them")
         if num_images_per_prompt == 1:  # as many generators as images make a batch, too
             given["generator"] = generator
         image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
         rows = broadcast(image_embeds=image_embeds, **given, **further)
         rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
-        return read_displacements(rows, self.adapter.config.settings.max_gap_s)
+        return with_displacements(rows, self.adapter.config.settings.max_gap_s)
+
+    def prepare_lambda(self, prompts: Sequence[str | None], options: SamplingOptions) -> torch.Tensor:
+        """Lambda of equation (1) for each of B images (B,): as given, or what the strength of the prompts decides."""
+        lambda_ = lambdas_of(prompts, options.prompt_strength, self.adapter.config.settings.lambda_)
+        return lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_)
+
+    def prepare_latents(self, num: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
+        """Noise (num, C, h, w), drawn or as given, in the scale that the scheduler starts from."""
+        noise = prepare_noise(self.unet, num, generator, latents, self._execution_device)
+        return noise * self.scheduler.init_noise_sigma

@@ -8,10 +8,10 @@ from grid_scenes import NUM_CAMERAS, NUM_FRAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values as values_and_rows
 from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.displacement import Displacement, Placement
 from fourdistill.geometry.scene_frame import wrap_angle
 

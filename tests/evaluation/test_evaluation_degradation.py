@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values, outcomes
 from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
 from fourdistill.evaluation.metrics.retrieval import Grid
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, warp_error
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.displacement import Displacement, Placement
 
 SIZE, NUM_CAMERAS, NUM_FRAMES = 48, 6, 10

@@ -15,9 +15,6 @@ from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.draw import choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import (
     CaptionEncoder,
     at_lambda,
@@ -31,6 +28,9 @@ from fourdistill.evaluation.evaluate import Inputs, Outputs, edit_points, evalua
 from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.summary import Summary, summarise_edits
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.evaluation.report.pictures import contact_sheet, wrap
 from fourdistill.evaluation.systems.generate import Painter
 

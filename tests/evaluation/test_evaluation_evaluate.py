@@ -16,12 +16,13 @@ from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey, choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
 from fourdistill.evaluation.report.headline import HEADLINE
 from fourdistill.evaluation.report.tables import LABELS
 from fourdistill.evaluation.scoring import Scorer, score_quality

@@ -3,8 +3,8 @@ import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
 from stage_settings import pair_settings, settings_of
 
-from fourdistill.evaluation.commands.draw import choose_pairs
-from fourdistill.evaluation.commands.sweeps import build_sweeps
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.pairs.build import build_pairs
 from fourdistill.tables import PAIRS, read_table
 

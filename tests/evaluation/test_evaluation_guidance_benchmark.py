@@ -9,10 +9,10 @@ from PIL import Image
 from tiny_evaluation import make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 
 spec = importlib.util.spec_from_file_location("guidance", ROOT / "benchmarks" / "guidance.py")
 assert spec is not None and spec.loader is not None

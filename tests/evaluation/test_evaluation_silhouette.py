@@ -12,12 +12,12 @@ from PIL import Image
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.folder import COLUMNS, score_folder
 from fourdistill.evaluation.metrics.backdrop import BackdropReader, estimate_backdrop, to_lab
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.silhouette import figure_mask, loose_share, score_silhouettes
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.evaluation.report.sheets import write_pairs
 from fourdistill.evaluation.scoring import Scorer
 from fourdistill.geometry.displacement import Displacement

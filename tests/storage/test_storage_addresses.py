@@ -17,8 +17,8 @@ from stage_runs import STAGES, digests, run_stage, write_scenes
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.features.files import LATENTS, FeatureReader
 from fourdistill.features.tensors import open_tensors
 from fourdistill.pairs.frame_pairs import read_frame_features

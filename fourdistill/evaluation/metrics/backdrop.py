@@ -15,8 +15,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.tables import FRAMES, read_table
 
 CHROMA = 8.0  # largest CIELAB (a, b) distance from the backdrop's hue; video blurs hues by less than this

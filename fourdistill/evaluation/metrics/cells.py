@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.evaluation.commands.draw import Command
-from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.metrics.control import Outcomes, outcomes
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.frames import FrameReader
 
 
 @dataclass(frozen=True)

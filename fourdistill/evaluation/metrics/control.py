@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torchmetrics.functional import spearman_corrcoef
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.retrieval import Grid, Located, locate
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.geometry.scene_frame import wrap_angle
 
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.frames import fit
 from fourdistill.evaluation.metrics.image_metrics import to_tensor
 from fourdistill.evaluation.metrics.second_opinion import SPACE as EFFICIENTNET
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+from fourdistill.evaluation.protocol.frames import fit
 from fourdistill.models.base.model import encode_latents
 from fourdistill.models.base.precision import autocast
 

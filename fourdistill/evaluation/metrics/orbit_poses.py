@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.summary import Summary
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.camera import resize
 from fourdistill.poses.structure_from_motion import MIN_PICTURES, import_pycolmap, reconstruct
 from fourdistill.tables import FRAMES, read_table

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
+from fourdistill.evaluation.protocol.command import FrameKey
 from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Placement
 from fourdistill.geometry.scene_frame import wrap_angle

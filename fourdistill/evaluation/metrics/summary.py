@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.control import Outcomes, control_values, sweep_correlation
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, similarity, warp_error
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.tables import KINDS
 
 Scores = Mapping[str, np.ndarray]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
-from fourdistill.evaluation.commands.sweeps import Sweep
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.sweeps import Sweep
 from fourdistill.evaluation.report.pictures import (
     MARGIN,
     contact_sheet,

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.pipeline import FourDistillPipeline
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.features.files import LATENTS, FeatureReader
 from fourdistill.tables import FRAMES, read_table

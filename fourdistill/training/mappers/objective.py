@@ -5,7 +5,7 @@ from torch import nn
 
 from fourdistill.models.base.model import encode_null_image
 from fourdistill.shards.loader.batches import Batch
-from fourdistill.training.mappers.batches import make_conditions, move
+from fourdistill.training.mappers.batches import conditions_of_batch, move
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
 from fourdistill.training.mappers.settings import Loss
@@ -24,7 +24,7 @@ class Objective:
         settings, denoiser, device = self.settings, self.denoiser, self.device
         batch = move(batch, device)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch)
+        conditions = conditions_of_batch(batch)
         conditions = drop_images(drop_displacements(conditions, drops), self.null_image, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         bias = settings.timestep_bias

@@ -10,7 +10,7 @@ from imports import ROOT
 from ruamel.yaml import YAML
 from stage_settings import adapter_settings, prior_config
 
-from fourdistill.inference.inputs import broadcast, make_conditions, read_displacements
+from fourdistill.inference.inputs import broadcast, conditions_of_rows, with_displacements
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.models.codec import fit_codec
@@ -87,7 +87,7 @@ def test_the_shipped_prior_turns_all_the_way_round(shipped):
     base = load_base(str(ROOT / "data/base/mini"))
     pixels = torch.zeros(1, 3, 128, 128)
     embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
-    turns = read_displacements(broadcast(image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0]), None)
-    still, half, full = shipped.prior.displace(make_conditions(turns, 0))
+    turns = with_displacements(broadcast(image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0]), None)
+    still, half, full = shipped.prior.displace(conditions_of_rows(turns, 0))
     assert torch.allclose(still, full, atol=1e-3)
     assert (half - still).abs().mean() > 0.05

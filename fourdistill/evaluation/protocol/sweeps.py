@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Displacement, Placement
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
+from fourdistill.evaluation.protocol.command import FrameKey
 from fourdistill.features.files import read_frame
 from fourdistill.storage.store import open_set
 from fourdistill.tables import FRAMES, read_table

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey, choose_pairs
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.pairs import choose_pairs
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import PAIRS, read_table
 
