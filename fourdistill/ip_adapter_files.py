@@ -1,4 +1,4 @@
-"""Export and import of an adapter's image prompt as an IP-Adapter Plus checkpoint in the original layout.
+"""Export and import of an adapter's image prompt as an IP-Adapter checkpoint in the original layout.
 
     image_prompt.projector      <=> image_proj.*       norms, queries, feed-forwards under their original names
     image_prompt.to_{k,v}_ip.l  <=> ip_adapter.{2n + 1}.to_{k,v}_ip.weight
@@ -29,12 +29,9 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
     """
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path}: expected a name that ends in .safetensors")
-    for name, size in FIXED_SIZES.items():
-        if adapter.config.projector[name] != size:
-            raise InputError(
-                f"{name}: an IP-Adapter Plus has {size}, but this adapter's projector has "
-                f"{adapter.config.projector[name]}"
-            )
+    for name, found in adapter.config.projector.items():
+        if found != (size := FIXED_SIZES.get(name, found)):
+            raise InputError(f"{name}: an IP-Adapter has {size}, but this adapter's projector has {found}")
     checkpoint: dict[str, Any] = projector_weights(adapter.image_prompt.projector)
     for number, name in enumerate(unet.attn_processors):
         if name.removesuffix(".processor") in adapter.config.base_facts.layer_names:
@@ -51,7 +48,7 @@ def left_out(adapter: Adapter) -> list[str]:
 
 
 def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
-    """Write an IP-Adapter Plus as .safetensors; return its description. Raises `InputError` for any other kind."""
+    """Write an IP-Adapter as .safetensors; return its description. Raises `InputError` for any other kind."""
     weights = read_ip_adapter(checkpoint)
     with new_file(path) as partial:
         save_weights(weights, partial, path)
@@ -72,7 +69,7 @@ def import_ip_adapter(
 
     Its words are initialized from the new image prompt, because the words of `others` were trained with another one.
     Without `others` it has no prior: its words encode only the displacement and are initialized from `seed`. Raises
-    `InputError` if the checkpoint is not an IP-Adapter Plus for this base.
+    `InputError` if the checkpoint is not an IP-Adapter for this base.
     """
     loaded = load_base(base, str(checkpoint), image_encoder=image_encoder)
     settings = NO_PRIOR if others is None else others.config.settings

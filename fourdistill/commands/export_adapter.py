@@ -66,7 +66,7 @@ def run(
     loaded = load_base(base, with_ip_adapter=False, image_encoder=image_encoder)
     read = Adapter.load(find_adapter(base, adapter), loaded)
     write_ip_adapter(out, read, loaded.unet)
-    typer.echo(f"{out}: an IP-Adapter Plus for load_ip_adapter; without {', '.join(left_out(read))}")
+    typer.echo(f"{out}: an IP-Adapter for load_ip_adapter; without {', '.join(left_out(read))}")
 
 
 def may_become_pipeline(folder: Path) -> bool:

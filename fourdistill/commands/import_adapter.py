@@ -19,7 +19,8 @@ EXAMPLES = """Examples:
 
 def run(
     checkpoint: Annotated[
-        Path, typer.Argument(readable=False, help="IP-Adapter Plus: .safetensors, .bin, .pt, .pth or .ckpt.")
+        Path,
+        typer.Argument(readable=False, help="IP-Adapter: .safetensors, .bin, .pt, .pth or .ckpt."),
     ],
     out: Annotated[
         Path,

@@ -28,7 +28,8 @@ def encode_images(
         features = {"latents": encode_latents(base.vae, images)}
         for change in changes:
             changed = [change(image) for image in images]
-            features[change.feature] = encode_image_prompt(base.image_encoder, base.feature_extractor, changed)
+            encoders = base.image_encoder, base.feature_extractor
+            features[change.feature] = encode_image_prompt(*encoders, changed, base.reads_projection)
     return {name: value.half().cpu().numpy() for name, value in features.items()}
 
 

@@ -11,7 +11,13 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import ArrayLike
 from PIL import Image
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import Displacement
@@ -33,8 +39,14 @@ from fourdistill.inference.sampling import Prepared, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base.model import BaseModel, encode_image_prompt, encode_null_image, load_base
-from fourdistill.models.base.text import PromptEncoder
+from fourdistill.models.base.model import (
+    BaseModel,
+    encode_image_prompt,
+    encode_null_image,
+    load_base,
+    vae_scale_factor,
+)
+from fourdistill.models.base.text import PromptEncoder, Prompts
 
 
 class FourDistillPipeline(DiffusionPipeline):
@@ -43,7 +55,8 @@ class FourDistillPipeline(DiffusionPipeline):
     The U-Net must carry the processors of `models.attention`; `from_pretrained` and `from_parts` see to it.
     """
 
-    model_cpu_offload_seq = "text_encoder->image_encoder->adapter->unet->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->adapter->unet->vae"
+    _optional_components = ("text_encoder_2", "tokenizer_2")  # of SDXL
     _callback_tensor_inputs = CALLBACK_TENSORS
 
     def __init__(
@@ -56,6 +69,9 @@ class FourDistillPipeline(DiffusionPipeline):
         feature_extractor: CLIPImageProcessor,
         scheduler: Any,
         adapter: Adapter,
+        text_encoder_2: CLIPTextModelWithProjection | None = None,
+        tokenizer_2: CLIPTokenizer | None = None,
+        force_zeros_for_empty_prompt: bool = False,
     ):
         super().__init__()
         self.register_modules(
@@ -67,8 +83,11 @@ class FourDistillPipeline(DiffusionPipeline):
             feature_extractor=feature_extractor,
             scheduler=scheduler,
             adapter=adapter,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
         )
-        self.vae_scale_factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        self.vae_scale_factor = vae_scale_factor(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt, self._num_timesteps = False, 0
 
@@ -96,7 +115,8 @@ class FourDistillPipeline(DiffusionPipeline):
         """
         folder = find_adapter(str(base), None if adapter is None else str(adapter), **loading)
         encoder = None if image_encoder is None else str(image_encoder)
-        loaded = load_base(str(base), with_ip_adapter=False, image_encoder=encoder, **loading)
+        kept = {} if dtype is None else {"dtype": dtype}
+        loaded = load_base(str(base), with_ip_adapter=False, image_encoder=encoder, **kept, **loading)
         pipe = cls.from_parts(loaded, Adapter.load(folder, loaded), scheduler)
         return pipe if dtype is None else pipe.to(dtype)
 
@@ -106,7 +126,7 @@ class FourDistillPipeline(DiffusionPipeline):
         own = type(base.scheduler).from_config(base.scheduler.config)
         pipe = cls(
             base.unet, base.vae, base.text_encoder, base.tokenizer, base.image_encoder, base.feature_extractor,
-            own, adapter,
+            own, adapter, base.text_encoder_2, base.tokenizer_2, base.zero_empty_prompt,
         )  # fmt: skip
         if scheduler is not None:
             pipe.set_scheduler(scheduler)
@@ -233,13 +253,12 @@ class FourDistillPipeline(DiffusionPipeline):
         # 3. Prepare timesteps
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
         # 4. Encode prompts
-        prompt_embeds, negative_embeds = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
+        prompts, negatives = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
         # 5. Prepare conditions: images, displacements, and how much the prompt leaves to them
         shown = image is not None or image_embeds is not None
-        conditions, null_image = conditions_of_rows(rows, len(others), shown), encode_null_image(self.image_encoder)
-        prepared = Prepared(
-            prompt_embeds, negative_embeds, conditions, self.prepare_lambda(rows["prompt"], options), null_image
-        )
+        conditions = conditions_of_rows(rows, len(others), shown)
+        null_image = encode_null_image(self.image_encoder, self.adapter.image_prompt.reads_projection)
+        prepared = Prepared(prompts, negatives, conditions, self.prepare_lambda(rows["prompt"], options), null_image)
         # 6. Prepare latents
         latents = self.prepare_latents(len(rows["prompt"]), generator, latents)
         # 7. Denoise and decode, some at a time
@@ -300,21 +319,22 @@ class FourDistillPipeline(DiffusionPipeline):
 
     def encode_prompt(
         self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """B prompts each, None for no prompt => their embeddings (B, L, D); each distinct prompt is encoded once."""
-        encode = PromptEncoder(self.tokenizer, self.text_encoder)
+    ) -> tuple[Prompts, Prompts]:
+        """B prompts each, None for no prompt => their embeddings; each distinct prompt is encoded once."""
+        encode = PromptEncoder.of(self, self.config.force_zeros_for_empty_prompt)
         return encode([text or "" for text in prompts]), encode([text or "" for text in negative_prompts])
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """N images => image embeddings (N, S, D), which `__call__` takes instead of the images."""
-        return encode_image_prompt(self.image_encoder, self.feature_extractor, as_pictures(images, "image"))
+        projected = self.adapter.image_prompt.reads_projection
+        return encode_image_prompt(self.image_encoder, self.feature_extractor, as_pictures(images, "image"), projected)
 
     def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """The embeddings of the condition images, or what stands for no image, (1 or B, S, D)."""
         if image is not None:
             image_embeds = self.encode_image(image)
         if image_embeds is None:
-            image_embeds = encode_null_image(self.image_encoder)
+            image_embeds = encode_null_image(self.image_encoder, self.adapter.image_prompt.reads_projection)
         return image_embeds.to(self._execution_device, self.unet.dtype)
 
     def prepare_rows(

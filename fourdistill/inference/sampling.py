@@ -14,6 +14,7 @@ from fourdistill.inference.guidance import Guidance, without
 from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
 from fourdistill.models.attention import Conditioning
+from fourdistill.models.base.text import Prompts, text_encoders_of
 from fourdistill.models.conditions import Conditions
 
 
@@ -21,10 +22,9 @@ from fourdistill.models.conditions import Conditions
 class Prepared:
     """What B images are made from, and no noise changes: encoded once, however many micro-batches follow."""
 
-    prompt_embeds: torch.Tensor
-    """(B, L, D)."""
-    negative_embeds: torch.Tensor
-    """(B, L, D), of the negative prompts: what guidance goes away from."""
+    prompts: Prompts
+    negatives: Prompts
+    """What guidance goes away from."""
     conditions: Conditions
     lambda_: torch.Tensor
     """(B,), of equation (1)."""
@@ -35,8 +35,8 @@ class Prepared:
         """The same for some of the images."""
         return replace(
             self,
-            prompt_embeds=self.prompt_embeds[rows],
-            negative_embeds=self.negative_embeds[rows],
+            prompts=self.prompts[rows],
+            negatives=self.negatives[rows],
             conditions=self.conditions[rows],
             lambda_=self.lambda_[rows],
         )
@@ -77,10 +77,10 @@ def sample(
 def branch_out(prepared: Prepared, guidance: Guidance) -> Prepared:
     """The branches of guidance, one after the other, each with what it leaves to B images; of (branches * B) rows."""
     branches = guidance.branches()
-    texts = [prepared.negative_embeds if name in ("all", "text") else prepared.prompt_embeds for name in branches]
+    texts = [prepared.negatives if name in ("all", "text") else prepared.prompts for name in branches]
     return replace(
         prepared,
-        prompt_embeds=torch.cat(texts),
+        prompts=Prompts.cat(texts),
         conditions=Conditions.cat(without(prepared.conditions, name, prepared.null_image) for name in branches),
         lambda_=torch.cat([prepared.lambda_] * len(branches)),
     )
@@ -100,18 +100,20 @@ def denoise(
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     branched = branch_out(prepared, options.guidance)
     timesteps = scheduler.timesteps[:, None].expand(-1, len(branched.lambda_))  # (steps, branches * B)
+    added = branched.prompts.added(*(pipe.vae_scale_factor * side for side in latents.shape[2:]))
     conditioning: Conditioning = pipe.adapter(
-        pipe.text_encoder, branched.prompt_embeds, branched.conditions, timesteps[0], branched.lambda_,
+        text_encoders_of(pipe), branched.prompts.tokens, branched.conditions, timesteps[0], branched.lambda_,
         carrier=options.carrier, image_scale=options.image_scale,
     )  # fmt: skip
     for i, t in enumerate(scheduler.timesteps):
         if pipe.interrupt:
             break
         if i and pipe.adapter.varies_with_timesteps:
-            given = (pipe.text_encoder, branched.conditions, timesteps[i], branched.lambda_)
-            conditioning = replace(conditioning, words=pipe.adapter.words(*given))
+            said = (text_encoders_of(pipe), branched.conditions, timesteps[i], branched.lambda_)
+            conditioning = replace(conditioning, words=pipe.adapter.words(*said))
         model_input = scheduler.scale_model_input(torch.cat([latents] * len(branches)), t)
-        noise_pred = pipe.unet(model_input, t, encoder_hidden_states=conditioning, return_dict=False)[0]
+        given = {"encoder_hidden_states": conditioning, "added_cond_kwargs": added}
+        noise_pred = pipe.unet(model_input, t, **given, return_dict=False)[0]
         predictions = dict(zip(branches, noise_pred.chunk(len(branches)), strict=True))
         noise_pred = options.guidance.combine(predictions, options.guidance_rescale)  # (B, C, h, w)
         latents = scheduler.step(noise_pred, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
@@ -127,6 +129,10 @@ def decode(pipe: Any, latents: torch.Tensor, output_type: str) -> Any:
     """Scaled latents (B, C, h, w) => images as `output_type`."""
     if output_type == "latent":
         return latents
+    own = pipe.vae.dtype
+    if own == torch.float16 and pipe.text_encoder_2 is not None and pipe.vae.config["force_upcast"]:
+        pipe.vae.to(torch.float32)  # SDXL's overflows
     latents = latents.to(pipe.vae.dtype) / pipe.vae.config["scaling_factor"]
     pixels = pipe.vae.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
+    pipe.vae.to(own)
     return pipe.image_processor.postprocess(pixels, output_type=output_type)

@@ -48,7 +48,7 @@ def save_parts(pipe: DiffusionPipeline, folder: Path, push_to_hub: bool = False,
     parts: dict[str, Any] = dict(pipe.components)
     adapter: Adapter = parts.pop(ADAPTER)
     adapter.save(folder / ADAPTER, adapter.config.training)
-    for name, part in parts.items():
+    for name, part in ((name, part) for name, part in parts.items() if part is not None):
         known = inspect.signature(part.save_pretrained).parameters
         part.save_pretrained(folder / name, **{key: value for key, value in saving.items() if key in known})
     pipe.save_config(folder)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from diffusers.utils.accelerate_utils import apply_forward_hook  # triggers offloading hooks
 from safetensors.torch import load_file
 from torch import nn
@@ -20,18 +19,19 @@ from fourdistill.models.adapter_config import (
     AdapterSettings,
     BaseFacts,
     check_base,
-    projector_sizes,
     read_config,
 )
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import BaseModel
+from fourdistill.models.base.projectors import build_projector, embeds_width, num_tokens, projector_sizes
+from fourdistill.models.base.text import text_encoders_of
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import ImagePrompt
 from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
-from fourdistill.models.words import Words, say
+from fourdistill.models.words import Words, encode_single_tokens, say
 
 WEIGHTS_NAME = "adapter.safetensors"
 CARRIERS = ("words", "image_prompt")  # how the appearance of frame i reaches the U-Net
@@ -55,13 +55,13 @@ class Adapter(nn.Module):
         self.config = config
         facts, settings = config.base_facts, config.settings
         shared = {
-            "num_words": settings.num_words or config.projector["num_queries"],
+            "num_words": settings.num_words or num_tokens(config.projector),
             "width": facts.text_width,
             "token_std": facts.token_std,
             "generator": generator,
         }
         self.mapper = (
-            Mapper(len(facts.layer_names), config.projector["num_queries"], facts.cross_attention_dim, **shared)
+            Mapper(len(facts.layer_names), num_tokens(config.projector), facts.cross_attention_dim, **shared)
             if settings.sees_source
             else DisplacementMapper(
                 settings.sigma_time,
@@ -77,7 +77,7 @@ class Adapter(nn.Module):
             )
         )
         self.image_prompt = ImagePrompt(
-            IPAdapterPlusImageProjection(**config.projector),
+            build_projector(config.projector),
             [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
             [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
         )
@@ -114,7 +114,12 @@ class Adapter(nn.Module):
         prior = prior if settings.sees_source else None
         projector = base.ip_adapter.projector
         sizes, form = projector_sizes(projector), None if prior is None else prior.config
-        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base), sizes, settings, form), generator)
+        if form is not None and form.embeds_width != embeds_width(sizes):
+            raise InputError(
+                f"prior: expected one of image embeddings of {embeds_width(sizes)}, as the IP-Adapter of {base.name} "
+                f"reads, found {form.embeds_width}: was another IP-Adapter there when frames were encoded?"
+            )
+        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base, sizes), sizes, settings, form), generator)
         if adapter.prior is not None and prior is not None:
             adapter.prior.load_state_dict(prior.state_dict())
         prompt = adapter.image_prompt
@@ -126,7 +131,8 @@ class Adapter(nn.Module):
         elif isinstance(adapter.mapper, Mapper):
             texts: list[Any] = [base.unet.get_submodule(name) for name in adapter.config.base_facts.layer_names]
             to_k, to_v = [layer.to_k for layer in texts], [layer.to_v for layer in texts]
-            adapter.mapper.start_from(base.ip_adapter, to_k, to_v, settings.lambda_ * clip_length(base.text_encoder))
+            length = clip_length(text_encoders_of(base), adapter.mapper.word * adapter.mapper.token_std)
+            adapter.mapper.start_from(base.ip_adapter, to_k, to_v, settings.lambda_ * length)
         return adapter
 
     def start_mapper(self, folder: Path) -> None:
@@ -153,12 +159,12 @@ class Adapter(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the weights; diffusers pipelines require this of every component."""
-        return self.image_prompt.projector.latents.device
+        return next(self.image_prompt.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The data type of the weights."""
-        return self.image_prompt.projector.latents.dtype
+        return next(self.image_prompt.parameters()).dtype
 
     @property
     def varies_with_timesteps(self) -> bool:
@@ -256,10 +262,17 @@ class Adapter(nn.Module):
 def form_of(config: AdapterConfig, name: str) -> Any:
     """A setting of `MAPPER_FORM`; a null number of words is resolved."""
     value = getattr(config.settings, name)
-    return config.projector["num_queries"] if value is None else value
+    return num_tokens(config.projector) if value is None else value
 
 
-def clip_length(text_encoder: nn.Module) -> float:
-    """|CLIP(v_base)|: the output norm of a text encoder's last layer norm."""
+@torch.no_grad()
+def clip_length(text_encoder: nn.Module, v_base: torch.Tensor) -> float:
+    """|CLIP(v_base)|: the output norm of a text encoder's last layer norm.
+
+    Where the U-Net reads the outputs of two encoders (a `ModuleList`), which pass no such norm, it is the mean for some
+    v_base (N, D).
+    """
+    if isinstance(text_encoder, nn.ModuleList):
+        return float(encode_single_tokens(text_encoder, v_base.to(text_encoder[0].dtype)).norm(dim=-1).mean())
     model: Any = getattr(text_encoder, "text_model", text_encoder)
     return float(model.final_layer_norm.weight.norm())

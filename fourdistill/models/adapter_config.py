@@ -4,16 +4,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from diffusers.models.embeddings import IPAdapterPlusImageProjection
+import torch
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from torch import nn
 
 from fourdistill.config import STRICT, NonNegativeFloat, PositiveFloat, describe_fault
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base.folder import describe_folder, read_json
 from fourdistill.models.base.model import BaseModel
+from fourdistill.models.base.projectors import is_original
+from fourdistill.models.base.text import each_encoder, text_encoders_of
 from fourdistill.models.prior import PriorConfig
 from fourdistill.models.settings import MapperSettings, ViewEncoding
 
@@ -37,24 +38,27 @@ class BaseFacts:
     layer_names: list[str]  # cross-attention modules in execution order
     layer_widths: list[int]  # inner width of each layer
     cross_attention_dim: int
-    text_width: int
-    token_std: float = field(compare=False)  # of the text encoder's token embeddings
-    image_embeds_width: int
+    text_width: int  # of all text encoders together
+    token_std: float = field(compare=False)  # of the text encoders' token embeddings
+    image_embeds_width: int  # of what the image prompt reads
     num_train_timesteps: int
     prediction_type: str
 
     @classmethod
-    def of(cls, base: BaseModel) -> "BaseFacts":
-        """Read the facts from a loaded base."""
+    def of(cls, base: BaseModel, projector: dict[str, int]) -> "BaseFacts":
+        """Read the facts from a loaded base; `projector` has the sizes of the image prompt's."""
         names = cross_attention_names(base.unet)
-        embeddings: nn.Embedding = base.text_encoder.get_input_embeddings()  # type: ignore[assignment]
+        encoders = each_encoder(text_encoders_of(base))
+        embeddings = [encoder.get_input_embeddings().weight for encoder in encoders]
+        spread = embeddings[0].std() if len(embeddings) == 1 else torch.cat([e.flatten() for e in embeddings]).std()
+        vision = base.image_encoder.config
         return cls(
             layer_names=names,
             layer_widths=[base.unet.get_submodule(f"{name}.to_k").out_features for name in names],  # type: ignore[misc]
             cross_attention_dim=base.unet.config["cross_attention_dim"],
-            text_width=base.text_encoder.config.hidden_size,
-            token_std=round(embeddings.weight.std().item(), 6),
-            image_embeds_width=base.image_encoder.config.hidden_size,
+            text_width=sum(encoder.config.hidden_size for encoder in encoders),
+            token_std=round(spread.item(), 6),
+            image_embeds_width=vision.projection_dim if is_original(projector) else vision.hidden_size,  # type: ignore
             num_train_timesteps=base.scheduler.config.num_train_timesteps,
             prediction_type=base.scheduler.config.prediction_type,
         )
@@ -66,27 +70,11 @@ class AdapterConfig:
 
     base: str
     base_facts: BaseFacts
-    projector: dict[str, int]  # arguments of IPAdapterPlusImageProjection
+    projector: dict[str, int]  # see `projector_sizes`
     settings: AdapterSettings
     prior: PriorConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
-
-
-def projector_sizes(projector: IPAdapterPlusImageProjection) -> dict[str, int]:
-    """The constructor arguments of a loaded projector, read from its weights."""
-    block: Any = projector.layers[0]
-    hidden = projector.proj_in.out_features
-    return {
-        "embed_dims": projector.proj_in.in_features,
-        "output_dims": projector.proj_out.out_features,
-        "hidden_dims": hidden,
-        "depth": len(projector.layers),
-        "dim_head": block.attn.to_q.out_features // block.attn.heads,
-        "heads": block.attn.heads,
-        "num_queries": projector.latents.shape[1],
-        "ffn_ratio": block.ff[1].net[0].proj.out_features // hidden,
-    }
 
 
 def read_config(path: Path) -> AdapterConfig:
@@ -112,7 +100,7 @@ def read_config(path: Path) -> AdapterConfig:
 
 def check_base(path: Path, config: AdapterConfig, base: BaseModel) -> None:
     """Raise `InputError` naming the first value in which a base differs from the adapter's training base."""
-    theirs = BaseFacts.of(base)
+    theirs = BaseFacts.of(base, config.projector)
     for fact in fields(BaseFacts):
         wanted, found = getattr(config.base_facts, fact.name), getattr(theirs, fact.name)
         if wanted == found or not fact.compare:

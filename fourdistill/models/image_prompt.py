@@ -1,17 +1,24 @@
 """The image prompt of a base, frozen: image embeddings => image tokens => keys and values for every layer."""
 
 import torch
-from diffusers.models.embeddings import IPAdapterPlusImageProjection
+from diffusers.models.embeddings import ImageProjection
 from torch import nn
+
+from fourdistill.models.base.projectors import Projector
 
 
 class ImagePrompt(nn.Module):
-    """IP-Adapter Plus: its projector, and `to_k_ip`, `to_v_ip` of every layer in execution order."""
+    """An IP-Adapter: its projector, and `to_k_ip`, `to_v_ip` of every layer in execution order."""
 
-    def __init__(self, projector: IPAdapterPlusImageProjection, to_k_ip: list[nn.Linear], to_v_ip: list[nn.Linear]):
+    def __init__(self, projector: Projector, to_k_ip: list[nn.Linear], to_v_ip: list[nn.Linear]):
         super().__init__()
         self.projector = projector
         self.to_k_ip, self.to_v_ip = nn.ModuleList(to_k_ip), nn.ModuleList(to_v_ip)
+
+    @property
+    def reads_projection(self) -> bool:
+        """Whether it reads the image encoder's projected output (B, 1, D), not hidden states (B, S, D)."""
+        return isinstance(self.projector, ImageProjection)
 
     def forward(self, image_embeds: torch.Tensor) -> torch.Tensor:
         """image_embeds (B, S, D) => image tokens `ip_hidden_states` (B, T, cross_attention_dim)."""

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fourdistill.models.base.model import IPAdapter
+from fourdistill.models.base.projectors import output_norm
 from fourdistill.models.words import Spoken
 
 
@@ -64,7 +65,7 @@ class Mapper(nn.Module):
         if self.pool is not None:
             num_words, num_tokens = self.pool.weight.shape
             self.pool.weight.copy_(F.adaptive_avg_pool1d(torch.eye(num_tokens), num_words).T)  # (n, T)
-        norm = ip_adapter.projector.norm_out  # the projector's last layer: it sets the size of the tokens
+        norm = output_norm(ip_adapter.projector)  # it sets the size of the tokens
         for maps, images, texts in (
             (self.to_key, ip_adapter.to_k_ip, to_k),
             (self.to_value, ip_adapter.to_v_ip, to_v),

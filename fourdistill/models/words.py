@@ -59,16 +59,32 @@ def combine(clip_base: torch.Tensor, v_bypass: torch.Tensor, lambda_: float | to
 def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch.Tensor:
     """CLIP(v_base): every vector of (..., D) as a one-token sequence, all in one pass => (..., D).
 
-    As in the original there is no start, end or position embedding, and no prompt around the token. A single token
-    attends to itself with weight 1, so attention returns its value: queries and keys need not be computed.
+    As in the original there is no start, end or position embedding, and no prompt around the token. Of two encoders (a
+    `ModuleList`) each reads its own part of the vector, and their outputs are concatenated as SDXL does for a prompt:
+    those of the last layer but one, without the final layer norm.
+    """
+    if not isinstance(text_encoder, nn.ModuleList):
+        model, hidden_states = _run_layers(text_encoder, v_base)
+        return model.final_layer_norm(hidden_states).reshape(v_base.shape)
+    encoders: list[Any] = list(text_encoder)
+    parts = v_base.split([encoder.config.hidden_size for encoder in encoders], dim=-1)
+    outputs = [_run_layers(*pair, left_out=1)[1] for pair in zip(encoders, parts, strict=True)]
+    return torch.cat(outputs, dim=-1).reshape(v_base.shape)
+
+
+def _run_layers(text_encoder: nn.Module, v_base: torch.Tensor, left_out: int = 0) -> tuple[Any, torch.Tensor]:
+    """The text model, and the hidden states (N, D) of single tokens (..., D) after all layers but the last `left_out`.
+
+    A single token attends to itself with weight 1, so attention returns its value: queries and keys need not be
+    computed.
     """
     hook = getattr(text_encoder, "_hf_hook", None)
     if hook is not None:  # offloading hooks run in the encoder's forward, which is bypassed here
         hook.pre_forward(text_encoder)
     model: Any = getattr(text_encoder, "text_model", text_encoder)  # CLIPTextModelWithProjection nests the encoder
     hidden_states = v_base.flatten(0, -2)  # (N, D)
-    for layer in model.encoder.layers:
+    for layer in model.encoder.layers[: len(model.encoder.layers) - left_out]:
         attention = layer.self_attn
         hidden_states = hidden_states + attention.out_proj(attention.v_proj(layer.layer_norm1(hidden_states)))
         hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
-    return model.final_layer_norm(hidden_states).reshape(v_base.shape)
+    return model, hidden_states

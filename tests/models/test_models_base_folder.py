@@ -75,8 +75,8 @@ def test_half_precision_is_loaded_in_single(base):
 def test_a_named_variant_comes_before_the_plain_weights_and_they_before_others(base):
     plain = weights_of(base, "vae")
     shutil.copy(plain, plain.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert check_base_folder(base, "b", None)["vae"] is None
-    assert check_base_folder(base, "b", "fp16") == {
+    assert check_base_folder(base, "b", None)[1]["vae"] is None
+    assert check_base_folder(base, "b", "fp16")[1] == {
         "image_encoder": None, "text_encoder": None, "unet": None, "vae": "fp16",
     }  # fmt: skip
     plain.rename(plain.with_name("diffusion_pytorch_model.bf16.safetensors"))
@@ -88,7 +88,7 @@ def test_variants_in_several_files_are_found(base, tiny_base, part):
     weights_of(base, part).unlink()
     MODELS[part].from_pretrained(tiny_base / part).save_pretrained(base / part, variant="fp16", max_shard_size="50KB")
     shards = sorted((base / part).glob("*fp16-*"))
-    assert len(shards) > 1 and check_base_folder(base, "b", None)[part] == "fp16"
+    assert len(shards) > 1 and check_base_folder(base, "b", None)[1][part] == "fp16"
     found, expected = load_base(str(base), with_ip_adapter=False), load_base(str(tiny_base), with_ip_adapter=False)
     ours, theirs = (getattr(loaded, part).parameters() for loaded in (found, expected))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -97,7 +97,10 @@ def test_variants_in_several_files_are_found(base, tiny_base, part):
 
 
 INDICES = {  # class of a pipeline => parts that are additional or of another class
-    "StableDiffusionXLPipeline": {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]},
+    "StableDiffusionXLPipeline": {
+        "tokenizer_2": None,
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    },
     "StableDiffusion3Pipeline": {"unet": None, "transformer": ["diffusers", "SD3Transformer2DModel"]},
     "FluxPipeline": {"unet": None, "transformer": ["diffusers", "FluxTransformer2DModel"]},
     "StableVideoDiffusionPipeline": {"unet": ["diffusers", "UNetSpatioTemporalConditionModel"]},
@@ -114,27 +117,28 @@ def test_pipelines_of_other_kinds_are_refused_by_their_class(base, kind):
     parts = {name: value or [None, None] for name, value in INDICES[kind].items()}
     edit(base / "model_index.json", _class_name=kind, **parts)
     weights_of(base, "unet").unlink()  # the kind is checked first
-    refuse(base, f"expected Stable Diffusion 1.x or 2.x, found {kind}", next(iter(parts)))
+    refuse(base, f"expected Stable Diffusion 1.x, 2.x or XL, found {kind}", next(iter(parts)))
 
 
 @pytest.mark.parametrize(
     ("part", "values", "words"),
     [
-        ("unet", {"in_channels": 9}, "in_channels: expected 4"),  # inpainting
-        ("unet", {"cross_attention_dim": 1024}, "cross_attention_dim: expected 32"),
-        ("unet", {"addition_embed_type": "text_time"}, "addition_embed_type: text_time"),
-        ("unet", {"class_embed_type": "projection"}, "class_embed_type: projection"),
-        ("vae", {"latent_channels": 16}, "in_channels: expected 16"),
+        ("unet", {"in_channels": 9}, "unet: in_channels: expected 4"),  # inpainting
+        ("unet", {"cross_attention_dim": 1024}, "unet: cross_attention_dim: expected 32"),
+        ("unet", {"addition_embed_type": "text_time"}, "addition_embed_type: expected None"),
+        ("unet", {"class_embed_type": "projection"}, "class_embed_type: expected None"),
+        ("vae", {"latent_channels": 16}, "unet: in_channels: expected 16"),
+        ("vae", {"latents_mean": [0.0]}, "vae: latents_mean: expected none"),  # Playground
     ],
 )
 def test_a_unet_that_takes_something_else_is_refused(base, part, values, words):
     edit(base / part / "config.json", **values)
-    refuse(base, "expected Stable Diffusion 1.x or 2.x, found StableDiffusionPipeline (unet: ", words)
+    refuse(base, "expected Stable Diffusion 1.x, 2.x or XL, found StableDiffusionPipeline (", words)
 
 
 def test_pipelines_of_the_same_parts_are_taken(base):
     edit(base / "model_index.json", _class_name="StableDiffusionImg2ImgPipeline")
-    assert set(check_base_folder(base, "b", None)) == set(MODELS)
+    assert set(check_base_folder(base, "b", None)[1]) == set(MODELS)
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -192,15 +196,20 @@ def test_a_checkpoint_in_one_file_says_what_it_is(base, tmp_path):
     refuse(weights_of(base, "unet"), "found a file, a U-Net")
     whole = {"model.diffusion_model.x": torch.zeros(1), "first_stage_model.x": torch.zeros(1)}
     save_file(whole, tmp_path / "v1-5.safetensors")
-    refuse(tmp_path / "v1-5.safetensors", "a whole Stable Diffusion checkpoint in one file", "from_single_file")
+    refuse(tmp_path / "v1-5.safetensors", "config: expected a folder with the model_index", f"none in {tmp_path}")
     save_file(whole | {"conditioner.embedders.0.x": torch.zeros(1)}, tmp_path / "xl.safetensors")
-    refuse(tmp_path / "xl.safetensors", "a whole SDXL checkpoint in one file")
+    refuse(tmp_path / "xl.safetensors", "config: expected that of a whole SDXL", f"another in {base}", config=base)
+    (tmp_path / "v1-5.ckpt").write_bytes(b"PK\x03\x04rest")
+    refuse(tmp_path / "v1-5.ckpt", "or a whole one in one .safetensors, found a file, pickled weights")
 
 
 def test_an_image_encoder_is_checked_as_a_base_is(base, tmp_path):
     encoder = shutil.copytree(base / "image_encoder", tmp_path / "encoder")
     edit(base / "model_index.json", image_encoder=[None, None])
+    shutil.move(base / "image_encoder", tmp_path / "elsewhere")
     refuse(base, "image_encoder: expected a CLIP image encoder")
+    shutil.move(tmp_path / "elsewhere", base / "image_encoder")
+    assert load_base(str(base), with_ip_adapter=False).image_encoder is not None  # the index needn't name it
     rename(tmp_path, "encoder", "fp16")
     assert load_base(str(base), with_ip_adapter=False, image_encoder=str(encoder)).image_encoder is not None
     with pytest.raises(InputError, match="unet: expected a CLIP image encoder's folder, found a UNet2DConditionModel"):
@@ -248,7 +257,7 @@ def test_of_a_base_on_the_hub_only_what_is_loaded_is_fetched(base, tmp_path, mon
 def test_a_base_on_the_hub_is_refused_before_its_weights_are_fetched(base, tmp_path, monkeypatch):
     edit(base / "model_index.json", text_encoder_2=["transformers", "CLIPTextModel"], _class_name="StableDiffusionXL")
     hub = Hub(monkeypatch, base, tmp_path / "cache", online=True)
-    with pytest.raises(InputError, match=r"^someone/base: expected Stable Diffusion 1\.x or 2\.x, found StableDiff"):
+    with pytest.raises(InputError, match=r"^someone/base: expected Stable Diffusion 1\.x, 2\.x or XL, found Stable"):
         load_base("someone/base", with_ip_adapter=False, revision="v2")
     assert not [name for name in hub.fetched if name.endswith(".safetensors")]
 

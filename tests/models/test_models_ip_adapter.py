@@ -80,7 +80,6 @@ def test_every_layout_is_read(plus, tmp_path, layout):
 
 TWO_LAYERS = {"proj.0.weight": (64, 512), "proj.0.bias": (64,), "proj.2.weight": (4 * WIDTH, 64)}
 PROJECTORS = {
-    "an original IP-Adapter": {"proj.weight": (4 * WIDTH, WIDTH), "norm.weight": (WIDTH,)},
     "an IP-Adapter of the kind full-face": {"proj.0.weight": (WIDTH, WIDTH), "proj.3.weight": (WIDTH,)},
     "an IP-Adapter FaceID": TWO_LAYERS | {"norm.weight": (WIDTH,)},
     "an IP-Adapter FaceID Plus": TWO_LAYERS | {"perceiver_resampler.proj_in.weight": (64, WIDTH)},
@@ -94,7 +93,8 @@ def test_other_ip_adapters_are_named_by_their_projector(plus, tmp_path, kind):
     path = write(tmp_path / "theirs.bin", nested(of("image_proj", projector) | layers(plus)))
     with pytest.raises(InputError) as caught:
         read_ip_adapter(path)
-    assert str(caught.value) == f"{path}: expected an IP-Adapter Plus, found {kind} for cross-attention of {WIDTH}"
+    expected = "expected an IP-Adapter, original or Plus, found"
+    assert str(caught.value) == f"{path}: {expected} {kind} for cross-attention of {WIDTH}"
 
 
 def test_low_rank_updates_and_named_layers_are_refused(plus, tmp_path):
@@ -128,7 +128,7 @@ def test_other_checkpoints_are_named(tmp_path, names, kind):
     path = write(tmp_path / "theirs.safetensors", {name: torch.zeros(3) for name in names})
     with pytest.raises(InputError) as caught:
         convert_ip_adapter(path, tmp_path / "out.safetensors")
-    assert str(caught.value).startswith(f"{path}: expected an IP-Adapter Plus, found {kind}")
+    assert str(caught.value).startswith(f"{path}: expected an IP-Adapter, original or Plus, found {kind}")
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.safetensors"]
 
 
@@ -175,8 +175,8 @@ def test_files_that_are_no_checkpoint_are_named(tmp_path, recwarn, name, content
 
 def test_folders_and_missing_files_are_named(tiny_base, tmp_path):
     for ip_adapter, words in (
-        (tmp_path, "expected an IP-Adapter Plus checkpoint, found a folder"),
-        (tmp_path / "none.bin", "expected an IP-Adapter Plus checkpoint, there is no such file"),
+        (tmp_path, "expected an IP-Adapter checkpoint, found a folder"),
+        (tmp_path / "none.bin", "expected an IP-Adapter checkpoint, there is no such file"),
     ):
         with pytest.raises(InputError, match=f"^{ip_adapter}: {words}"):
             load_base(str(tiny_base), str(ip_adapter))

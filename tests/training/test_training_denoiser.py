@@ -50,7 +50,7 @@ def test_both_losses_are_the_errors_that_they_name(base, adapter, step):
     latents, noise, timesteps, conditions, captions = step
     denoiser = Denoiser(base, adapter)
     noisy = denoiser.schedule.add_noise(latents, noise, timesteps)
-    text = denoiser.encode_prompts(captions)
+    text = denoiser.encode_prompts(captions).tokens
     said, shown = (
         base.unet(noisy, timesteps, adapter(base.text_encoder, text, conditions, timesteps, carrier=carrier)).sample
         for carrier in ("words", "image_prompt")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 Shapes = Mapping[str, tuple[int, ...]]
 
 PLUS = "IP-Adapter Plus"
+ORIGINAL = "original IP-Adapter"
+WHOLE = "a whole"  # as the kinds begin that have all parts of a base
+WHOLE_XL = f"{WHOLE} SDXL checkpoint in one file"
 # Cross-attention widths and their models; FaceID and InstantID read face embeddings of 512 numbers.
 WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL or Kolors", 4096: "Flux or SD3"}
 FACE_WIDTH = 512
@@ -17,8 +20,8 @@ _FRAGMENTS = (  # fragments of names => kind, most specific first
     (r"ip_adapter_(double|single)_stream|ip_adapter_proj_model", "an IP-Adapter for Flux"),
     (r"(double|single)_blocks\.", "a transformer (Flux)"),
     (r"joint_blocks\.|transformer_blocks\.\d+\.attn\.add_k", "a transformer (SD3)"),
-    (r"^conditioner\.embedders", "a whole SDXL checkpoint in one file"),
-    (r"^(first_stage_model|cond_stage_model)\.", "a whole Stable Diffusion checkpoint in one file"),
+    (r"^conditioner\.embedders", WHOLE_XL),
+    (r"^(first_stage_model|cond_stage_model)\.", f"{WHOLE} Stable Diffusion checkpoint in one file"),
     (r"^(model\.diffusion_model|diffusion_model)\.|^input_blocks\.", "a U-Net in Stability's layout"),
     (r"^adapter\.body\.|^body\.\d+\.", "a T2I-Adapter"),
     (r"^(string_to_param|emb_params|clip_[lg])", "a textual inversion"),
@@ -66,7 +69,7 @@ def projector_kind(projector: Shapes) -> str:
     if any(name.startswith("perceiver_resampler.") for name in projector):
         return "IP-Adapter FaceID Plus"
     if "proj.weight" in projector:
-        return "original IP-Adapter"
+        return ORIGINAL
     if "proj.3.weight" in projector:
         return "IP-Adapter of the kind full-face"
     if "proj.0.weight" in projector:

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from fourdistill.errors import InputError
-from fourdistill.models.base.checkpoint_kinds import describe
+from fourdistill.models.base.checkpoint_kinds import WHOLE, WHOLE_XL, describe
 from fourdistill.models.base.folder import (
+    INDEX,
     KIND,
     STEMS,
     check_base_folder,
     check_kind,
     choose_parts,
     describe_folder,
+    is_xl,
     read_json,
 )
 from fourdistill.models.base.hub import fetch_files, list_files, split_name
@@ -21,8 +23,11 @@ from fourdistill.models.base.weight_files import check_safetensors, choose_weigh
 _ENCODERS = ("clip_vision_model", "clip")  # model types from which a CLIPVisionModelWithProjection can be loaded
 _BASE = f"a model folder in diffusers' layout ({KIND})"
 _ENCODER = "a CLIP image encoder's folder"
-_SINGLE_FILE = "of a whole checkpoint in one file, diffusers' from_single_file and save_pretrained make a folder"
-_SMALL = ["*.json", "tokenizer/*"]  # all but weights
+_NEEDS_CONFIG = (
+    f"expected a folder with the {INDEX}, configurations and tokenizer of the model, in diffusers' layout and without "
+    "weights, beside the checkpoint in one file"
+)
+_SMALL = ["*.json", "tokenizer/*", "tokenizer_2/*"]  # all but weights
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,19 @@ class Found:
     variant: str | None
 
 
-def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[str, str | None]]:
-    """The folder of a base, and the variant to load of each of its parts with weights.
+@dataclass(frozen=True)
+class FoundBase:
+    """A base's folder of configurations and weights, or of configurations alone beside weights in one file."""
+
+    folder: Path
+    parts: set[str]
+    variants: dict[str, str | None]
+    """The variant to load of each part with weights; none where these are in `checkpoint`."""
+    checkpoint: Path | None = None
+
+
+def find_base(base: str, variant: str | None, config: str | None = None, **hub: Any) -> FoundBase:
+    """What to load of a base: a folder, a Hub id, or a checkpoint in one file with the folder `config`.
 
     A base on the Hub is checked by its configurations before weights are fetched. Raises `InputError`.
     """
@@ -42,7 +58,9 @@ def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[st
     if not base.strip():
         raise InputError(f"base: expected {_BASE}, or a Hub id, found an empty name")
     if folder.is_file():
-        raise InputError(f"{base}: expected {_BASE}, found {describe_checkpoint(folder)}; {_SINGLE_FILE}")
+        return _find_single_file(folder, config)
+    if config is not None:
+        raise InputError(f"config: expected none beside {base}, which is no checkpoint in one file")
     if not folder.is_dir():
         repo, inside = split_name(base, f"{_BASE}, or a Hub id")
         if inside:
@@ -52,7 +70,23 @@ def find_base(base: str, variant: str | None, **hub: Any) -> tuple[Path, dict[st
         chosen = choose_parts(parts, list_files(repo, folder, **hub), base, variant)
         files = [f"{part}/{name}" for part, (_, names) in chosen.items() for name in names]
         folder = fetch_files(repo, [*_SMALL, *files], _BASE, base, **hub)
-    return folder, check_base_folder(folder, base, variant)
+    parts, variants = check_base_folder(folder, base, variant)
+    return FoundBase(folder, parts, variants)
+
+
+def _find_single_file(path: Path, config: str | None) -> FoundBase:
+    """A whole checkpoint in one file; its configurations are in `config`, or in the folder where it lies."""
+    if describe_file(path) != "safetensors" or not (kind := describe(read_shapes(path))).startswith(WHOLE):
+        raise InputError(
+            f"{path}: expected {_BASE}, or {WHOLE} one in one .safetensors, found {describe_checkpoint(path)}"
+        )
+    folder = path.parent if config is None else Path(config)
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{path}: config: {_NEEDS_CONFIG}; there is none in {folder}")
+    parts = check_kind(folder, str(folder))
+    if is_xl(parts) != (kind == WHOLE_XL):
+        raise InputError(f"{path}: config: expected that of {kind}, found another in {folder}")
+    return FoundBase(folder, parts - {"image_encoder"}, {}, path)
 
 
 def describe_checkpoint(path: Path) -> str:
@@ -62,20 +96,23 @@ def describe_checkpoint(path: Path) -> str:
 
 
 def find_image_encoder(
-    variants: dict[str, str | None],
+    found: FoundBase,
     base: str,
     named: str | None,
     checkpoint: str | Path | None,
     variant: str | None,
     **hub: Any,
 ) -> Found | None:
-    """The `named` image encoder, None if the base has one, or `image_encoder/` next to its IP-Adapter."""
-    if named is None and "image_encoder" in variants:
+    """The `named` image encoder, None if the base has one, or `image_encoder/` in the base or by its IP-Adapter."""
+    if named is None and "image_encoder" in found.variants:
         return None
-    if named is None and checkpoint is not None:
-        beside = Path(checkpoint).parent / "image_encoder"
-        if beside.is_dir() or not Path(checkpoint).is_file():
-            named = beside.as_posix()
+    if named is None:
+        beside = [found.folder / "image_encoder", found.folder / "ip_adapter" / "image_encoder"]
+        if checkpoint is not None:
+            beside.insert(0, Path(checkpoint).parent / "image_encoder")
+        there = [folder for folder in beside if folder.is_dir()]
+        if there or (checkpoint is not None and not Path(checkpoint).is_file()):
+            named = (there or beside)[0].as_posix()
     if named is None:
         raise InputError(f"{base}: image_encoder: expected a CLIP image encoder in the model or beside its IP-Adapter")
     folder = Path(named)
@@ -118,15 +155,15 @@ def _choose(names: set[str], name: str, variant: str | None) -> tuple[str | None
         raise InputError(f"{name}: expected {_ENCODER}: {error}") from error
 
 
-def find_checkpoint(base: str, ip_adapter: str | None, **hub: Any) -> Path:
+def find_checkpoint(found: FoundBase, base: str, ip_adapter: str | None, **hub: Any) -> Path:
     """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one shipped with the base."""
     if ip_adapter is None:
-        folder = Path(base) / "ip_adapter"
-        files = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".safetensors")
+        files = own_checkpoints(found)
         if len(files) != 1:
-            raise InputError(f"{folder}: expected one IP-Adapter Plus checkpoint, found {len(files)} .safetensors")
+            folder = found.folder / "ip_adapter"
+            raise InputError(f"{folder}: expected one IP-Adapter checkpoint, found {len(files)} .safetensors")
         return files[0]
-    path, expected = Path(ip_adapter), "an IP-Adapter Plus checkpoint"
+    path, expected = Path(ip_adapter), "an IP-Adapter checkpoint"
     if path.is_file():
         return path
     if path.is_dir():
@@ -134,7 +171,13 @@ def find_checkpoint(base: str, ip_adapter: str | None, **hub: Any) -> Path:
     repo, inside = split_name(ip_adapter, expected)
     if not inside:
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file")
-    found = fetch_files(repo, [inside], expected, ip_adapter, **_options(repo, base, hub)) / inside
-    if not found.is_file():
+    fetched = fetch_files(repo, [inside], expected, ip_adapter, **_options(repo, base, hub)) / inside
+    if not fetched.is_file():
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file in {repo}")
-    return found
+    return fetched
+
+
+def own_checkpoints(found: FoundBase) -> list[Path]:
+    """The IP-Adapters in a base's folder."""
+    files = (found.folder / "ip_adapter").glob("*")
+    return sorted(path for path in files if path.suffix.lower() == ".safetensors")

@@ -9,7 +9,7 @@ from fourdistill.errors import InputError
 from fourdistill.models.base.weight_files import check_safetensors, choose_weights
 
 INDEX = "model_index.json"
-KIND = "Stable Diffusion 1.x or 2.x"
+KIND = "Stable Diffusion 1.x, 2.x or XL"
 EXPECTED = "expected a base in diffusers' Stable Diffusion layout"
 # The parts of a base: their classes, and the stem of the weight files of those with weights.
 CLASSES = {
@@ -19,13 +19,20 @@ CLASSES = {
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "scheduler": None,  # any
 }
+XL_CLASSES = {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": CLASSES["tokenizer"]}  # of SDXL, too
 OPTIONAL = {"image_encoder": ("CLIPVisionModelWithProjection",), "feature_extractor": None}
 IGNORED = {"safety_checker", "controlnet", "adapter"}  # other folders allowed in a base's folder
 STEMS = {
     "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model",
-    "image_encoder": "model",
+    "text_encoder_2": "model", "image_encoder": "model",
 }  # fmt: skip
-_PLAIN_UNET = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")  # null if text is the only condition
+_INPUTS = {"class_embed_type": None, "encoder_hid_dim_type": None}  # null if the U-Net reads nothing else
+_NUM_SIZES = 6  # that SDXL's U-Net is told: height and width before and after resizing, and where it was cropped
+
+
+def is_xl(parts: Collection[str]) -> bool:
+    """Whether parts are those of SDXL."""
+    return "text_encoder_2" in parts
 
 
 def check_kind(folder: Path, base: str) -> set[str]:
@@ -37,35 +44,39 @@ def check_kind(folder: Path, base: str) -> set[str]:
     for name, value in index.items():
         if isinstance(value, list) and not name.startswith("_") and value[-1:] not in ([], [None]):
             parts[name] = str(value[-1])
-    for name, classes in (CLASSES | OPTIONAL).items():
+    wanted_classes = CLASSES | (XL_CLASSES if is_xl(parts) else {})
+    for name, classes in (wanted_classes | OPTIONAL).items():
         if name not in parts and name in OPTIONAL:
             continue
         found = parts.get(name, "none")
         if found == "none" or (classes and found not in classes):
             wanted = f" {' or '.join(classes)}" if classes else " one"
             raise InputError(f"{base}: expected {KIND}, found {kind} ({name}: expected{wanted}, found {found})")
-    if more := parts.keys() - CLASSES.keys() - OPTIONAL.keys() - IGNORED:
+    if more := parts.keys() - wanted_classes.keys() - OPTIONAL.keys() - IGNORED:
         name = min(more)
         raise InputError(f"{base}: expected {KIND}, found {kind} (with a {name}, {parts[name]})")
-    _check_unet(folder, base, kind)
-    return parts.keys() & (CLASSES.keys() | OPTIONAL.keys())
+    _check_unet(folder, base, kind, is_xl(parts))
+    return parts.keys() & (wanted_classes.keys() | OPTIONAL.keys())
 
 
-def _check_unet(folder: Path, base: str, kind: Any) -> None:
-    """Raise `InputError` if the U-Net takes inputs other than VAE latents and text embeddings."""
-    unet, vae, text = (read_json(folder / part / "config.json", base) for part in ("unet", "vae", "text_encoder"))
-    for name in _PLAIN_UNET:
-        if unet.get(name) is not None:
-            raise InputError(f"{base}: expected {KIND}, found {kind} (unet: {name}: {unet[name]})")
-    for name, wanted in (
-        ("in_channels", vae.get("latent_channels")),
-        ("out_channels", vae.get("latent_channels")),
-        ("cross_attention_dim", text.get("hidden_size")),
-    ):
-        if wanted is not None and unet.get(name, wanted) != wanted:
+def _check_unet(folder: Path, base: str, kind: Any, xl: bool) -> None:
+    """Raise `InputError` if the U-Net takes inputs other than VAE latents and the text encoders' outputs."""
+    names = ("unet", "vae", "text_encoder", *(("text_encoder_2",) if xl else ()))
+    unet, vae, *texts = (read_json(folder / part / "config.json", base) for part in names)
+    if vae.get("latents_mean") is not None:
+        raise InputError(f"{base}: expected {KIND}, found {kind} (vae: latents_mean: expected none)")
+    wanted: dict[str, Any] = _INPUTS | {"addition_embed_type": "text_time" if xl else None}
+    sizes = {"in_channels": vae.get("latent_channels"), "out_channels": vae.get("latent_channels")}
+    widths = [text.get("hidden_size") for text in texts]
+    sizes["cross_attention_dim"] = None if None in widths else sum(widths)
+    if xl and None not in (told := [unet.get("addition_time_embed_dim"), texts[1].get("projection_dim")]):
+        sizes["projection_class_embeddings_input_dim"] = _NUM_SIZES * told[0] + told[1]
+    wanted |= {name: size for name, size in sizes.items() if size is not None and name in unet}
+    for name, value in wanted.items():
+        if unet.get(name) != value:
             raise InputError(
-                f"{base}: expected {KIND}, found {kind} (unet: {name}: expected {wanted}, as its vae and text_encoder "
-                f"have, found {unet[name]})"
+                f"{base}: expected {KIND}, found {kind} (unet: {name}: expected {value}, as its vae and text encoders "
+                f"have, found {unet.get(name)})"
             )
 
 
@@ -85,8 +96,8 @@ def choose_parts(
     return chosen
 
 
-def check_base_folder(folder: Path, base: str, variant: str | None) -> dict[str, str | None]:
-    """The parts with weights of a local base and the variant to load of each.
+def check_base_folder(folder: Path, base: str, variant: str | None) -> tuple[set[str], dict[str, str | None]]:
+    """The parts of a local base, and of those with weights the variant to load.
 
     Raises `InputError` naming the base if it is of another kind or a part is incomplete.
     """
@@ -97,7 +108,7 @@ def check_base_folder(folder: Path, base: str, variant: str | None) -> dict[str,
         for name in files:
             if name.endswith(".safetensors"):
                 check_safetensors(folder / part / name, f"{base}: {EXPECTED}: {part}/{name}")
-    return {part: found for part, (found, _) in chosen.items()}
+    return parts, {part: found for part, (found, _) in chosen.items()}
 
 
 def read_json(path: Path, base: str, expected: str = "a configuration in JSON") -> dict[str, Any]:

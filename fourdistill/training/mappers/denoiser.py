@@ -8,8 +8,8 @@ from torch import nn
 
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base.model import BaseModel
-from fourdistill.models.base.text import PromptEncoder
+from fourdistill.models.base.model import BaseModel, vae_scale_factor
+from fourdistill.models.base.text import PromptEncoder, text_encoders_of
 from fourdistill.models.conditions import Conditions
 from fourdistill.training.mappers.settings import LossKind
 from fourdistill.training.mappers.targets import prediction_target, squared_error
@@ -31,7 +31,7 @@ class Denoiser(nn.Module):
             raise InputError("train.loss.kind: expected ddpm without a prior, as with mapper_input displacement")
         self.base, self.adapter, self.loss = base, adapter, loss
         self.schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
-        self.encode_prompts = PromptEncoder(base.tokenizer, base.text_encoder)
+        self.encode_prompts = PromptEncoder.of(base, base.zero_empty_prompt)
 
     @property
     def num_train_timesteps(self) -> int:
@@ -60,15 +60,23 @@ class Denoiser(nn.Module):
         # Noise the target frame's latents.
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
         # Condition on the prompt and on the words for the predicted frame i.
-        prompt_embeds = self.encode_prompts(captions)  # (B, L, D)
-        given = (self.base.text_encoder, prompt_embeds, conditions, timesteps)
+        prompts = self.encode_prompts(captions)
+        given = (text_encoders_of(self.base), prompts.tokens, conditions, timesteps)
+        factor = vae_scale_factor(self.base.vae)
+        added = prompts.added(*(factor * side for side in latents.shape[2:]))
         tokens = self.adapter.foresee(conditions)
         conditioning = self.adapter(*given, lambda_, tokens=tokens)
         # Predict, and compare with the U-Net's output given that image, or with the true target.
-        noise_pred = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=conditioning).sample
+        noise_pred = self.predict(noisy_latents, timesteps, conditioning, added)
         if (loss or self.loss) == "ddpm":
             return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
         with torch.no_grad():
             shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
-            target = self.base.unet(noisy_latents, timesteps, encoder_hidden_states=shown).sample
+            target = self.predict(noisy_latents, timesteps, shown, added)
         return squared_error(noise_pred, target)
+
+    def predict(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Any, added: Any) -> Any:
+        """The U-Net's output (B, C, h, w); `added` is its `added_cond_kwargs`."""
+        return self.base.unet(
+            noisy_latents, timesteps, encoder_hidden_states=conditioning, added_cond_kwargs=added
+        ).sample

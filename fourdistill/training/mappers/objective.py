@@ -17,7 +17,8 @@ class Objective:
 
     def __init__(self, denoiser: Denoiser, settings: Loss, device: torch.device):
         self.denoiser, self.settings, self.device = denoiser, settings, device
-        self.null_image = encode_null_image(denoiser.base.image_encoder)  # (1, S, D)
+        projected = denoiser.adapter.image_prompt.reads_projection
+        self.null_image = encode_null_image(denoiser.base.image_encoder, projected)  # (1, S, D)
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """`model`: the denoiser prepared by accelerate. All draws are from `generator`, on the CPU."""

@@ -13,6 +13,7 @@ from torch import nn
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
+from fourdistill.models.base.text import text_encoders_of
 from fourdistill.shards.loader.batches import Shards, fingerprint_shards
 from fourdistill.training.mappers.data import TrainingData, ValidationData
 from fourdistill.training.mappers.denoiser import Denoiser
@@ -66,7 +67,7 @@ class MapperTask(Task):
             "reading": {name: settings["loader"][name] for name in _OF_THE_ORDER},
             "initial_weights": weights_hash(self.adapter),
             "unet": weights_hash(self.base.unet),
-            "text_encoder": weights_hash(self.base.text_encoder),
+            "text_encoder": weights_hash(text_encoders_of(self.base)),
         }
 
     def place(self, accelerator: Accelerator) -> None:
