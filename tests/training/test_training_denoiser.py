@@ -109,6 +109,6 @@ def test_a_few_steps_bring_the_words_nearer_to_what_is_shown(base, step, num_wor
 
 def test_what_no_image_can_show_is_not_distilled(base):
     adapter = start_tiny_adapter(base, mapper_input="displacement")
-    with pytest.raises(InputError, match=r"^train: loss: expected ddpm with mapper_input displacement"):
+    with pytest.raises(InputError, match=r"^train\.loss\.kind: expected ddpm without a prior"):
         Denoiser(base, adapter)
     assert Denoiser(base, adapter, "ddpm").loss == "ddpm"

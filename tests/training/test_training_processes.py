@@ -62,12 +62,14 @@ def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
         return toy_pair(3 * (index // 2) if index % 2 == 0 else index, rng)  # the first tar has only time pairs
 
     shards = write_toy_shards(tmp_path / "s", noise_target, {"train": 16, "val": 4}, views_come_late, num_tars=2)
-    run(tiny_base, shards, tmp_path, world_size=2, mapper_input="displacement", loss="ddpm")  # views have a network
+    run(
+        tiny_base, shards, tmp_path, world_size=2, mapper_input="displacement", loss={"kind": "ddpm"}
+    )  # views have a network
     assert len(losses(tmp_path)) == 4
 
 
 def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, touches, tmp_path):
-    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
+    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoints": {"every": 2}}
     rng = random.Random(0)
     for _ in range(3):
         harm = Harm(signal.SIGKILL, rng.randrange(touches // 6, touches // 3))
