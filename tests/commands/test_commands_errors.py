@@ -11,8 +11,7 @@ from tiny_adapters import build_tiny_adapter, tiny_picture
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
-from fourdistill.commands.inspect import FORMATS
-from fourdistill.sources.readers import READERS
+from fourdistill.sources.formats import FORMATS
 from fourdistill.storage.files import partial_of
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +137,14 @@ def test_a_fault_of_the_program_stays_a_traceback(place, monkeypatch):
 
 
 def test_help_names_every_format():
-    assert FORMATS.split(", ") == sorted(READERS)
+    result = CliRunner().invoke(app, ["inspect", "--help"], env={"COLUMNS": "300"})
+    assert ", ".join(sorted(FORMATS)) in result.stdout
+
+
+def test_help_imports_no_reader():
+    """Which take as long as all of the command line."""
+    code = "import sys, fourdistill.cli; sys.exit(any(name in sys.modules for name in ('av', 'PIL', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_bad_arguments_do_not_wait_for_torch(tmp_path):
