@@ -68,10 +68,13 @@ PAIRS = _schema(
     _field(
         "gap",
         pa.int32(),
-        "the paper's d = source_frame - target_frame: positive leads back; all else is target - source",
+        "the paper's d = source_frame - target_frame: positive leads back in time; gap_s and normalized_gap have its "
+        "sign, while relative_pose and delta_... lead from the source to the target",
     ),
     _field("gap_s", pa.float64(), "timestamp_s of the source minus that of the target"),
-    _field("normalized_gap", pa.float32(), "the gap by the one declared normaliser, in [-1, 1]"),
+    _field(
+        "normalized_gap", pa.float32(), "d by the one declared normaliser, in [-1, 1]: minus the time of a displacement"
+    ),
     _field(
         "relative_pose",
         pa.list_(pa.float32(), 12),

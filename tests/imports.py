@@ -1,11 +1,13 @@
 """Which of our own modules a file imports, read from its syntax tree."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "fourdistill"
+_PLACE = re.compile(rf"{PACKAGE}(\.\w+)+:\w+")
 
 
 def module_file(name: str) -> Path | None:
@@ -18,7 +20,10 @@ def module_file(name: str) -> Path | None:
 
 
 def direct_imports(file: Path) -> set[str]:
-    """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too."""
+    """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too.
+
+    `"package.module:name"`, which `pkgutil.resolve_name` imports, is one of them.
+    """
     names = set()
     for node in _that_run(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -27,6 +32,8 @@ def direct_imports(file: Path) -> set[str]:
             assert node.level == 0, f"{file}: relative imports hide from this check"
             # `from package import name`: name is a module, or is defined in the package.
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Constant) and _PLACE.fullmatch(str(node.value)):
+            names.add(str(node.value).partition(":")[0])
     return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
 
 

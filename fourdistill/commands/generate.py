@@ -33,6 +33,7 @@ EXAMPLES = """Examples:
 RANGE = "a number, a list a,b,c, or a range from:to:count"
 Text = str | None
 Number = float | None
+Matrix = list[list[float]]
 
 
 def run(
@@ -46,6 +47,10 @@ def run(
     azimuth: Annotated[Text, typer.Option(help=f"Degrees, counter-clockwise from above: {RANGE}.")] = None,
     elevation: Annotated[Text, typer.Option(help=f"Degrees upwards: {RANGE}.")] = None,
     radius: Annotated[Text, typer.Option(help=f"Factor of the camera's distance, 1 keeps it: {RANGE}.")] = None,
+    relative_pose: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="File of 3x4 or 4x4 source_from_target, instead of these three."),
+    ] = None,
     pairwise: Annotated[
         bool, typer.Option("--pairwise", help="Take the k-th time with the k-th camera, not each with each.")
     ] = False,
@@ -81,7 +86,7 @@ def run(
     # 1. Check the options, before anything that takes long
     values = {"time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius}
     given = {name: parse_values(f"--{name}", text) for name, text in values.items()}
-    cells, num_columns = lay_out(given, duration_s, pairwise=pairwise)
+    cells, num_columns = lay_out(given, duration_s, read_poses(relative_pose), pairwise=pairwise)
     base, adapter = default_base(base), default_adapter(adapter)
 
     from fourdistill.media import check_output, read_picture, write_pictures
@@ -137,20 +142,57 @@ def counting_steps() -> Iterator[Callable[..., dict[str, Any]]]:
         yield count
 
 
+def read_poses(path: Path | None) -> list[Matrix] | None:
+    """The relative poses of a file, where one is named; raises `InputError` where it holds anything else."""
+    if path is None:
+        return None
+    from fourdistill.commands.relative_poses import read_relative_poses  # pydantic
+
+    return read_relative_poses(path)
+
+
 def lay_out(
-    given: dict[str, list[float] | None], duration_s: float | None, *, pairwise: bool
+    given: dict[str, list[float] | None], duration_s: float | None, poses: list[Matrix] | None, *, pairwise: bool
 ) -> tuple[dict[str, Any], int]:
     """Values by option => the pipeline's arguments of all pictures, row by row, and how many make a row.
 
     Values are checked here, before models are loaded; raises `InputError` naming the option.
     """
+    instants, columns = lay_out_times(given, duration_s)
+    views = lay_out_views(given, poses)
+    num_views = len(next(iter(views.values())))
+    if not pairwise:
+        cells = {name: [value for value in values for _ in columns] for name, values in views.items()}
+        return cells | {instants: columns * num_views}, len(columns)
+    num = max(num_views, len(columns))
+    if len(columns) not in (1, num) or num_views not in (1, num):
+        raise InputError(f"--pairwise: expected as many times as cameras, got {len(columns)} and {num_views}")
+    return {name: values * (num // len(values)) for name, values in (views | {instants: columns}).items()}, num
+
+
+def lay_out_times(given: dict[str, list[float] | None], duration_s: float | None) -> tuple[str, list[Any]]:
+    """The argument that says the time, and its values, None for no displacement; raises `InputError`."""
     if duration_s is not None and not given["seconds"]:
         raise InputError("--duration-s: expected --seconds beside it")
     if given["time"] and given["seconds"]:
         raise InputError("--seconds: expected no --time beside it")
     instants = "seconds" if given["seconds"] else "time"
     columns: list[Number] = [*(given[instants] or [None])]
+    for instant in columns:
+        if instants == "time":
+            Displacement.from_user(instant, where="--")
+        elif duration_s is not None:  # an adapter with a span of its own needs none
+            Displacement.from_user(seconds=instant, duration_s=duration_s, where="--")
+    return instants, columns
+
+
+def lay_out_views(given: dict[str, list[float] | None], poses: list[Matrix] | None) -> dict[str, list[Any]]:
+    """The arguments that say the camera, with values of one number, None for none; raises `InputError`."""
     views: dict[str, list[Number]] = {name: [*(given[name] or [None])] for name in ("azimuth", "elevation", "radius")}
+    if poses is not None:
+        if beside := [name for name in views if given[name]]:
+            raise InputError(f"--relative-pose: expected no --{beside[0]} beside it")
+        return {"relative_pose": [*poses]}
     num_views = max(len(values) for values in views.values())
     for name, values in views.items():
         if len(values) not in (1, num_views):
@@ -160,15 +202,4 @@ def lay_out(
         views[name] = values * (num_views // len(values))
     for azimuth, elevation, radius in zip(*views.values(), strict=True):
         Displacement.from_user(None, azimuth, elevation, radius, where="--")
-    for instant in columns:
-        if instants == "time":
-            Displacement.from_user(instant, where="--")
-        elif duration_s is not None:  # an adapter with a span of its own needs none
-            Displacement.from_user(seconds=instant, duration_s=duration_s, where="--")
-    if not pairwise:
-        cells = {name: [value for value in values for _ in columns] for name, values in views.items()}
-        return cells | {instants: columns * num_views}, len(columns)
-    num = max(num_views, len(columns))
-    if len(columns) not in (1, num) or num_views not in (1, num):
-        raise InputError(f"--pairwise: expected as many times as cameras, got {len(columns)} and {num_views}")
-    return {name: values * (num // len(values)) for name, values in (views | {instants: columns}).items()}, num
+    return views

@@ -30,6 +30,7 @@ from fourdistill.inference.inputs import (
     conditions_of_rows,
     lay_out_grid,
     lay_out_others,
+    warn_of_turns,
     with_displacements,
 )
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
@@ -204,7 +205,8 @@ class FourDistillPipeline(DiffusionPipeline):
                 above.
             radius: distance of the target camera from the scene's centre over that of the source; 1 keeps it.
             relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale, instead
-                of the three above.
+                of the three above. Of an adapter with `view_encoding: spherical` these three are taken from it, and a
+                camera that looks past the scene's centre is logged.
             seconds: displacement in time in seconds, of the sign of `time`, instead of it.
             duration_s: how long the scene lasts, for `seconds`; not needed by adapters trained with the normaliser
                 `seconds`, which have a span of their own.
@@ -353,7 +355,10 @@ class FourDistillPipeline(DiffusionPipeline):
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
         rows = broadcast(image_embeds=image_embeds, **given, **further)
         rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
-        return with_displacements(rows, self.adapter.config.settings.max_gap_s)
+        displaced = with_displacements(rows, self.adapter.config.settings.max_gap_s)
+        if self.adapter.view_encoding == "spherical":
+            warn_of_turns(rows)
+        return displaced
 
     def prepare_lambda(self, prompts: Sequence[str | None], options: SamplingOptions) -> torch.Tensor:
         """Lambda of equation (1) for each of B images (B,): as given, or what the strength of the prompts decides."""

@@ -167,6 +167,11 @@ class Adapter(nn.Module):
         return next(self.image_prompt.parameters()).dtype
 
     @property
+    def view_encoding(self) -> str:
+        """How displacements of the camera go in: of the prior, or of words without one."""
+        return self.config.settings.view_encoding if self.prior is None else self.prior.config.view_encoding
+
+    @property
     def varies_with_timesteps(self) -> bool:
         """Whether the words depend on the timestep, so that a sampler must recompute them at every step."""
         return isinstance(self.mapper, DisplacementMapper)

@@ -6,8 +6,8 @@ from test_geometry_poses import poses
 from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import SOURCE, STANDING_STILL, Displacement, Placement
-from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.geometry.displacement import SOURCE, STANDING_STILL, Displacement, Placement, degrees_off_center
+from fourdistill.geometry.poses import compose, inverse, relative_pose
 from fourdistill.geometry.scene_frame import fit_scene_frame, orbit, spherical
 
 shares = st.none() | st.floats(-1, 1)
@@ -40,6 +40,24 @@ def test_degrees_and_pose_are_two_forms_of_one_displacement(azimuth, elevation, 
     other = Displacement.from_user(relative_pose=one.relative_pose.reshape(3, 4))
     for name in ("azimuth", "elevation", "radius", "relative_pose"):
         np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-6)
+
+
+@given(st.floats(-179, 179), st.floats(-80, 80), st.floats(0.01, 10), st.floats(0, 180), st.floats(0, 2 * np.pi))
+def test_a_turn_on_the_spot_is_what_azimuth_elevation_and_radius_leave_out(azimuth, elevation, radius, turn, way):
+    there = Displacement.from_user(azimuth=azimuth, elevation=elevation, radius=radius)
+    pose = np.vstack([there.relative_pose.reshape(3, 4), [0, 0, 0, 1]])
+    assert degrees_off_center(pose[:3]) == pytest.approx(0, abs=1e-3)
+    x, y, angle = np.cos(way), np.sin(way), np.radians(turn)
+    cross = np.array([[0, 0, y], [0, 0, -x], [-y, x, 0]])  # about an axis across the view
+    about = compose(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, np.zeros(3))
+    turned = Displacement.from_user(relative_pose=pose @ about)
+    assert degrees_off_center(pose @ about) == pytest.approx(turn, abs=1e-3)
+    for name in ("azimuth", "elevation", "radius"):
+        np.testing.assert_allclose(getattr(turned, name), getattr(there, name), atol=1e-6)
+
+
+def test_a_camera_in_the_centre_looks_nowhere_else():
+    assert degrees_off_center([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]]) == 0
 
 
 @given(poses(), st.integers(0, 7), st.integers(0, 7), st.floats(-0.5, 0.5), st.floats(0.5, 2))

@@ -246,6 +246,35 @@ def test_both_view_encodings_take_both_forms(tiny_base, tmp_path, mapper_input):
     assert torch.allclose(latents(pipe, image=picture(), relative_pose=pose, generator=seeds(1)), turned, atol=1e-4)
 
 
+def turned_on_the_spot(degrees):
+    """A camera that has turned about its own vertical and stands where it stood."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0]])
+
+
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
+def test_a_turn_that_has_no_effect_is_said_once(tiny_base, tmp_path, caplog, mapper_input):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path / "spherical", mapper_input=mapper_input))
+    poses = [turned_on_the_spot(degrees) for degrees in (0, 30, -60)]
+    still, turned, far = latents(pipe, image=picture(), relative_pose=poses, seed=1)
+    assert torch.allclose(turned, still, atol=1e-5) and torch.allclose(far, still, atol=1e-5)
+    (line,) = caplog.messages
+    assert "\n" not in line and line.startswith("relative_pose: the camera looks 60 degrees past the scene's centre")
+    caplog.clear()
+    latents(pipe, image=picture(), relative_pose=turned_on_the_spot(10))  # as real cameras are off
+    latents(pipe, image=picture(), azimuth=[0, 120], elevation=40, radius=2)
+    folder = make_adapter(tiny_base, tmp_path / "matrix", mapper_input=mapper_input, view_encoding="matrix")
+    still, _, far = latents(load(tiny_base, folder), image=picture(), relative_pose=poses, seed=1)
+    assert not torch.allclose(far, still, atol=1e-5) and not caplog.messages
+
+
+def test_a_turn_of_another_image_is_said_too(tiny_base, tmp_path, caplog):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
+    latents(pipe, image=picture(), others=[ConditionImage(picture(), relative_pose=turned_on_the_spot(30))])
+    (line,) = caplog.messages
+    assert line.startswith("others[0].relative_pose: the camera looks 30 degrees")
+
+
 def test_bad_inputs_name_the_argument(pipe):
     with pytest.raises(InputError, match="time: expected 1 or 3 values, got 2"):
         pipe(image=picture(), time=[0.1, 0.2], azimuth=[1, 2, 3])

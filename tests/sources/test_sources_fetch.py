@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.errors import InputError
+from fourdistill.sources.formats import FORMATS
 from fourdistill.sources.public import download as download_module
 from fourdistill.sources.public.catalogue import DATASETS, Archive, PublicDataset, find_dataset
 from fourdistill.sources.public.download import download
 from fourdistill.sources.public.fetch import fetch
 from fourdistill.sources.public.unpack import unpack
-from fourdistill.sources.readers import READERS
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -227,7 +227,7 @@ def test_fetching_adds_scenes_whole(server, tmp_path):
 def test_the_catalogue_names_readers_and_safe_addresses():
     assert len({dataset.name for dataset in DATASETS}) == len(DATASETS)
     for dataset in DATASETS:
-        assert dataset.format in READERS
+        assert dataset.format in FORMATS
         assert len({archive.part for archive in dataset.archives}) == len(dataset.archives)
         for archive in dataset.archives:
             assert archive.is_wheel or archive.address.startswith("https://")

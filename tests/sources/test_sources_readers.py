@@ -5,7 +5,8 @@ from tiny_scenes import SIZE, gray_film, poses_bounds, qualisys_xml, ring_camera
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.scene import Video
-from fourdistill.sources.readers import READERS, SourceFolder, read_source, read_sources
+from fourdistill.sources.formats import FORMATS
+from fourdistill.sources.readers import SourceFolder, read_source, read_sources
 from fourdistill.sources.readers.listing import list_videos
 
 
@@ -103,16 +104,16 @@ def refuse(folder, format_name, *parts):
 
 
 def test_unknown_format(tmp_path):
-    refuse(tmp_path, "llff", "format", "'llff'", *READERS)
+    refuse(tmp_path, "llff", "format", "'llff'", *FORMATS)
 
 
-@pytest.mark.parametrize("format_name", READERS)
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_missing_or_empty_folder(tmp_path, format_name):
     refuse(tmp_path / "gone", format_name, str(tmp_path / "gone"), "expected")
     refuse(tmp_path, format_name, str(tmp_path), "empty folder")
 
 
-@pytest.mark.parametrize("format_name", READERS)
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_folder_without_videos(tmp_path, format_name):
     (tmp_path / "notes.txt").write_text("no video here")
     refuse(tmp_path, format_name, str(tmp_path), "expected")

@@ -9,26 +9,14 @@ import numpy as np
 from fourdistill.errors import InputError
 from fourdistill.pictures import Header, PictureError, read_header
 from fourdistill.scene import Camera, Film, LeftOut, Pictures, Scene, Video
+from fourdistill.sources.formats import FORMATS, load_format
 from fourdistill.sources.names import printable
 from fourdistill.sources.readers import SourceFolder, read_folder
-from fourdistill.sources.system_files import is_system_file
 from fourdistill.video.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
 from fourdistill.video.kept_frames import keep_frames
 from fourdistill.video.pictures import camera_upright
 from fourdistill.video.timeline import agree, is_variable_rate
 from fourdistill.video.upright import MIRRORED
-
-# Names in a scene's folder that identify its format. RealEstate10K is known by content; all else is plain films.
-_MARKERS = {
-    "nerfstudio": ("transforms.json",),
-    "dnerf": ("transforms_train.json", "transforms_val.json", "transforms_test.json"),
-    "nerfies": ("dataset.json",),
-    "dynerf": ("poses_bounds.npy",),
-    "qualisys": ("*.qca.txt", "calibration/*.qca.txt"),
-    "colmap": ("sparse", "colmap/sparse", "images.bin"),
-    "ucf101": ("v_*_g[0-9][0-9]_c[0-9][0-9].*", "UCF-101"),
-}
-_ADDRESS = b"http"  # first bytes of a RealEstate10K clip
 
 
 @dataclass(frozen=True)
@@ -91,22 +79,7 @@ def find_format(folder: Path) -> str:
     """Determine the format of a folder of raw data from its files; raises `InputError` if it is no folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of raw data, found none")
-    for name, markers in _MARKERS.items():
-        if any(_find(folder, f"{place}{marker}") for marker in markers for place in ("", "*/")):
-            return name
-    texts = (path for pattern in ("*.txt", "*/*.txt") for path in _find(folder, pattern))
-    first = next((path for path in texts if path.is_file()), None)
-    if first is not None:
-        with first.open("rb") as file:
-            if file.read(len(_ADDRESS)) == _ADDRESS:
-                return "realestate10k"
-    return "video"
-
-
-def _find(folder: Path, pattern: str) -> list[Path]:
-    """Matching paths below a folder, sorted, without hidden and system files."""
-    found = sorted(folder.glob(pattern))
-    return [path for path in found if not any(map(is_system_file, path.relative_to(folder).parts))]
+    return next(name for name in FORMATS if load_format(name).is_in(folder))
 
 
 def _scene_facts(scene: Scene) -> SceneFacts:

@@ -40,7 +40,7 @@ class PublicDataset:
     name: str
     title: str
     format: str
-    """The reader; a key of `READERS`."""
+    """One of `FORMATS`."""
     licence: str
     homepage: str
     archives: tuple[Archive, ...]

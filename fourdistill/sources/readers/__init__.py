@@ -1,36 +1,17 @@
-"""The table of formats: each reader converts one source folder to scenes, without decoding pixels."""
+"""A source folder to scenes, by the reader of its format, without decoding pixels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Film, LeftOut, Pictures, Scene
-from fourdistill.sources.readers.colmap import read_colmap
-from fourdistill.sources.readers.dnerf import read_dnerf
-from fourdistill.sources.readers.dynerf import read_dynerf
+from fourdistill.sources.formats import FORMATS, NAMES, load_format
 from fourdistill.sources.readers.left_out import left_out
 from fourdistill.sources.readers.listing import readable
-from fourdistill.sources.readers.nerfies import read_nerfies
-from fourdistill.sources.readers.nerfstudio import read_nerfstudio
 from fourdistill.sources.readers.parsing import noting_descriptions
-from fourdistill.sources.readers.qualisys import read_qualisys
-from fourdistill.sources.readers.realestate10k import read_realestate10k
-from fourdistill.sources.readers.ucf101 import read_ucf101
-from fourdistill.sources.readers.video import read_videos
 from fourdistill.sources.settings import Source
 
-READERS: dict[str, Callable[[Path], list[Scene]]] = {
-    "colmap": read_colmap,
-    "dnerf": read_dnerf,
-    "dynerf": read_dynerf,
-    "nerfies": read_nerfies,
-    "nerfstudio": read_nerfstudio,
-    "qualisys": read_qualisys,
-    "realestate10k": read_realestate10k,
-    "ucf101": read_ucf101,
-    "video": read_videos,
-}
 ESTIMATE = "estimate"
 
 
@@ -40,7 +21,7 @@ class SourceFolder:
 
     folder: Path
     format: str
-    """One of `READERS`."""
+    """One of `FORMATS`."""
     prefix: str = ""
     """Prefix of its scene names."""
     fps: float | None = None
@@ -94,13 +75,13 @@ def read_folder(source: SourceFolder) -> ReadFolder:
 
 def _read(source: SourceFolder) -> list[Scene]:
     folder, format_name = _named(source.folder), source.format
-    if format_name not in READERS:
-        raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
+    if format_name not in FORMATS:
+        raise InputError(f"{folder}: format: expected one of {NAMES}, got {format_name!r}")
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
-    return [_finish(scene, source) for scene in READERS[format_name](folder)]
+    return [_finish(scene, source) for scene in load_format(format_name).read(folder)]
 
 
 def _by_name(scenes: Iterable[Scene]) -> list[Scene]:

@@ -20,9 +20,17 @@ from pathlib import Path, PurePosixPath
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Camera, Scene
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
 from fourdistill.sources.readers.colmap_model import Model, count_images, has_model, read_model
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, natural_key, read_caption, read_scenes, visible
+from fourdistill.sources.readers.listing import (
+    PICTURE_SUFFIXES,
+    marked_by,
+    natural_key,
+    read_caption,
+    read_scenes,
+    visible,
+)
 from fourdistill.sources.readers.parsing import locate
 from fourdistill.sources.readers.pieces import Pieces
 from fourdistill.sources.readers.posed_pictures import Shot, films, name_folders
@@ -112,3 +120,6 @@ def _rig_cameras(model: Model) -> dict[int, str]:
         return {camera_id: f"cam{camera_id:02d}" for camera_id in folders}
     names = name_folders(all_folders)
     return {camera_id: names[found.pop()] for camera_id, found in folders.items()}
+
+
+FORMAT = Format(read_colmap, marked_by("sparse", "colmap/sparse", "images.bin"))

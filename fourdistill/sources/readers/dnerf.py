@@ -19,7 +19,8 @@ from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Scene
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.sources.formats import Format
+from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, marked_by, read_caption, read_scenes
 from fourdistill.sources.readers.posed_pictures import SPLITS, Shot, films
 from fourdistill.sources.readers.transforms import Transforms, read_shots, read_transforms, remarks
 
@@ -63,3 +64,6 @@ def _read_shots(path: Path, transforms: Transforms, split: str) -> list[Shot]:
         replace(shot, split=split, time=number / last if shot.time is None else shot.time)
         for number, shot in enumerate(shots)
     ]
+
+
+FORMAT = Format(read_dnerf, marked_by("transforms_train.json", "transforms_val.json", "transforms_test.json"))

@@ -22,7 +22,15 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import llff_to_opencv
 from fourdistill.scene import Camera, Scene, Video
-from fourdistill.sources.readers.listing import VIDEO_SUFFIXES, list_videos, read_caption, read_offsets, read_scenes
+from fourdistill.sources.formats import Format
+from fourdistill.sources.readers.listing import (
+    VIDEO_SUFFIXES,
+    list_videos,
+    marked_by,
+    read_caption,
+    read_offsets,
+    read_scenes,
+)
 from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_array
 from fourdistill.sources.readers.pieces import Pieces
 
@@ -70,3 +78,6 @@ def _read_camera(row: np.ndarray, where: str) -> Camera:
         raise InputError(f"{where}: expected finite height, width and focal length in pixels")
     size = check_size((round(float(width)), round(float(height))), where)
     return Camera(check_lens(intrinsics(focal, focal, width / 2, height / 2), where), size, pose)
+
+
+FORMAT = Format(read_dynerf, marked_by(POSES))

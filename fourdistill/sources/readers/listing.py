@@ -33,6 +33,21 @@ def visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system_file(path.name))
 
 
+def find_visible(folder: Path, pattern: str) -> list[Path]:
+    """Paths below a folder by a glob pattern, sorted, but for what is hidden or left by a system."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(map(is_system_file, path.relative_to(folder).parts))]
+
+
+def marked_by(*patterns: str) -> Callable[[Path], bool]:
+    """Whether a folder, or one of the folders in it, has a visible path of one of these glob patterns."""
+
+    def is_in(folder: Path) -> bool:
+        return any(find_visible(folder, f"{place}{pattern}") for pattern in patterns for place in ("", "*/"))
+
+    return is_in
+
+
 def list_videos(folder: Path) -> list[Path]:
     """Video files directly inside a folder, sorted by name; raises `InputError` if two share a stem.
 

@@ -26,8 +26,9 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose
 from fourdistill.scene import Camera, Picture, Pictures, Scene
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, marked_by, read_caption, read_scenes
 from fourdistill.sources.readers.parsing import FORM, check_lens, check_pose, check_size, inside, locate, read_json
 from fourdistill.sources.readers.pieces import Pieces
 from fourdistill.sources.readers.posed_pictures import ENDINGS
@@ -134,3 +135,6 @@ def _read_camera(path: Path) -> Camera:
     p1, p2 = camera.tangential_distortion or camera.tangential or (0.0, 0.0)
     distortion = (k1, k2, p1, p2, k3) if any((k1, k2, p1, p2, k3)) else None
     return Camera(check_lens(K, str(path)), size, check_pose(c2w, f"{path}: orientation, position"), distortion)
+
+
+FORMAT = Format(read_nerfies, marked_by(DATASET))

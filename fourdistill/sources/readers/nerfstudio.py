@@ -21,8 +21,9 @@ from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import LeftOut, Scene
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, marked_by, read_caption, read_scenes
 from fourdistill.sources.readers.posed_pictures import Shot, films
 from fourdistill.sources.readers.transforms import Transforms, read_shots, read_transforms, remarks
 
@@ -62,3 +63,6 @@ def _splits(path: Path, transforms: Transforms, shots: list[Shot]) -> dict[str, 
                 raise InputError(f"{path}: {key}: {listed[:200]!r}: expected the file_path of a frame, found no such")
             splits[name] = split
     return splits
+
+
+FORMAT = Format(read_nerfstudio, marked_by(TRANSFORMS))

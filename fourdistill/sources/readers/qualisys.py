@@ -26,10 +26,12 @@ from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import qualisys_to_opencv
 from fourdistill.scene import Camera, LeftOut, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
 from fourdistill.sources.readers.listing import (
     VIDEO_SUFFIXES,
     list_videos,
+    marked_by,
     read_caption,
     read_offsets,
     read_scenes,
@@ -139,3 +141,6 @@ def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, na
     if len(numbers) != len(names) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
     return numbers
+
+
+FORMAT = Format(read_qualisys, marked_by("*.qca.txt", "calibration/*.qca.txt"))

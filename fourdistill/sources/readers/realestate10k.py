@@ -22,8 +22,10 @@ from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
 from fourdistill.scene import Camera, Film, Picture, Pictures, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.readers.listing import (
     check_name,
+    find_visible,
     list_videos,
     read_each,
     scene_folders,
@@ -36,6 +38,7 @@ from fourdistill.video.probe import VideoError, shown_size
 
 _SPLITS = ("train", "test")
 _COLUMNS = 19
+_ADDRESS = b"http"  # how a clip begins
 _MICROSECONDS = 1e6
 Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, fy, cx, cy) over the size, c2w
 
@@ -125,3 +128,16 @@ def _video(path: Path, poses: Poses) -> Film:
 def _camera(lens: np.ndarray, size: tuple[int, int], c2w: np.ndarray) -> Camera:
     fx, fy, cx, cy = lens * [size[0], size[1], size[0], size[1]]
     return Camera(intrinsics(fx, fy, cx, cy), size, c2w)
+
+
+def _holds_clips(folder: Path) -> bool:
+    """Whether the first text in a folder, or in the folders in it, begins as a clip does."""
+    texts = (path for pattern in ("*.txt", "*/*.txt") for path in find_visible(folder, pattern))
+    first = next((path for path in texts if path.is_file()), None)
+    if first is None:
+        return False
+    with first.open("rb") as file:
+        return file.read(len(_ADDRESS)) == _ADDRESS
+
+
+FORMAT = Format(read_realestate10k, _holds_clips)

@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from fourdistill.errors import InputError
 from fourdistill.scene import LeftOut, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
-from fourdistill.sources.readers.listing import list_videos, visible
+from fourdistill.sources.readers.listing import list_videos, marked_by, visible
 from fourdistill.sources.readers.parsing import read_text
 from fourdistill.sources.readers.posed_pictures import ONLY_CAMERA
 
@@ -65,3 +66,6 @@ def _read_lists(folder: Path) -> dict[str, str]:
                 if splits.setdefault(_key(stem), split) != split:
                     raise InputError(f"{path}: {stem}: expected it in one list, found it in both")
     return splits
+
+
+FORMAT = Format(read_ucf101, marked_by("v_*_g[0-9][0-9]_c[0-9][0-9].*", "UCF-101"))

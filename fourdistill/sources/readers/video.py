@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.readers.listing import (
     SYNC,
     VIDEO_SUFFIXES,
@@ -53,3 +54,6 @@ def _read_folder(folder: Path) -> Scene:
     offsets = read_offsets(folder, [path.stem for path in paths])
     videos = tuple(Video(path.stem, path, offset_s=offsets[path.stem]) for path in paths)
     return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+
+
+FORMAT = Format(read_videos, lambda _: True)
