@@ -198,5 +198,5 @@ def test_a_few_steps_bring_the_words_nearer_to_what_is_shown(base):
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_base, adapter_folder):
-    with pytest.raises(InputError, match="layer_names: the adapter was trained on a base .* with 8 layers, but"):
+    with pytest.raises(InputError, match=r"layer_names: the adapter was trained on a base .* with 8 layers, but"):
         Adapter.load(adapter_folder, load_base(str(tiny_base)))
