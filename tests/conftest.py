@@ -10,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no downloads from a hub
 
 import pytest
 from hypothesis import settings
-from tiny_models import build_tiny_base
+from tiny_models import build_tiny_base, build_tiny_xl
 
 # The same examples in every run, and no deadline that depends on the machine's speed.
 settings.register_profile("fourdistill", deadline=None, derandomize=True)
@@ -27,3 +27,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def tiny_base(tmp_path_factory) -> Path:
     """A tiny seeded base model in Stable Diffusion layout (read-only: copy it before changing anything)."""
     return build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory) -> Path:
+    """A tiny seeded base of SDXL's structure (read-only)."""
+    return build_tiny_xl(tmp_path_factory.mktemp("base") / "xl")

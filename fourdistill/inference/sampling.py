@@ -129,10 +129,12 @@ def decode(pipe: Any, latents: torch.Tensor, output_type: str) -> Any:
     """Scaled latents (B, C, h, w) => images as `output_type`."""
     if output_type == "latent":
         return latents
-    own = pipe.vae.dtype
-    if own == torch.float16 and pipe.text_encoder_2 is not None and pipe.vae.config["force_upcast"]:
-        pipe.vae.to(torch.float32)  # SDXL's overflows
+    # SDXL's VAE overflows in fp16.
+    upcast = pipe.text_encoder_2 is not None and pipe.vae.dtype == torch.float16 and pipe.vae.config["force_upcast"]
+    if upcast:
+        pipe.vae.to(torch.float32)
     latents = latents.to(pipe.vae.dtype) / pipe.vae.config["scaling_factor"]
     pixels = pipe.vae.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
-    pipe.vae.to(own)
+    if upcast:
+        pipe.vae.to(torch.float16)
     return pipe.image_processor.postprocess(pixels, output_type=output_type)

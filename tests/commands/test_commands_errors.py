@@ -58,7 +58,7 @@ LONG = "x" * 300
         (["--adapter", " "], "--adapter: expected a folder or a Hub id, found an empty name"),
         (["--base", "empty"], "empty: model_index.json: expected a model in diffusers' layout, found an empty folder"),
         (["--base", "adapter"], "adapter: model_index.json: expected a model in diffusers' layout, found an adapter"),
-        (["--base", "text"], "text: expected a model folder in diffusers' layout (Stable Diffusion 1.x, 2.x or XL), or"),
+        (["--base", "text"], "text: expected a model folder in diffusers' layout (Stable Diffusion 1.x, 2.x or XL)"),
         (["--base", LONG], LONG),
         (["--adapter", "empty"], "empty/config.json: expected an adapter's configuration, found an empty folder"),
         (["--adapter", "base"], "base/config.json: expected an adapter's configuration, found a pipeline of diffusers"),

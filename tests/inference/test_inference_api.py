@@ -1,6 +1,7 @@
 """The pipeline as a diffusers pipeline: loading and saving, schedulers, callbacks, outputs, seeds, sweeps."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -338,3 +339,36 @@ def test_half_precision_draws_the_noise_of_full_precision(pipe, tiny_base, adapt
 def test_bad_arguments_are_named(pipe, wrong, message):
     with pytest.raises(InputError, match=message):
         latents(pipe, **wrong)
+
+
+@pytest.fixture
+def zero_snr(tiny_base, adapter_folder, tmp_path):
+    """The tiny base with the noise schedule of Lin et al. (arXiv 2305.08891): it ends in noise alone."""
+    base = shutil.copytree(tiny_base, tmp_path / "zero_snr")
+    path = base / "scheduler/scheduler_config.json"
+    changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "beta_schedule": "scaled_linear"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    pipe = FourDistillPipeline.from_pretrained(base, adapter_folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
+
+
+@pytest.mark.parametrize("name", [None, "ddim", "euler-discrete", "dpmsolvermultistep", "unipcmultistep"])
+def test_a_schedule_that_ends_in_noise_alone_is_followed_to_its_end(zero_snr, name):
+    pipe, stock = zero_snr
+    if name is not None:
+        pipe.set_scheduler(name)
+        stock.scheduler = type(pipe.scheduler).from_config(stock.scheduler.config)
+    stock.set_progress_bar_config(disable=True)
+    given: dict[str, Any] = {"guidance_scale": 2.0, "num_inference_steps": 4, "output_type": "latent"}
+    expected = stock("a man", generator=torch.Generator().manual_seed(0), **given).images
+    own = pipe(prompt="a man", prompt_strength=0, seed=0, **given).images
+    assert torch.allclose(own, expected, atol=1e-4 * float(expected.abs().max()))
+    assert pipe.scheduler.timesteps[0] == 999 and pipe.scheduler.config.rescale_betas_zero_snr
+
+
+def test_a_scheduler_that_cannot_follow_it_is_refused(zero_snr):
+    with pytest.raises(
+        InputError, match=r"scheduler: expected one of ddim, .* which have the base's rescale_betas_zero"
+    ):
+        zero_snr[0].set_scheduler("pndm")

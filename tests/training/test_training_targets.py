@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
 from fourdistill.training.mappers.targets import prediction_target, sample_timesteps, squared_error
 
@@ -38,3 +40,14 @@ def test_timesteps_follow_their_density(bias):
     assert timesteps.float().mean().item() / 1000 == pytest.approx(mean, abs=0.01)
     upper = (timesteps >= 500).float().mean().item()
     assert upper == pytest.approx(1 - 0.5 ** (1 + bias), abs=0.02)
+
+
+@pytest.mark.parametrize("sampler", [DDIMScheduler, EulerDiscreteScheduler])
+def test_a_schedule_that_ends_in_noise_alone_is_trained_to_its_end(batch, sampler):
+    latents, noise = batch
+    own = sampler(beta_schedule="scaled_linear", rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    schedule: Any = DDPMScheduler.from_config(own.config)  # as in the denoiser, whatever the sampler
+    last = torch.full((3,), 999)
+    assert torch.equal(schedule.add_noise(latents, noise, last), noise)
+    assert torch.allclose(prediction_target(schedule, latents, noise, last), -latents)
+    assert schedule.config["prediction_type"] == "v_prediction"
