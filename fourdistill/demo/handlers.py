@@ -52,7 +52,7 @@ class Handlers:
     def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation over time from the commanded camera; asked: from, to, frames."""
         first, last, count = asked
-        [row] = self._paint(seen, command, *call, times=_spread(first, last, count))
+        [row] = self._paint(seen, command, *call, times=_linspace(first, last, count))
         return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
 
     def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
@@ -61,13 +61,13 @@ class Handlers:
         start = command.azimuth or 0.0
         # A full turn stops one step before its beginning, so that it goes on without a halt.
         closed = abs(turn) == 360
-        azimuths = _spread(start, start + turn, count + closed)[: int(count)]
+        azimuths = _linspace(start, start + turn, count + closed)[: int(count)]
         rows = self._paint(seen, command, *call, azimuths=azimuths)
         return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
 
     def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """A row a camera and a column an instant; asked: from, to, how many times, from, to, how many azimuths."""
-        times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
+        times, azimuths = _linspace(*asked[:3]), _linspace(*asked[3:])
         rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
         return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
 
@@ -98,7 +98,7 @@ def _said_on_the_page(hidden: str = "") -> Iterator[None]:
         raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
 
 
-def _spread(first: float, last: float, count: float) -> list[float]:
+def _linspace(first: float, last: float, count: float) -> list[float]:
     return np.linspace(first, last, int(count)).tolist()
 
 
