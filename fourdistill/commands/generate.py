@@ -49,7 +49,9 @@ def run(
     radius: Annotated[Text, typer.Option(help=f"Factor of the camera's distance, 1 keeps it: {RANGE}.")] = None,
     relative_pose: Annotated[
         Path | None,
-        typer.Option(readable=False, help="File of 3x4 or 4x4 source_from_target, instead of these three."),
+        typer.Option(
+            readable=False, help="File of one or several 3x4 or 4x4 source_from_target, instead of these three."
+        ),
     ] = None,
     pairwise: Annotated[
         bool, typer.Option("--pairwise", help="Take the k-th time with the k-th camera, not each with each.")
