@@ -61,7 +61,7 @@ def load_parts(found: FoundBase, encoder: Found | None, dtype: Any, loading: dic
         parts["image_encoder"] = _load(encoder.folder, "image_encoder", encoder.variant, options)
     if found.checkpoint is not None:
         parts = parts | {"config": str(found.folder), "local_files_only": True, "dtype": dtype}
-        pipe: Any = kind.from_single_file(str(found.checkpoint), **parts, **loading)
+        pipe: Any = _load_single_file(kind, found.checkpoint, **parts, **loading)
     else:
         for name, variant in found.variants.items():
             if variant is not None:
@@ -74,6 +74,13 @@ def load_parts(found: FoundBase, encoder: Found | None, dtype: Any, loading: dic
 
 
 _NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
+
+
+def _load_single_file(kind: Any, checkpoint: Path, **options: Any) -> Any:
+    try:
+        return kind.from_single_file(str(checkpoint), **options)
+    except NotImplementedError as error:  # weights that the file lacks have no values to convert
+        raise ValueError("some of its parts' weights are missing") from error
 
 
 def _load(folder: Path, part: str, variant: str | None, options: dict[str, Any]) -> Any:
