@@ -323,7 +323,7 @@ class FourDistillPipeline(DiffusionPipeline):
         self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
     ) -> tuple[Prompts, Prompts]:
         """B prompts each, None for no prompt => their embeddings; each distinct prompt is encoded once."""
-        encode = PromptEncoder.of(self, self.config.force_zeros_for_empty_prompt)
+        encode = PromptEncoder.of(self, self.config["force_zeros_for_empty_prompt"])
         return encode([text or "" for text in prompts]), encode([text or "" for text in negative_prompts])
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
