@@ -15,7 +15,7 @@ SOURCE, OUT = ROOT / "params.yaml", ROOT / "docs/parameters.md"
 HEAD = """# Parameters
 
 Every key of `params.yaml` with its default, one table per section. Keys are relative to their section: change one with
-`dvc exp run -S section.key=value`, or in the file. [Try other values](experiments.md) explains how.
+`dvc exp run -S train.max_steps=160`, or in the file. [Try other values](experiments.md) explains how.
 
 *This page is made from the comments of `params.yaml` by `python docs/parameters.py`; edit them there.*
 """

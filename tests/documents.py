@@ -16,6 +16,7 @@ from tiny_scenes import SIZE
 from fourdistill.evaluation.folder import COLUMNS
 
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 LINKS = {name: name for name in ("examples", "data/base", "data/raw/mocap", "models/mini-adapter")} | {
     "models/adapter": "models/mini-adapter"
@@ -50,16 +51,29 @@ class Block:
         return found
 
 
+def read_documents() -> dict[str, str]:
+    """The text of every document, by its path relative to the root."""
+    named = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")]
+    paths = [*named, *sorted((ROOT / "docs").glob("*.md"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
 def read_blocks() -> list[Block]:
     """All fenced blocks of the documents, in order."""
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md"]
-    blocks = []
-    for path in [*documents, *sorted((ROOT / "docs").glob("*.md"))]:
-        text = path.read_text(encoding="utf-8")
-        for fence in FENCE.finditer(text):
-            line = text.count("\n", 0, fence.start()) + 1
-            blocks.append(Block(path.relative_to(ROOT).as_posix(), line, fence[2], fence[3]))
-    return blocks
+    return [
+        Block(document, text.count("\n", 0, fence.start()) + 1, fence[2], fence[3])
+        for document, text in read_documents().items()
+        for fence in FENCE.finditer(text)
+    ]
+
+
+def read_inline(*programs: str) -> list[tuple[str, list[str]]]:
+    """(document, words) of every command with arguments in the text between the blocks, of these programs."""
+    found = []
+    for document, text in read_documents().items():
+        spans = [" ".join(span.split()) for span in INLINE.findall(FENCE.sub("", text))]
+        found += [(document, shlex.split(span)) for span in spans if span.partition(" ")[0] in programs and " " in span]
+    return found
 
 
 def make_working_copy(folder: Path, sync: str) -> Path:

@@ -2,13 +2,14 @@
 
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
-from documents import Block, make_working_copy, read_blocks
+from documents import Block, make_working_copy, read_blocks, read_inline
 from dvc.cli import parse_args
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from imports import ROOT
@@ -21,12 +22,13 @@ from fourdistill.params import load_params
 
 STEPS = 2  # of the diffusion, where a command or a call leaves them to the default
 BLOCKS = read_blocks()
+INLINE = read_inline("fourdistill", "dvc", "make", "python")
 SHELL = [block for block in BLOCKS if block.language in ("", "sh")]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 PARAMS = [block for block in BLOCKS if block.language == "yaml"]
 NOT_CODE = {"mermaid", "text", "csv", "json"}
 
-# Commands that are not run, by how they begin. Options of `fourdistill` are checked all the same.
+# Commands that are not run, by how they begin. Their options are checked if they are `fourdistill`'s.
 EXCEPTIONS = {
     "source .venv/bin/activate": "changes the shell that it is typed into; `make install` makes the environment",
     "fourdistill demo": "serves until it is stopped: tests/demo",
@@ -40,6 +42,10 @@ EXCEPTIONS = {
     "python -c import fsspec": "needs the server",
     "sbatch": "needs SLURM",
     "jupyter execute": "takes half a minute: tests/examples/test_examples_quickstart.py runs the notebook",
+}
+NOT_CHECKED = {  # of the text
+    "fourdistill --install-completion": "changes the shell's start-up file",
+    "python -m pipeline.train": "a stage: tests/test_config.py starts them all",
 }
 
 
@@ -59,9 +65,8 @@ def in_project(project, monkeypatch):
 
 
 def check_fourdistill(*words: str) -> None:
-    """Run a command in this process, with few steps; of an exception, check the options alone."""
-    arguments = [*words, "--help"] if exception(["fourdistill", *words]) else words
-    done = CliRunner().invoke(app, arguments, default_map={"generate": {"steps": STEPS}})
+    """Run a command in this process, with few steps."""
+    done = CliRunner().invoke(app, words, default_map={"generate": {"steps": STEPS}})
     assert done.exit_code == 0, done.output
 
 
@@ -87,9 +92,12 @@ def check_make(*targets: str) -> None:
 
 def check_python(script: str, *words: str) -> None:
     """The script exists, and accepts its options: with --help they are parsed and nothing is run."""
-    command = [sys.executable, str(ROOT / script), *words, "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *words, "--help"])
+        patch.syspath_prepend((ROOT / script).parent)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert not ended.value.code
 
 
 def check_accelerate(*words: str) -> None:
@@ -125,21 +133,33 @@ def exception(words: list[str]) -> str | None:
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_commands_work_as_written(block: Block):
     for program, *words in block.commands():
-        if program == "fourdistill" or not exception([program, *words]):
+        if not exception([program, *words]):
             assert program in CHECKS, f"{block}: {program}: neither checked nor an exception"
             CHECKS[program](*words)
+        elif program == "fourdistill":
+            check_fourdistill(*words, "--help")
+
+
+@pytest.mark.parametrize("document", sorted({document for document, _ in INLINE}))
+def test_commands_in_the_text_exist(document):
+    """They may be shortened, so nothing is run: options are checked, arguments may be missing."""
+    for program, *words in [words for name, words in INLINE if name == document]:
+        if " ".join([program, *words]) not in NOT_CHECKED:
+            CHECKS[program](*words, *(["--help"] if program == "fourdistill" else []))
 
 
 def test_every_exception_is_of_a_command():
     met = {exception(words) for block in SHELL for words in block.commands()}
     assert not EXCEPTIONS.keys() - met
+    assert not NOT_CHECKED.keys() - {" ".join(words) for _, words in INLINE}
 
 
 @pytest.mark.parametrize("document", sorted({block.document for block in PYTHON}))
 def test_python_runs_as_written(document, monkeypatch):
     """The blocks of a document share their names, as in a reader's session."""
-    defaults = inspect.unwrap(FourDistillPipeline.__call__).__kwdefaults__
-    monkeypatch.setitem(defaults, "num_inference_steps", STEPS)
+    call = inspect.unwrap(FourDistillPipeline.__call__)
+    defaults = {it.name: it.default for it in inspect.signature(call).parameters.values() if it.default is not it.empty}
+    monkeypatch.setattr(call, "__defaults__", tuple({**defaults, "num_inference_steps": STEPS}.values()))
     names: dict[str, object] = {}
     for block in PYTHON:
         if block.document == document:
