@@ -31,6 +31,7 @@ from fourdistill.inference.inputs import (
     lay_out_others,
     read_displacements,
 )
+from fourdistill.inference.lora import LoraLoader
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
 from fourdistill.inference.prompting import text_guidance_of
@@ -47,7 +48,7 @@ from fourdistill.models.base.model import (
 )
 
 
-class FourDistillPipeline(DiffusionPipeline):
+class FourDistillPipeline(DiffusionPipeline, LoraLoader):
     """Generate what an image shows at another instant, from another camera, or both.
 
     The U-Net must carry the processors of `models.attention`; `from_pretrained` and `from_parts` see to it.

@@ -17,6 +17,7 @@ from fourdistill.inference.options import SamplingOptions
 from fourdistill.inference.prompting import lambdas_of
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import encode_null_image
+from fourdistill.models.base.precision import check_precision
 from fourdistill.models.base.text import PromptEncoder, Prompts, text_encoders_of
 from fourdistill.models.conditions import Conditions
 
@@ -70,6 +71,7 @@ def prepare(
 
     `shown`: whether there is a condition image at all.
     """
+    check_precision(pipe.unet.dtype, pipe.unet.device)
     encode = PromptEncoder.of(pipe, pipe.config.force_zeros_for_empty_prompt)
     settings = pipe.adapter.config.settings
     lambda_ = lambdas_of(rows["prompt"], options.prompt_strength, settings.lambda_)
