@@ -110,9 +110,7 @@ def test_a_saved_pipeline_in_half_precision_is_loaded_as_it_was(pipe, base, tmp_
 def test_a_compiled_block_draws_the_same(tiny_base, tmp_path):
     pipe = load(tiny_base, build_tiny_adapter(tiny_base, tmp_path / "adapter"))
     expected = latents(pipe, **SHOWN)
-    block = pipe.unet.mid_block.attentions[0].transformer_blocks[
-        0
-    ]  # of many that are alike: tracing takes seconds each
+    block = pipe.unet.mid_block.attentions[0].transformer_blocks[0]  # of many alike
     block.compile(fullgraph=True, backend="eager")
     assert torch.allclose(latents(pipe, **SHOWN), expected, atol=1e-5)
 
