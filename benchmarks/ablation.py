@@ -1,4 +1,4 @@
-"""The ablation: queue the rows of `benchmarks/ablation.yaml` as DVC experiments, and collect them into one document."""
+"""The ablation: queue the rows of `benchmarks/ablation.yaml` as DVC experiments, and collect their results."""
 
 import csv
 import json
@@ -14,17 +14,17 @@ LIST = Path(__file__).with_suffix(".yaml")
 FIGURES = LIST.with_suffix(".csv")
 OUT = Path("docs/ablation.md")
 BEGIN, END = "<!-- figures, by `python benchmarks/ablation.py collect` -->", "<!-- end of figures -->"
-Row = dict[str, str]  # a line of FIGURES: the experiment's name, what it was given, and its figures
+Row = dict[str, str]  # a line of FIGURES: the experiment's name, its parameters, and its figures
 app = typer.Typer(no_args_is_help=True)
 
 
 def read_list() -> dict[str, Any]:
-    """The committed list: figures, what all rows have in common, groups of rows, seeds."""
+    """The committed list: figures, common parameters, groups of rows, seeds."""
     return YAML(typ="safe").load(LIST.read_text(encoding="utf-8"))
 
 
 def experiments(listed: dict[str, Any], group: str) -> list[tuple[str, str, str]]:
-    """(label, experiment's name, what `dvc exp run -S` is given) of the rows of a group, in order."""
+    """(label, experiment's name, arguments of `dvc exp run -S`) of the rows of a group, in order."""
     found = []
     for row, values in listed["groups"][group].items():
         for seed in [0, *listed["seeds"].get(row, [])]:
@@ -35,10 +35,12 @@ def experiments(listed: dict[str, Any], group: str) -> list[tuple[str, str, str]
 
 
 def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested values as what `dvc exp run -S` takes."""
+    """Nested values as what `dvc exp run -S` takes; `preset` names a file of further values."""
     flat = []
     for name, value in values.items():
-        if isinstance(value, dict):
+        if name == "preset":
+            flat += overrides(YAML(typ="safe").load((LIST.parents[1] / value).read_text(encoding="utf-8")))
+        elif isinstance(value, dict):
             flat += overrides(value, f"{prefix}{name}.")
         else:
             text = str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)
@@ -48,7 +50,7 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 @app.command()
 def queue(again: Annotated[bool, typer.Option(help="Run rows again whose figures are there.")] = False) -> None:
-    """Queue every row whose figures are neither in `benchmarks/ablation.csv` nor on their way; further seeds last."""
+    """Queue every row that is neither in `benchmarks/ablation.csv` nor queued or running; further seeds last."""
     listed, collected = read_list(), read_figures()
     known = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     waiting = on_their_way()
@@ -65,14 +67,14 @@ def queue(again: Annotated[bool, typer.Option(help="Run rows again whose figures
 
 
 def on_their_way() -> set[str]:
-    """Names of the experiments that are queued or running. A killed queue's stay "Running": see docs/ablation.md."""
+    """Names of the queued or running experiments. Those of a killed queue stay "Running": see docs/ablation.md."""
     status = subprocess.run(["dvc", "queue", "status"], check=True, stdout=subprocess.PIPE, text=True).stdout
     lines = [line.split() for line in status.splitlines()]
     return {words[1] for words in lines if words and words[-1] in ("Queued", "Running")}
 
 
 def was_given(name: str, given: str) -> bool:
-    """Whether an experiment has run with these values, and not with those of an earlier list."""
+    """Whether an experiment ran with these values, not with those of an earlier list."""
     from dvc.api import params_show
 
     params = params_show("params.yaml", rev=name)
@@ -86,13 +88,13 @@ def was_given(name: str, given: str) -> bool:
 
 
 def dvc_words(*arguments: str) -> list[str]:
-    """What `dvc` prints, word by word."""
+    """The words printed by a `dvc` command."""
     return subprocess.run(["dvc", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 @app.command()
 def collect() -> None:
-    """Take the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
+    """Collect the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
     listed, rows = read_list(), read_figures()
     finished = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     parts = [BEGIN]
@@ -102,7 +104,7 @@ def collect() -> None:
             if name in finished and was_given(name, given):
                 try:
                     found = read_measured(name)
-                except FileNotFoundError as error:  # of a release that kept its figures elsewhere
+                except FileNotFoundError as error:  # a release that kept its figures elsewhere
                     typer.echo(f"{name}: left out: {error}", err=True)
                     continue
                 figures = {figure: show(found, figure) for figure in listed["figures"].values()}
@@ -119,7 +121,7 @@ def collect() -> None:
 
 
 def read_measured(name: str) -> dict[str, Any]:
-    """All figures of an experiment's evaluation, and of its training's last validation."""
+    """All figures of an experiment's evaluation and of the last validation of its training."""
     import dvc.api
 
     texts = [dvc.api.read(path, rev=name) for path in ("reports/figures.json", "dvclive/metrics.json")]
@@ -128,7 +130,7 @@ def read_measured(name: str) -> dict[str, Any]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted names, as DVCLive takes them apart."""
+    """Nested values => values by dotted name, undoing DVCLive's nesting."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -136,7 +138,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_figures() -> dict[str, Row]:
-    """The lines of FIGURES by name; none where there is no such file yet."""
+    """The lines of FIGURES by name; empty if the file does not exist yet."""
     if not FIGURES.is_file():
         return {}
     with FIGURES.open(encoding="utf-8", newline="") as file:

@@ -1,14 +1,14 @@
-"""Generation against diffusers' own pipelines, and words encoded together against words encoded one by one.
+"""Generation compared with diffusers' own pipeline, and words encoded together compared with one by one.
 
     python benchmarks/generate.py --size mini
     python benchmarks/generate.py --size sd15 --steps 4 --batch-size 1 --rounds 3
 
-Generation: `FourDistillPipeline` commanded in time and view, against stock `StableDiffusionPipeline` with the same
-image prompt as an exported IP-Adapter: same base, steps, batch, sampler and branches of guidance, image encoding and
-decoding included. Words: equation (1) for the words of the batch in every layer, which a sampling needs once, against
-the same with a pass of the text encoder for each word. Rounds alternate; medians are compared. `sd15` has the U-Net,
-text encoder and VAE of Stable Diffusion 1.5 with random weights, at 256 x 256, and four layers of its IP-Adapter's
-ViT-H.
+Generation: `FourDistillPipeline` with commands in time and view, compared with stock `StableDiffusionPipeline` and the
+same image prompt as an exported IP-Adapter. Both use the same base, steps, batch, sampler and guidance branches; image
+encoding and decoding are included. Words: equation (1) for the words of the batch in every layer, computed once per
+sampling, compared with a text encoder pass for each word. Rounds alternate; medians are compared. `sd15` has the
+U-Net, text encoder and VAE of Stable Diffusion 1.5 with random weights, at 256 x 256, and four layers of its
+IP-Adapter's ViT-H.
 """
 
 import json
@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import torch
 import typer
+from defaults import default_prior, default_settings
 from diffusers import StableDiffusionPipeline
 from diffusers.models import UNet2DConditionModel
 from PIL import Image
@@ -31,9 +32,7 @@ from fourdistill import FourDistillPipeline
 from fourdistill.ip_adapter_files import write_ip_adapter
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
 
 Contender = Callable[[], object]
 ROOT = Path(__file__).parents[1]
@@ -80,7 +79,7 @@ def main(
 
 
 def compare(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in alternating rounds, after one that is not counted."""
+    """Median seconds of each, in alternating rounds after an uncounted warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, run in contenders.items():
@@ -93,7 +92,7 @@ def compare(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
 
 @torch.no_grad()
 def words_contenders(pipe: FourDistillPipeline, batch_size: int) -> dict[str, Contender]:
-    """Equation (1) for the words of a batch in every layer, in both ways."""
+    """Equation (1) for the words of a batch in every layer, both ways."""
     config = pipe.adapter.config
     shape = (batch_size, config.projector["num_queries"], config.base_facts.cross_attention_dim)
     spoken = pipe.adapter.mapper(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
@@ -110,14 +109,14 @@ def words_contenders(pipe: FourDistillPipeline, batch_size: int) -> dict[str, Co
 
 
 def encode_one_by_one(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:
-    """CLIP(v_base) of every vector of (..., D) by a pass of its own through the text encoder's own layers."""
+    """CLIP(v_base) of every vector of (..., D), each by a separate pass through the text encoder's own layers."""
     model = getattr(text_encoder, "text_model", text_encoder)
     alone = [model.encoder(inputs_embeds=v[None, None]).last_hidden_state[0, 0] for v in v_base.flatten(0, -2)]
     return model.final_layer_norm(torch.stack(alone)).reshape(v_base.shape)
 
 
 def stock_pipeline(base: BaseModel, adapter: Adapter) -> Any:
-    """Diffusers' own pipeline around the same weights, the adapter's image prompt loaded as an IP-Adapter."""
+    """Diffusers' own pipeline with the same weights; the adapter's image prompt is loaded as an IP-Adapter."""
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(base.unet.config)
     unet.load_state_dict(base.unet.state_dict(), assign=True)
@@ -140,13 +139,13 @@ def mini() -> tuple[BaseModel, Adapter]:
 
 
 def sd15() -> tuple[BaseModel, Adapter]:
-    """A base of the sizes of Stable Diffusion 1.5, and an adapter with a prior of the default size."""
+    """A base of the size of Stable Diffusion 1.5, and an adapter with a prior of the default size."""
     base = build_sd15_base()
     generator = torch.Generator().manual_seed(0)
     vision: Any = base.image_encoder.config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-    prior = DisplacementPrior(PriorConfig(tokens, vision.hidden_size, num_components=384), generator)
-    return base, Adapter.from_base(base, AdapterSettings(), generator, prior).eval().requires_grad_(False)
+    prior = default_prior(tokens, vision.hidden_size, generator)
+    return base, Adapter.from_base(base, default_settings(), generator, prior).eval().requires_grad_(False)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""What guidance by one displacement buys, and what it costs the other: control and leakage over its weight.
+"""Effect of time or view guidance on its own displacement and on the other: control and leakage over its weight.
 
     python benchmarks/guidance.py models/adapter --out reports/guidance
 
-The sweeps of `evaluate`, painted with `time_guidance` and then with `view_guidance` at every weight, the other one as
-`evaluate` has it. Pictures are looked up among the true frames of their scenes by VAE latents, intervals are 95 % by
-resampling sweeps. Writes guidance.csv, a row a weight, and guidance.png: control by what is guided, and what leaks.
+The sweeps of `evaluate` are generated with `time_guidance`, then with `view_guidance`, at every weight; the other
+guidance is as in `evaluate`. Pictures are matched to the true frames of their scenes by VAE latents; intervals are 95 %
+by resampling sweeps. Writes guidance.csv, one row per weight, and guidance.png: control of the guided displacement, and
+leakage.
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +19,11 @@ import typer
 from matplotlib.figure import Figure
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
-from fourdistill.evaluation.evaluate import EvaluationSettings
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.summary import Summary
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 def measure(
     paint: Painter, spaces: FeatureSpaces, cells: Cells, sweeps: Sequence[Sweep], num_bootstrap: int
 ) -> list[Row]:
-    """A row for every weight of either guidance."""
+    """One row for every weight of each guidance."""
     commands = [command for sweep in sweeps for command in sweep.commands]
     rows: list[Row] = []
     for guidance in SHOWN:
@@ -84,12 +84,12 @@ def figures(sweeps: Sequence[Sweep], cells: Cells, features: np.ndarray, num_boo
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """A row of plots for each guidance: its own control, joint control, and what leaks into the other."""
+    """A row of plots for each guidance: its own control, joint control, and leakage into the other."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, (guidance, names) in zip(figure.subplots(len(SHOWN), 3), SHOWN.items(), strict=True):
         of_guidance = [row for row in rows if row["guidance"] == guidance]
         for ax, name in zip(axes, names, strict=True):
-            measured = [row for row in of_guidance if name in row]  # none where the sweeps have no such kind
+            measured = [row for row in of_guidance if name in row]  # empty if there are no sweeps of this kind
             weights, values, low, high = (
                 [row[column] for row in measured if column in row]
                 for column in ("weight", name, f"{name}.ci_low", f"{name}.ci_high")
@@ -106,15 +106,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps: int | None) -> None:
     """Measure one adapter and write both files."""
     paths, pairs = params.paths, params.displacement
-    settings = EvaluationSettings(**asdict(params.evaluate))
-    settings = replace(
-        settings,
-        num_sweep_scenes=num_scenes or settings.num_sweep_scenes,
-        num_inference_steps=steps or settings.num_inference_steps,
-    )
+    settings = params.evaluate
+    settings = replace(settings, num_inference_steps=steps or settings.num_inference_steps)
+    num_scenes = num_scenes or settings.sweeps.num_scenes
     pipe = FourDistillPipeline.from_pretrained(paths.base, adapter=adapter).to(default_device())
     sweeps = build_sweeps(
-        paths.frames_table, paths.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
+        paths.frames_table, paths.scenes_table, num_scenes, settings.sweeps.num_steps,
         max_gap=pairs.max_gap,
         max_gap_s=pairs.max_gap_s, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
@@ -123,7 +120,7 @@ def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps:
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=params.seed, **settings.sampling())
     cells = read_cells({sweep.scene for sweep in sweeps}, paths.frames_table, paths.scenes_table, read, spaces)
-    rows = measure(paint, spaces, cells, sweeps, settings.num_bootstrap)
+    rows = measure(paint, spaces, cells, sweeps, settings.scores.num_bootstrap)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "guidance.csv", rows)
     draw(rows, out / "guidance.png")
@@ -137,7 +134,7 @@ def command(
     num_scenes: Annotated[int | None, typer.Option(min=1, help="As `evaluate` has it by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Likewise.")] = None,
 ) -> None:
-    """Control and leakage over the weights of both guidances."""
+    """Measure control and leakage over the weights of both guidances."""
     try:
         run(load_params(params, over), adapter, out, num_scenes, steps)
     except InputError as error:

@@ -1,18 +1,18 @@
-"""How fast the loader gives samples, beside stock WebDataset on the same tars, from the disk and from S3 on loopback.
+"""Throughput of the loader, compared with stock WebDataset on the same tars, from disk and from S3 on loopback.
 
     python benchmarks/loader.py                      # needs the extras dev and s3; about three minutes
     python benchmarks/loader.py --rounds 1 --shards 4 --samples 200 --no-unet
 
-The shards are made on the spot, as `write_shards` leaves them with features of the mini base. Every figure is the
-median over rounds in which all contenders take turns, so that what else the machine does falls on all alike:
+The benchmark generates shards like those of `write_shards` with features of the mini base. Every figure is the median
+over rounds in which all contenders alternate, so that other load on the machine affects all of them equally:
 
     stock               WebDataset iterating the tars, undecoded
     local               the loader in this process, shuffled and decoded
-    local_1, local_2    the loader with so many worker processes
+    local_1, local_2    the loader with 1 or 2 worker processes
     s3                  the loader in this process, from SeaweedFS on 127.0.0.1
-    sd15_step           samples per second that a training step of an SD 1.5-sized U-Net takes: forward and backward to
-                        the conditioning, random weights, batch 2 of 256 pixels (32 x 32 latents), bf16 where the
-                        processor computes it
+    sd15_step           samples per second of a training step of an SD 1.5-sized U-Net: forward and backward to the
+                        conditioning, random weights, batch 2 of 256 pixels (32 x 32 latents), bf16 if the processor
+                        supports it
 """
 
 import json
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from s3_server import BUCKET, credentials, running_s3
 from shard_folders import write_shard_folder
 
-# Shapes of the mini base: latents, image embeddings; bytes of a JPEG of 128 pixels.
+# Shapes of the mini base's latents and image embeddings; bytes of a JPEG of 128 pixels.
 SHAPES, JPEG_BYTES = ((8, 16, 16), (65, 192)), 4500
 
 
@@ -83,7 +83,7 @@ def main(
 
 
 def measure(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
-    """Samples per second of each contender, in each round after one of warming up."""
+    """Samples per second of each contender, in each round after a warm-up round."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, run in contenders.items():
@@ -95,17 +95,17 @@ def measure(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, 
 
 
 def ratio(rates: dict[str, list[float]], over: str, under: str) -> float:
-    """The median over rounds of one rate over another in the same round."""
+    """The median over rounds of the ratio of two rates."""
     return round(statistics.median(a / b for a, b in zip(rates[over], rates[under], strict=True)), 3)
 
 
 def count(samples: Iterable[Any]) -> int:
-    """How many there are."""
+    """Number of samples."""
     return sum(1 for _ in samples)
 
 
 def sd15_samples_per_s(batch_size: int = 2, steps: int = 3) -> float:
-    """Samples per second through an SD 1.5-sized U-Net, forward and backward to its context."""
+    """Samples per second of an SD 1.5-sized U-Net, forward and backward to its context."""
     torch.manual_seed(0)
     device = default_device()
     precision = resolve_precision("auto", device)

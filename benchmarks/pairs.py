@@ -1,8 +1,8 @@
-"""Ten million pairs into Parquet: time and peak memory of `build_pairs`.
+"""Write ten million pairs to Parquet: time and peak memory of `build_pairs`.
 
     python benchmarks/pairs.py --frames-table data/frames.parquet
 
-To reach: 60 s and 2 GiB. Memory is that of a process of its own, imports included.
+Target: 60 s and 2 GiB. Memory is that of a separate process, imports included.
 """
 
 import json
@@ -30,7 +30,7 @@ def main(
 
 
 def build(frames_table: Path, num_pairs: int) -> tuple[float, float, float]:
-    """Build the pairs in a temporary folder; seconds, processor seconds, peak GiB."""
+    """Build the pairs in a temporary folder; returns seconds, CPU seconds, peak GiB."""
     from fourdistill.pairs.build import build_pairs
     from fourdistill.pairs.settings import NumPairs
     from fourdistill.params import load_params

@@ -1,6 +1,7 @@
-"""What a displacement prior knows before anything is drawn: its codes looked up among those of the scene's true frames.
+"""Control of a displacement prior without generation: its codes are matched to those of the scene's true frames.
 
-The sweeps are those of `evaluate`, on more scenes: a picture can be no better placed than the codes it is drawn from.
+The sweeps are those of `evaluate`, on more scenes. The prior's control is an upper bound for that of the pictures
+generated from its codes.
 """
 
 import sys
@@ -13,11 +14,11 @@ import torch
 import typer
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.metrics.control import control_values, outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.summary import commanded_frames
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
 from fourdistill.features.files import IMAGE_EMBEDS
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.conditions import Conditions
@@ -32,7 +33,7 @@ FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.t
 def displaced_codes(
     prior: DisplacementPrior, images: list[list[Command]], embeds: dict[FrameKey, torch.Tensor]
 ) -> np.ndarray:
-    """Commands (M) of each condition image, embeddings of the sources (S, D) => codes of what is expected (M, K)."""
+    """Commands (M) of each condition image, embeddings of the sources (S, D) => codes of the expected images (M, K)."""
     conditions, codes = [], []
     for commands in images:
         shown = torch.stack([embeds[command.source] for command in commands])  # (M, S, D)
@@ -45,7 +46,7 @@ def displaced_codes(
 
 
 def from_elsewhere(commands: list[Command], grids: dict[str, Grid], rng: np.random.Generator) -> list[Command]:
-    """The same targets, each from a random other frame of its scene."""
+    """The same targets, each from another random frame of its scene."""
     moved = []
     for command in commands:
         grid = grids[command.source.scene]
@@ -64,7 +65,7 @@ def measure(
     num_images: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """The figures of `evaluate` for codes instead of pictures, over some sweeps."""
+    """The figures of `evaluate` over some sweeps, for codes instead of pictures."""
     codes, sources = {}, {}
     for scene in {sweep.scene for sweep in sweeps}:
         keys = [(key.scene, key.camera, key.frame) for key in grids[scene].keys]
@@ -88,7 +89,7 @@ def measure(
 
 
 def run(params: Params, folder: Path, num_scenes: int, num_images: int) -> None:
-    """Print the figures of one prior for known and for new scenes."""
+    """Print the figures of a prior for known and for new scenes."""
     prior, paths = DisplacementPrior.load(folder), params.paths
     rng = np.random.default_rng(params.seed)
     sweeps = build_sweeps(paths.frames_table, paths.scenes_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
@@ -107,7 +108,7 @@ def command(
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 23,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
 ) -> None:
-    """Control of a prior alone."""
+    """Measure the control of a prior alone."""
     try:
         run(load_params(params, over), folder, num_scenes, num_images)
     except InputError as error:

@@ -1,9 +1,9 @@
-"""Cost of the data stages against the number of scenes: 1x, 4x, 16x, with as many pairs per scene.
+"""Cost of the data stages over the number of scenes: 1x, 4x, 16x, with the same number of pairs per scene.
 
     python benchmarks/scale.py --raw data/raw/mocap --base data/base/mini
 
-Copies of one scene, so that all scenes cost the same. To reach: processor seconds per scene within 10 % from 4x to 16x
-(1x also pays what a stage costs at all). Stages run in processes of their own, one worker each.
+The scenes are copies of one, so that all cost the same. Target: CPU seconds per scene within 10 % from 4x to 16x (1x
+includes the fixed cost of a stage). Every stage runs in a separate process with one worker.
 """
 
 import json
@@ -32,7 +32,7 @@ def main(
     pairs_per_scene: int = 2000,
     max_frames: Annotated[int, typer.Option(help="Frames of each video.")] = 16,
 ) -> None:
-    """Print processor seconds per scene of every stage at 1x, 4x, 16x, and 16x over 4x, as JSON."""
+    """Print CPU seconds per scene of every stage at 1x, 4x, 16x, and the ratio of 16x to 4x, as JSON."""
     scene = min(path for path in raw.iterdir() if path.is_dir())
     context = multiprocessing.get_context("spawn")
     costs: dict[str, dict[int, float]] = {stage: {} for stage in STAGES}
@@ -42,7 +42,7 @@ def main(
             for number in range(scenes):
                 shutil.copytree(scene, folder / "raw" / f"scene{number:04d}")
             for stage in STAGES:
-                with ProcessPoolExecutor(1, mp_context=context) as pool:  # a process of its own for each
+                with ProcessPoolExecutor(1, mp_context=context) as pool:  # a separate process for each
                     run = pool.submit(run_stage, stage, folder, base, scenes * pairs_per_scene, max_frames)
                     costs[stage][factor] = run.result() / scenes
                 typer.echo(f"{stage} {factor}x: {costs[stage][factor]:.3f} s a scene", err=True)
@@ -51,7 +51,7 @@ def main(
 
 
 def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: int) -> float:
-    """Run one stage in `folder`; its processor seconds, those of its children included."""
+    """Run one stage in `folder`; returns its CPU seconds, children included."""
     from fourdistill.features.encode import FrameEncoder
     from fourdistill.features.files import encode_frames
     from fourdistill.frames.extract import extract_frames
@@ -82,7 +82,7 @@ def run_stage(stage: str, folder: Path, base: str, num_pairs: int, max_frames: i
 
 
 def processor_s() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

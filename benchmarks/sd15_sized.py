@@ -1,4 +1,4 @@
-"""A base of the sizes of Stable Diffusion 1.5 with random weights: what matters to a clock is there."""
+"""A base of the size of Stable Diffusion 1.5 with random weights, for timing."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ from transformers import (
 from fourdistill.models.attention import cross_attention_names, install_processors
 from fourdistill.models.base.model import BaseModel, IPAdapter
 
-NUM_VISION_LAYERS = 4  # of ViT-H's 32, which both contenders run once: memory is spared, not time
+NUM_VISION_LAYERS = 4  # of ViT-H's 32, to save memory; both contenders run them once, so the comparison is not affected
 LATENT_SIZE = 32  # 256 x 256 pixels
 
 
 def build_sd15_base() -> BaseModel:
-    """U-Net, VAE and text encoder as in Stable Diffusion 1.5, the first layers of ViT-H, IP-Adapter Plus."""
-    torch.manual_seed(0)  # diffusers and transformers draw their weights from the global generator
+    """U-Net, VAE and text encoder as in Stable Diffusion 1.5, the first layers of ViT-H, and IP-Adapter Plus."""
+    torch.manual_seed(0)  # diffusers and transformers initialise weights from the global generator
     unet: Any = UNet2DConditionModel(sample_size=LATENT_SIZE, cross_attention_dim=768)  # diffusers' defaults are SD's
     vae = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
@@ -62,7 +62,7 @@ def build_sd15_base() -> BaseModel:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """A tokenizer that knows letters alone: a prompt is 77 tokens long however it is cut."""
+    """A tokenizer that has only letters: a prompt always has 77 tokens, however it is split."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     vocabulary = {token: i for i, token in enumerate(tokens)}

@@ -1,9 +1,9 @@
-"""The teacher on shipped scenes: how well it shows a camera that it was fitted without, and what that costs.
+"""The teacher on shipped scenes: its quality for a held-out camera, and its cost.
 
     OMP_NUM_THREADS=1 python benchmarks/teacher.py --scenes scene016_walk,scene015_backflip
 
-To reach, with 7 of 8 cameras at 128 pixels: 28 dB over the picture, 23 over the figure's box, 5 core-minutes a scene,
-0.15 s a frame. Minutes are of processor time. Frames are extracted into a temporary folder.
+Target, with 7 of 8 cameras at 128 pixels: 28 dB over the picture, 23 over the figure's box, 5 core-minutes per scene,
+0.15 s per frame. Minutes are CPU time. Frames are extracted into a temporary folder.
 """
 
 import tempfile
@@ -54,7 +54,7 @@ def main(
     passes: Annotated[int, typer.Option(help="Over all instants.")] = 75,
     raw: Annotated[Path, typer.Option(help="A folder in the dynerf layout.")] = Path("data/raw/mocap"),
 ) -> None:
-    """Print the table, PSNR in dB over picture / figure's box."""
+    """Print the table, with PSNR in dB over picture / figure's box."""
     torch.set_num_threads(1)
     typer.echo("| scene | teacher | nearest camera | fit, min | a frame, s | may teach |\n|---|---|---|---|---|---|")
     for scene in read_source(SourceFolder(raw, "dynerf")):

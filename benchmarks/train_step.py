@@ -1,15 +1,15 @@
-"""Training step against the bare U-Net's forward and backward, and against the original's recipe, in one run.
+"""A training step compared with the bare U-Net's forward and backward, and with the original's recipe, in one run.
 
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
     python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --original
 
-The bare U-Net is diffusers' own: stock attention, frozen, a prompt as its only context, differentiated to that
-context, in the precision of the step. The step is what `train` does: draws, condition dropout, what a prior foresees
-(of the default size; untrained, which is as fast), words of all layers, the U-Net's answer to them and its answer to
-the image prompt, which is the target, loss, backward, clipping, AdamW. The original's recipe is one word of the
-displacement and the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per
-cross-attention layer; the rest is counted as the step's own. Rounds alternate; medians are compared, of the clock and
-of the processor's seconds, which other programs on the machine disturb less.
+The bare U-Net is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that
+context, in the precision of the step. The step is that of `train`: sampling, condition dropout, the prior's prediction
+(default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words and for the
+image prompt (the target), loss, backward, clipping, AdamW. The original's recipe is one word of the displacement and
+the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per cross-attention
+layer; the rest is as in the step. Rounds alternate; medians of wall-clock and CPU seconds are compared. CPU seconds are
+less affected by other programs on the machine.
 """
 
 import json
@@ -22,19 +22,17 @@ from unittest.mock import patch
 import torch
 import typer
 from accelerate import Accelerator
+from defaults import PARAMS, default_prior, default_settings
 from sd15_sized import build_sd15_base
 
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import install_processors
 from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
-from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.runtime.seeds import step_generator
 from fourdistill.training.runtime.trainer import make_optimizer, trained_parameters
 
@@ -76,7 +74,7 @@ def main(
 
 
 def ratio(first: list[float], second: list[float]) -> float:
-    """The median over rounds."""
+    """The median ratio over rounds."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
@@ -105,7 +103,7 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
 
 
 def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """Forward and backward of the stock, frozen U-Net to its prompt tokens. Same weights, other processors."""
+    """Forward and backward of the stock, frozen U-Net to its prompt tokens: same weights, stock processors."""
     length, width = base.tokenizer.model_max_length, base.unet.config["cross_attention_dim"]
     text = torch.randn(len(batch.caption), length, width).requires_grad_()
     timesteps = torch.randint(0, 1000, (len(batch.caption),))
@@ -123,15 +121,16 @@ def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callab
 def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """One step of the training loop, optimiser included."""
     generator = torch.Generator().manual_seed(0)
-    prior = DisplacementPrior(PriorConfig(*batch.source_embeds.shape[1:], num_components=384), generator)
-    denoiser = Denoiser(base, Adapter.from_base(base, AdapterSettings(), generator, prior))
+    num_tokens, embeds_width = batch.source_embeds.shape[1:]
+    prior = default_prior(num_tokens, embeds_width, generator)
+    denoiser = Denoiser(base, Adapter.from_base(base, default_settings(), generator, prior))
     return take_steps(accelerator, denoiser, accelerator.prepare(denoiser), batch)
 
 
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """The original's way: VAE, one text pass per layer instead of the step's one, no prior; all of it fp32."""
+    """The original's recipe: VAE, one text pass per layer instead of one per step, no prior; all in fp32."""
     factor = 2 ** (len(base.vae.config["block_out_channels"]) - 1)
-    form = AdapterSettings(mapper_input="displacement", num_words=1)
+    form = default_settings(mapper_input="displacement", num_words=1)
     denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")
     step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
     pixels = torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
@@ -153,16 +152,16 @@ def take_steps(
     accelerator: Accelerator, denoiser: Denoiser, model: torch.nn.Module, batch: Batch
 ) -> Callable[[], None]:
     """Draws, losses, backward, clipping and AdamW; `model` is the denoiser, prepared by accelerate or not."""
-    settings = TrainingSettings(batch_size=len(batch.caption))
-    optimizer = make_optimizer(denoiser, settings)
-    objective = Objective(denoiser, settings, accelerator.device)
+    settings = PARAMS.train
+    optimizer = make_optimizer(denoiser, settings.optimizer)
+    objective = Objective(denoiser, settings.loss, accelerator.device)
     parameters = trained_parameters(denoiser)
     steps = iter(range(10**9))
 
     def run() -> None:
         install_processors(denoiser.base.unet)
-        accelerator.backward(objective(model, batch, step_generator(settings.seed, next(steps))))
-        accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+        accelerator.backward(objective(model, batch, step_generator(PARAMS.seed, next(steps))))
+        accelerator.clip_grad_norm_(parameters, settings.optimizer.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from fourdistill.inference.inputs import ConditionImage
     from fourdistill.inference.pipeline import FourDistillPipeline
 
-# Read by the OpenMP library when torch loads it. A thread that waits for others sleeps instead of spinning: beside
-# other work on the same cores, spinning made a training seven times slower.
+# OpenMP reads this when torch loads it. Waiting threads then sleep instead of spinning: with other work on the same
+# cores, spinning made training seven times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __all__ = ["ConditionImage", "FourDistillPipeline"]
 
-_HOMES = {  # where each name lives; imported when it is asked for, as torch takes seconds
+_HOMES = {  # the module of each name, imported on first use because importing torch takes seconds
     "ConditionImage": "fourdistill.inference.inputs",
     "FourDistillPipeline": "fourdistill.inference.pipeline",
 }

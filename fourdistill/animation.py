@@ -1,4 +1,4 @@
-"""Animations that last as long as their frame rate says: GIF counts hundredths of a second, MP4 fractions."""
+"""Animations with exact durations: GIF delays are hundredths of a second, MP4 rates are fractions."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -15,8 +15,8 @@ MIN_RATE, MAX_RATE = 0.1, 100  # of any animation
 
 
 def check_rate(frame_rate: float, suffix: str) -> None:
-    """Raise `InputError` where a file of this ending (`.gif`, `.mp4` ...) cannot show so many frames a second."""
-    if not MIN_RATE <= frame_rate <= MAX_RATE:  # nor NaN
+    """Raise `InputError` if a file with this suffix (`.gif`, `.mp4` ...) cannot have this frame rate."""
+    if not MIN_RATE <= frame_rate <= MAX_RATE:  # also false for NaN
         raise InputError(f"fps: expected {MIN_RATE} to {MAX_RATE} frames a second, found {frame_rate:g}")
     if suffix.lower() == ".gif" and frame_rate > MAX_GIF_RATE:
         raise InputError(
@@ -26,12 +26,12 @@ def check_rate(frame_rate: float, suffix: str) -> None:
 
 
 def exact_rate(frame_rate: float) -> Fraction:
-    """Frames a second as the fraction that is meant: 29.97003 is 30000/1001."""
+    """Frames a second as the intended fraction: 29.97003 is 30000/1001."""
     return Fraction(frame_rate).limit_denominator(1001)
 
 
 def gif_delays_ms(num_frames: int, frame_rate: float) -> list[int]:
-    """How long each frame is shown, in whole hundredths of a second that add up: the error is carried on.
+    """The delay of each frame in ms, in whole hundredths of a second; rounding errors do not accumulate.
 
     Raises `InputError` for a rate that a GIF cannot have.
     """
@@ -41,6 +41,6 @@ def gif_delays_ms(num_frames: int, frame_rate: float) -> list[int]:
 
 
 def save_gif(file: Path | BinaryIO, images: Sequence[Image.Image], frame_rate: float) -> None:
-    """Write pictures of one size as an animation that repeats."""
+    """Write images of one size as a looping animation."""
     delays = gif_delays_ms(len(images), frame_rate)
     images[0].save(file, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0)

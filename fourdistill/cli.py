@@ -1,4 +1,4 @@
-"""The command line: one module of `commands` for each command, gathered here."""
+"""The command line: collects the commands, each from its own module in `commands`."""
 
 import functools
 import os
@@ -15,6 +15,7 @@ from fourdistill.commands import (
     generate,
     import_adapter,
     inspect,
+    preset,
     push_shards,
 )
 from fourdistill.errors import InputError, refusals_as_input_errors
@@ -27,9 +28,10 @@ COMMANDS = {
     "evaluate": evaluate,
     "export": export_adapter,
     "import": import_adapter,
+    "preset": preset,
     "push-shards": push_shards,
 }
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no word about torchvision, which nothing here needs
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides warnings about torchvision, which nothing here needs
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
@@ -42,7 +44,7 @@ def root() -> None:
 
 
 def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command; an `InputError`, or what the machine refuses, becomes one line and exit status 2."""
+    """Wrap a command: an `InputError` or a refusal by the operating system becomes one line and exit status 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:

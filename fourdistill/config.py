@@ -6,7 +6,7 @@ them. There are no defaults: `params.yaml` is the one place where values are cho
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -75,7 +75,7 @@ def read_settings(settings: type[Settings], path: Path, over: Path | None = None
         # Through JSON: pydantic's strict mode then still takes a string for a path and a list for a tuple.
         return TypeAdapter(settings).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        raise InputError(f"{path}: {_describe(error)}") from error
+        raise InputError(f"{path}: {describe_fault(error, settings)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -102,8 +102,11 @@ def _merged(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return values | over | {k: _merged(values[k], over[k]) for k in nested}
 
 
-def _describe(error: ValidationError) -> str:
-    """The first fault of a validation error in one line, and how many more there are."""
+def describe_fault(error: ValidationError, settings: Any = None) -> str:
+    """The first fault of a validation error in one line, and how many more there are.
+
+    `settings`: the dataclass that was read; an unknown key that a section within knows is then told where it belongs.
+    """
     # A misspelt key is both an unknown and a missing one: the unknown one is what its author will recognise.
     faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] not in _UNKNOWN)
     first = faults[0]
@@ -113,7 +116,8 @@ def _describe(error: ValidationError) -> str:
         missing = [
             str(fault["loc"][-1]) for fault in faults if fault["type"] in _MISSING and fault["loc"][:-1] == parent
         ]
-        if near := get_close_matches(str(first["loc"][-1]), missing, n=1):
+        near = get_close_matches(str(first["loc"][-1]), missing, n=1) or _places(settings, first["loc"])
+        if near:
             return f"{line}; did you mean {near[0]}?"
     elif first["type"] in _MISSING:
         line = f"{key}: missing"
@@ -124,6 +128,19 @@ def _describe(error: ValidationError) -> str:
     return line + (f" (and {more} more)" if more else "")
 
 
-def pick(settings_class: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The entries of `values` that are fields of a settings dataclass."""
-    return {f.name: values[f.name] for f in fields(settings_class) if f.name in values}
+def _places(settings: Any, loc: tuple[str | int, ...]) -> list[str]:
+    """The keys of the same name in sections within the one of an unknown key."""
+    for name in loc[:-1]:
+        settings = _sections(settings).get(str(name))
+    parent = ".".join(map(str, loc[:-1]))
+    found = {f"{section}.{loc[-1]}" for section, cls in _sections(settings).items() if loc[-1] in _fields(cls)}
+    return sorted(f"{parent}.{place}" if parent else place for place in found)
+
+
+def _fields(settings: Any) -> dict[str, Any]:
+    return getattr(settings, "__pydantic_fields__", {})
+
+
+def _sections(settings: Any) -> dict[str, Any]:
+    """The sections of a settings dataclass: their names and dataclasses."""
+    return {name: field.annotation for name, field in _fields(settings).items() if is_dataclass(field.annotation)}

@@ -1,10 +1,10 @@
-"""What is no fault of the program: input that is wrong, and what the machine refuses."""
+"""Errors that are not bugs: invalid input, and operations that the operating system refuses."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# No permission, a read-only or full disk, a name too long or a file too large for it.
+# No permission, a read-only or full disk, a name that is too long, or a file that is too large.
 REFUSALS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EFBIG}
 )
@@ -15,13 +15,13 @@ class InputError(Exception):
 
 
 def one_line(error: BaseException, longest: int = 1000) -> str:
-    """What another library says of a fault, as a part of one line: it may quote all of a file."""
+    """Another library's error message on one line, truncated because it may quote a whole file."""
     return (" ".join(str(error).split()) or type(error).__name__)[:longest]
 
 
 @contextmanager
 def refusals_as_input_errors() -> Iterator[None]:
-    """What the machine refuses becomes an `InputError` that names the file; every other error stays what it is."""
+    """Convert refusals by the operating system to an `InputError` that names the file; other errors pass unchanged."""
     try:
         yield
     except OSError as error:

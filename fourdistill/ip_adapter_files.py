@@ -55,6 +55,13 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
     return describe(shapes_of(weights))
 
 
+# The words of an imported IP-Adapter, which has no prior: untrained ones that encode only the displacement.
+NO_PRIOR = AdapterSettings(
+    mapper_input="displacement", num_words=None, num_frequencies=64, hidden_width=128, sigma_time=6.0, sigma_view=2.0,
+    sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical", max_gap_s=None,
+)  # fmt: skip
+
+
 def import_ip_adapter(
     checkpoint: Path, base: str, others: Adapter | None, seed: int, image_encoder: str | None = None
 ) -> Adapter:
@@ -65,6 +72,6 @@ def import_ip_adapter(
     `InputError` if the checkpoint is not an IP-Adapter for this base.
     """
     loaded = load_base(base, str(checkpoint), image_encoder=image_encoder)
-    settings = AdapterSettings(mapper_input="displacement") if others is None else others.config.settings
+    settings = NO_PRIOR if others is None else others.config.settings
     prior = None if others is None else others.prior
     return Adapter.from_base(loaded, settings, torch.Generator().manual_seed(seed), prior)

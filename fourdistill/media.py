@@ -1,4 +1,4 @@
-"""Pictures from and for people: any photo in; PNG, GIF or MP4 out, chosen by the file's ending."""
+"""Read images from users, and write PNG, GIF or MP4 as the file suffix says."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ SUFFIXES = (".png", ".gif", ".mp4")
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture file => RGB, upright, laid on white where it is transparent.
+    """An image file => RGB, upright, on white where it is transparent.
 
-    Raises `InputError` where it is no picture, is damaged, or is absurdly large.
+    Raises `InputError` if it is not an image, is damaged, or is too large.
     """
     try:
         return pictures.read_picture(path)
@@ -28,7 +28,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def check_output(path: Path, frame_rate: float) -> None:
-    """Raise `InputError` where pictures cannot be written to a path at this rate, before they are drawn."""
+    """Raise `InputError` if images cannot be written to a path at this rate; to be called before generation."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
     check_writable(path, str(path))
@@ -36,8 +36,8 @@ def check_output(path: Path, frame_rate: float) -> None:
 
 
 def write_pictures(path: Path, rows: Sequence[Sequence[Image.Image]], frame_rate: float) -> None:
-    """Rows of pictures of one size => a PNG (the grid), or an animation, row after row; whole or not at all."""
-    from diffusers.utils import make_image_grid  # here: diffusers takes seconds to import
+    """Write rows of images of one size as a PNG grid, or row by row as an animation; atomic."""
+    from diffusers.utils import make_image_grid  # not at the top: diffusers takes seconds to import
 
     check_output(path, frame_rate)
     images = [image for row in rows for image in row]
@@ -52,7 +52,7 @@ def write_pictures(path: Path, rows: Sequence[Sequence[Image.Image]], frame_rate
 
 
 def write_video(path: Path, images: Sequence[Image.Image], frame_rate: float) -> None:
-    """Pictures of one size => an H.264 video in an MP4 container, at even width and height, which players ask for."""
+    """Images of one size => an H.264 video in MP4, cropped to even width and height, which players require."""
     width, height = (side - side % 2 for side in images[0].size)
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=exact_rate(frame_rate), options={"crf": "16"})

@@ -11,13 +11,15 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from fourdistill.config import STRICT, Count, LocalPath, NonNegativeFloat, read_settings
+from fourdistill.evaluation.settings import Evaluate
 from fourdistill.features.settings import Augmentations, EncodeFrames
 from fourdistill.frames.settings import ExtractFrames
 from fourdistill.pairs.settings import BuildPairs, DisplacementSettings
 from fourdistill.poses.settings import EstimatePoses
-from fourdistill.sections import Evaluate, Train, TrainPrior
 from fourdistill.shards.settings import WriteShards
 from fourdistill.sources.settings import Source
+from fourdistill.training.mappers.settings import Train
+from fourdistill.training.prior.settings import TrainPrior
 
 
 @dataclass(frozen=True, config=STRICT)

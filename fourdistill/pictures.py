@@ -1,7 +1,7 @@
-"""The one reader of picture files: RGB of 8 bits a channel, upright, laid on a background where they are transparent.
+"""The only reader of image files: upright RGB, 8 bits per channel, transparent pixels on a background colour.
 
-What a file says of its pixels is used: EXIF orientation, 16 bits, palettes, transparency, colour profiles. Of a file
-with several pictures (an animation, a phone's MPO) the first one counts.
+EXIF orientation, 16-bit values, palettes, transparency and colour profiles are respected. Of a file with several images
+(an animation, a phone's MPO), the first is used.
 """
 
 import warnings
@@ -15,48 +15,48 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-# Pillow's others are no photographs, or run other programs. AVIF came to it in 11.3.
+# Pillow's other formats are not photographs, or run other programs. Pillow 11.3 added AVIF.
 FORMATS = (*["AVIF"] * (find_spec("PIL._avif") is not None), "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-MAX_PIXELS = 64_000_000  # a header may promise any size
+MAX_PIXELS = 64_000_000  # a header may claim any size
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC"}
 _BITS_PER_SAMPLE = 258  # TIFF's tag
-_MODES = ("RGB", "L", "P", "1", "CMYK", "YCbCr", "RGBA", "LA", "PA", "RGBa", "La")  # of 8 bits a channel
+_MODES = ("RGB", "L", "P", "1", "CMYK", "YCbCr", "RGBA", "LA", "PA", "RGBa", "La")  # 8 bits per channel
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile => mode that it speaks of
+_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile => mode that it applies to
 
 
 class PictureError(Exception):
-    """One picture cannot be used; `str(error)` says why in one line, without its name."""
+    """An image cannot be used; `str(error)` gives the reason in one line, without the file name."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says before a pixel is decoded."""
+    """The header of an image file, read without decoding pixels."""
 
     size: tuple[int, int]
     """(width, height) in pixels as stored."""
     orientation: int
-    """EXIF's, 1 to 8: how the stored pixels are to be turned or mirrored."""
+    """EXIF orientation, 1 to 8: how to rotate or mirror the stored pixels."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(width, height) of the upright picture."""
+        """(width, height) of the upright image."""
         return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
 
 def read_header(path: Path) -> Header:
-    """The header of a picture file; raises `PictureError` where it is none."""
+    """The header of an image file; raises `PictureError` if it is not one."""
     with _opened(path) as image:
         orientation = _orientation(image)
         if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation >= 5:
-            return Header((image.size[1], image.size[0]), orientation)  # whose size is the upright one from the start
+            return Header((image.size[1], image.size[0]), orientation)  # Pillow's TIFF size is upright
         return Header(image.size, orientation)
 
 
 def read_picture(path: Path, background: str = "white") -> Image.Image:
-    """A picture file => RGB, upright; `background` is a colour that Pillow knows.
+    """An image file => RGB, upright; `background` is a colour that Pillow knows.
 
-    Raises `PictureError` where it is no picture, is not whole, or has more than `MAX_PIXELS`.
+    Raises `PictureError` if it is not an image, is incomplete, or has more than `MAX_PIXELS`.
     """
     with _opened(path) as image:
         if image.width * image.height > MAX_PIXELS:
@@ -68,11 +68,11 @@ def read_picture(path: Path, background: str = "white") -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture file; whatever is wrong with it becomes `PictureError`."""
+    """Open an image file; any problem with it becomes a `PictureError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the bound on pixels is ours; what is not whole raises
-            # As a file, not by its name: Pillow would map TIFFs into memory, and those that are to be turned wrongly.
+            warnings.simplefilter("ignore")  # pixels are limited above; incomplete files raise
+            # Pass an open file: given a path, Pillow memory-maps TIFFs, and reads those to be rotated wrongly.
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 yield image
     except UnidentifiedImageError as error:
@@ -81,13 +81,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
     except FileNotFoundError as error:
         raise PictureError("expected a picture, there is no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # by kind of damage
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # depends on the damage
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PictureError(f"expected a whole picture: {' '.join(reason.split())}") from error
 
 
 def _found(path: Path) -> str:
-    """What a file is, by its first bytes, of the formats that phones write and Pillow may not read."""
+    """The format by the first bytes, among those that phones write and Pillow may not read."""
     with path.open("rb") as file:
         start = file.read(12)
     return f", found {_BRANDS[start[8:12]]}" if start[4:8] == b"ftyp" and start[8:12] in _BRANDS else ""
@@ -99,10 +99,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """A loaded picture in a mode of 8 bits a channel; of 16-bit colours Pillow has kept the higher byte."""
+    """A loaded image with 8 bits per channel; Pillow has already reduced 16-bit colours to the higher byte."""
     if image.mode in _MODES:
         transparent = image.info.get("transparency")
-        if isinstance(transparent, tuple) and max(transparent) > 255:  # it is told in 16 bits
+        if isinstance(transparent, tuple) and max(transparent) > 255:  # given in 16 bits
             image.info["transparency"] = tuple(value >> 8 for value in transparent)
         return image
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format == "PNG"):
@@ -117,7 +117,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image, profile: bytes | None, background: str) -> Image.Image:
-    """RGB in sRGB, laid on the background."""
+    """RGB in sRGB, composited onto the background."""
     if image.mode not in _ALPHA and "transparency" not in image.info:
         return _in_srgb(image, profile)
     rgba = image.convert("RGBA")
@@ -126,7 +126,7 @@ def _flat(image: Image.Image, profile: bytes | None, background: str) -> Image.I
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB by the colour profile of the file, if it is one that can be used; else as Pillow converts."""
+    """Convert to sRGB by the file's colour profile if it is usable, otherwise as Pillow does by default."""
     plain = image if image.mode == "RGB" else image.convert("RGB")
     if not profile:
         return plain
@@ -137,5 +137,5 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             return plain
         source = plain if mode == "RGB" else image
         return ImageCms.profileToProfile(source, opened, ImageCms.createProfile("sRGB"), outputMode="RGB") or plain
-    except (ImageCms.PyCMSError, OSError):  # a profile of another kind, or damaged: viewers do without it, too
+    except (ImageCms.PyCMSError, OSError):  # an unsuitable or damaged profile, which viewers ignore too
         return plain

@@ -1,8 +1,8 @@
-"""Where a run of the pipeline stands: which stage of how many, and how long the rest will take at most.
+"""Progress of a pipeline run: the current stage, the number of stages, and an upper limit for the remaining time.
 
-Expected times are those that the stages last took in this checkout. Before that, those of `pipeline/durations.json`,
-scaled by how much faster or slower this machine has been so far. DVC skips a stage that is up to date, so that the
-rest may well be shorter.
+Expected times are those of each stage's last run in this checkout. Without one they come from
+`pipeline/durations.json`, scaled by the speed of this machine so far. DVC skips stages that are up to date, so the rest
+may take less time.
 """
 
 import json
@@ -19,13 +19,13 @@ PIPELINE = Path("dvc.yaml")
 SHIPPED = Path("pipeline/durations.json")
 """Stage => seconds that it took in a run of the sample on two cores."""
 LAST = Path(".dvc/tmp/durations.json")
-"""The same of this checkout, written after each stage."""
+"""The same for this checkout, written after each stage."""
 Durations = Mapping[str, float]
 
 
 @contextmanager
 def stage_progress() -> Iterator[None]:
-    """Say where the run stands before a stage of `dvc.yaml`, and keep how long it took; nothing outside of DVC."""
+    """Print the progress before a stage of `dvc.yaml`, and save its duration; does nothing outside DVC."""
     name = os.environ.get("DVC_STAGE", "")
     stages = list(YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"]) if PIPELINE.is_file() else []
     if name not in stages:  # run by hand, or a stage of another dvc.yaml
@@ -42,7 +42,7 @@ def stage_progress() -> Iterator[None]:
 
 
 def describe(name: str, stages: Sequence[str], shipped: Durations, last: Durations) -> str:
-    """`stage 3 of 8, build_pairs (10 s); all after it: at most 9 min`; times are left out where none is known."""
+    """`stage 3 of 8, build_pairs (10 s); all after it: at most 9 min`; unknown times are left out."""
     expected = expect(shipped, last)
     number = stages.index(name)
     this = f" ({_rounded(expected[name])})" if name in expected else ""
@@ -53,7 +53,7 @@ def describe(name: str, stages: Sequence[str], shipped: Durations, last: Duratio
 
 
 def expect(shipped: Durations, last: Durations) -> dict[str, float]:
-    """Seconds of each stage: what it last took, else what is shipped times this machine's pace so far."""
+    """Seconds of each stage: its last duration, else the shipped one scaled by this machine's speed so far."""
     both = shipped.keys() & last.keys()
     pace = sum(last[stage] for stage in both) / max(sum(shipped[stage] for stage in both), 1e-9) if both else 1.0
     return {stage: seconds * pace for stage, seconds in shipped.items()} | dict(last)
@@ -64,7 +64,7 @@ def _rounded(seconds: float) -> str:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """The durations in a file; none where it is missing or cut off: they only tell how long to wait."""
+    """The durations in a file; none if it is missing or truncated, because they are only estimates."""
     try:
         return {str(name): float(seconds) for name, seconds in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):

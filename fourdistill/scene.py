@@ -1,4 +1,4 @@
-"""The one contract between readers and everything else: what a scene is, whatever format it came in."""
+"""The data model of a scene, the same for all source formats: the contract between readers and other modules."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ class Camera:
     K: Array
     """(3, 3) intrinsics in pixels of an image of `size`, pixel centres at +0.5."""
     size: tuple[int, int]
-    """(width, height) of the images that K speaks of; the film may be a resized copy."""
+    """(width, height) of the images that K applies to; the film may be a resized copy."""
     c2w: Array
     """(4, 4) camera-to-world, OpenCV axes, translation in the source's units."""
     distortion: tuple[float, ...] | None = None
@@ -22,19 +22,19 @@ class Camera:
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's film of a scene in a video file; nothing but the file's existence has been looked at."""
+    """One camera's film of a scene in a video file; only the file's existence has been checked."""
 
     camera_id: str
     """Unique within the scene; a folder is named after it."""
     path: Path
     camera: Camera | None = None
-    """Of a camera that stands still; None where nothing is known about it."""
+    """For a static camera; None if nothing is known about it."""
     offset_s: float = 0.0
-    """Added to the container's times, so that those of the scene's cameras agree."""
+    """Added to the container's times to synchronise the scene's cameras."""
     track: tuple[tuple[float, Camera], ...] = ()
-    """Of a camera that moves: its pose at some presentation times in seconds. Frames at other times have none."""
+    """For a moving camera: its pose at some presentation times in seconds. Frames at other times have none."""
     background: str = "white"
-    """What transparent pixels show: a colour that Pillow knows."""
+    """Colour shown by transparent pixels, any that Pillow knows."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Picture:
 
     path: Path
     index: int
-    """The instant, which cameras that filmed together agree on."""
+    """The instant, common to synchronised cameras."""
     timestamp_s: float
     camera: Camera | None
     split: str | None = None
-    """train, val or test, where the format says so."""
+    """train, val or test, if the format specifies it."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """One camera's film of a scene in image files; nothing but their existence has been looked at."""
+    """One camera's film of a scene in image files; only their existence has been checked."""
 
     camera_id: str
     """Unique within the scene; a folder is named after it."""
     path: Path
-    """What describes them: a file, or the folder that they lie in."""
+    """The file that describes them, or the folder that contains them."""
     pictures: tuple[Picture, ...]
     """In order of `index`, which is unique among them; at least one."""
     background: str = "white"
-    """What transparent pixels show: a colour that Pillow knows."""
+    """Colour shown by transparent pixels, any that Pillow knows."""
 
 
 Film = Video | Pictures
@@ -69,17 +69,17 @@ Film = Video | Pictures
 
 @dataclass(frozen=True)
 class BadPiece:
-    """A part of a scene that its description promises and that cannot be used: it is skipped and counted."""
+    """A part of a scene that its description lists but that cannot be used; it is skipped and counted."""
 
     path: Path
     reason: str
     num_files: int = 1
-    """How many of the scene's files it stands for."""
+    """The number of the scene's files that it covers."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What nobody asked for, so that nothing is left out in silence."""
+    """Data that was not requested; recorded so that nothing is left out silently."""
 
     reason: str
     count: int
@@ -94,20 +94,20 @@ class Scene:
     name: str
     """Unique over all sources of a run; a folder is named after it."""
     videos: tuple[Film, ...]
-    """In order of their camera ids; none where no part of the scene can be used."""
+    """In order of their camera ids; empty if no part of the scene can be used."""
     caption: str | None = None
-    """What is seen, in a sentence."""
+    """One sentence that describes what is seen."""
     split: str | None = None
-    """train, val or test, where the format says so."""
+    """train, val or test, if the format specifies it."""
     has_clock: bool = True
-    """Whether times are seconds; if not, the whole scene is counted as one (see `Source.duration_s`)."""
+    """Whether times are seconds; if not, the whole scene counts as one second (see `Source.duration_s`)."""
     fps: float | None = None
     """Frames to keep per second; None: all."""
     pose_source: str | None = None
-    """Where the poses come from: the format's file, or `estimate` where they are yet to be estimated."""
+    """The source of the poses: the format's file, or `estimate` if they are yet to be estimated."""
     warnings: tuple[str, ...] = ()
-    """What a user should know, a line each."""
+    """What a user should know, one line each."""
     bad: tuple[BadPiece, ...] = ()
-    """Beside films and pictures that turn out to be bad when they are read."""
+    """In addition to films and pictures that are found to be bad when they are read."""
     left_out: tuple[LeftOut, ...] = ()
-    """What its description holds beyond the scene; files are counted for the whole source, by `left_out`."""
+    """What its description contains beyond the scene; `left_out` counts files for the whole source."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run_stage(main: Callable[["Params"], None]) -> None:
     """Run `main` on the parameters named on the command line.
 
-    An `InputError`, or what the machine refuses, becomes one line and exit status 2.
+    An `InputError` or a refusal by the operating system becomes one line and exit status 2.
     """
 
     def command(
@@ -27,7 +27,7 @@ def run_stage(main: Callable[["Params"], None]) -> None:
     ) -> None:
         try:
             with refusals_as_input_errors():
-                # By name, and so no dependency in dvc.yaml: what other stages are told changes no result of this one.
+                # By name, so that it is no dependency in dvc.yaml: other stages' parameters change no result here.
                 all_params = importlib.import_module("fourdistill.params")
                 resolved = all_params.load_params(params, over)
                 if dry_run:

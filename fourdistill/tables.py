@@ -1,4 +1,4 @@
-"""The Parquet tables: their Arrow schemas, every field described, and reading and writing them."""
+"""The Parquet tables: their Arrow schemas with a description of every field, and functions to read and write them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from fourdistill.errors import InputError
 from fourdistill.storage.files import new_file
 
-FORMAT_VERSION = 1  # of the layout of tables and indices; a release that leaves it alone leaves their bytes alone
+FORMAT_VERSION = 1  # of the layout of tables and indices; releases with the same version write the same bytes
 VERSION_KEY = b"fourdistill.format_version"
 SPLITS = ("train", "val", "test")
 KINDS = ("time", "view", "joint")
@@ -68,10 +68,13 @@ PAIRS = _schema(
     _field(
         "gap",
         pa.int32(),
-        "the paper's d = source_frame - target_frame: positive leads back; all else is target - source",
+        "the paper's d = source_frame - target_frame: positive leads back in time; gap_s and normalized_gap have its "
+        "sign, while relative_pose and delta_... lead from the source to the target",
     ),
     _field("gap_s", pa.float64(), "timestamp_s of the source minus that of the target"),
-    _field("normalized_gap", pa.float32(), "the gap by the one declared normaliser, in [-1, 1]"),
+    _field(
+        "normalized_gap", pa.float32(), "d by the one declared normaliser, in [-1, 1]: minus the time of a displacement"
+    ),
     _field(
         "relative_pose",
         pa.list_(pa.float32(), 12),
@@ -88,7 +91,7 @@ PAIRS = _schema(
 
 
 def fixed_lists(rows: np.ndarray, dtype: pa.DataType, valid: np.ndarray | None = None) -> pa.Array:
-    """Array (N, n) => N lists of fixed length n; where `valid` (N,) is False, null."""
+    """Array (N, n) => N lists of fixed length n, null where `valid` (N,) is False."""
     mask = None if valid is None else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1), dtype), rows.shape[1], mask=mask)
 
@@ -98,7 +101,7 @@ def to_matrices(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
     lists = column.combine_chunks()
     matrices = np.full((len(lists), int(np.prod(shape))), np.nan)
     valid = ~np.asarray(lists.is_null())
-    matrices[valid] = np.asarray(lists.flatten()).reshape(-1, matrices.shape[1])  # flatten leaves nulls out
+    matrices[valid] = np.asarray(lists.flatten()).reshape(-1, matrices.shape[1])  # flatten omits nulls
     return matrices.reshape(-1, *shape)
 
 

@@ -1,4 +1,4 @@
-"""Stage `build_pairs`: the frames table to the pairs table, with the histogram of its gaps."""
+"""Stage `build_pairs`: build the pairs table from the frames table, and the histogram of its gaps."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Draw pairs of frames from paths.frames_table: paths.pairs_table, reports/pairs.json, plots/gaps.csv."""
+    """Sample pairs from paths.frames_table; write paths.pairs_table, reports/pairs.json and plots/gaps.csv."""
     paths = params.paths
     build_pairs(
         paths.frames_table,

@@ -1,4 +1,4 @@
-"""Stage `encode_frames`: VAE latents and image embeddings, once per frame."""
+"""Stage `encode_frames`: compute VAE latents and image embeddings of every frame."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Encode every frame of the frames table by the base's VAE and image encoder."""
+    """Encode every frame of the frames table with the base's VAE and image encoder."""
     settings, paths = params.encode_frames, params.paths
-    # Worker processes of one machine would all load the base on its first GPU.
+    # Otherwise all worker processes of a machine would load the base on its first GPU.
     if settings.engine == "loky" and settings.jobs == -1 and default_device().type == "cuda":
         settings = replace(settings, jobs=1)
     changes = augmentations(params.augmentations.mirror, params.augmentations.recolour)

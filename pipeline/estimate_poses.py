@@ -1,4 +1,4 @@
-"""Stage `estimate_poses`: cameras of films that come without, by structure from motion."""
+"""Stage `estimate_poses`: estimate cameras by structure from motion, for videos without poses."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Pose the films of sources with `poses: estimate`: paths.poses_table, reports/poses.json."""
+    """Estimate poses for sources with `poses: estimate`; write paths.poses_table and reports/poses.json."""
     paths = params.paths
     sources = [SourceFolder.of(source, paths.raw) for source in params.sources if source.poses == ESTIMATE]
     report = paths.reports / "poses.json"

@@ -1,9 +1,8 @@
 """Stage `evaluate`: held-out pairs and sweeps through the adapter, scored and shown."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fourdistill.evaluation.evaluate import EvaluationSettings, Inputs, Outputs, evaluate
+from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
 from fourdistill.evaluation.report.tables import format_figures
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.precision import default_device
@@ -35,7 +34,7 @@ def main(params: "Params") -> None:
             paths.reports / "evaluation",
             paths.reports / "index.html",
         ),
-        EvaluationSettings(**asdict(params.evaluate)),
+        params.evaluate,
         seed=params.seed,
     )
     print(format_figures(scored.summary.metrics), "\n".join(scored.remarks()), sep="\n\n")

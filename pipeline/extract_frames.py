@@ -1,4 +1,4 @@
-"""Stage `extract_frames`: raw videos of every source to square JPEG frames and the frames table."""
+"""Stage `extract_frames`: extract square JPEG frames and the frames table from the raw videos of all sources."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Cut the videos under paths.raw into frames: paths.frames, their and the scenes' tables, reports/frames.json."""
+    """Read paths.raw; write paths.frames, the tables of frames and scenes, and reports/frames.json."""
     paths = params.paths
     folders = [read_folder(SourceFolder.of(source, paths.raw)) for source in params.sources]
     scenes = scenes_of(folders)

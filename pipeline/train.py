@@ -1,21 +1,19 @@
 """Stage `train`: distil the pairs into an adapter for the frozen base."""
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from fourdistill.config import pick
 from fourdistill.inference.contact_sheet import draw_sheet
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import BaseModel, load_base
 from fourdistill.models.prior import DisplacementPrior
-from fourdistill.shards.loader.batches import ReadOptions, Shards, Source, list_splits, make_loader
+from fourdistill.shards.loader.batches import Shards, Source, list_splits, make_loader
 from fourdistill.stage import run_stage
-from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings, apply_preset
 from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.launch import is_launched, launch
 from fourdistill.training.runtime.report import REPORT_NAME
@@ -31,29 +29,27 @@ def main(params: "Params") -> None:
     if params.train.launcher is not None and not is_launched():
         launch(params.train.launcher, params.paths.live / REPORT_NAME)
         return
-    paths = params.paths
-    section: dict[str, Any] = asdict(params.train) | {"view_encoding": params.displacement.view_encoding}
-    values = apply_preset(params.train.preset, section | {"dropout": DropoutRates(**section["dropout"])})
-    base = load_base(paths.base, values["ip_adapter"])
-    settings = TrainingSettings(seed=params.seed, **pick(TrainingSettings, values))
+    paths, settings, displacement = params.paths, params.train, params.displacement
+    base = load_base(paths.base, settings.ip_adapter)
     form = AdapterSettings(
-        lambda_=params.lambda_, max_gap_s=params.displacement.max_gap_s, **pick(AdapterSettings, values)
+        **asdict(settings.mappers),
+        lambda_=params.lambda_,
+        view_encoding=displacement.view_encoding,
+        max_gap_s=displacement.max_gap_s,
     )
     prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
-    pretrained = paths.pretrained if values["start"] == "pretrained" else None
+    pretrained = paths.pretrained if settings.start == "pretrained" else None
     adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(params.seed), prior, pretrained)
-    reading = ReadOptions(**pick(ReadOptions, section["loader"]))
     train(
         find_shards(params),
         base,
         adapter,
         settings,
+        params.seed,
         adapter_folder=paths.adapter,
         live_folder=paths.live,
         checkpoint_folder=paths.adapter.with_name(f".{paths.adapter.name}.checkpoint"),
-        checkpoint_address=params.train.checkpoints,
-        read_options=reading,
-        draw_samples=lambda base, adapter: draw_samples(base, adapter, params, reading),
+        draw_samples=lambda base, adapter: draw_samples(base, adapter, params),
     )
 
 
@@ -65,12 +61,12 @@ def find_shards(params: "Params") -> Shards:
     return [Source(each) if isinstance(each, str) else Source(each.address, each.weight) for each in named]
 
 
-def draw_samples(base: BaseModel, adapter: Adapter, params: "Params", options: ReadOptions) -> Image.Image | None:
+def draw_samples(base: BaseModel, adapter: Adapter, params: "Params") -> Image.Image | None:
     """A contact sheet of some validation pairs, or None where there are none."""
     shards, seed = find_shards(params), params.seed
     if "val" not in list_splits(shards):
         return None
-    options = replace(options, resampled=False)
+    options = replace(params.train.loader, resampled=False)
     loader = make_loader(shards, "val", NUM_SAMPLES, seed=seed, shuffle=True, epochs=1, images=True, options=options)
     batch = next(iter(loader))
     return draw_sheet(FourDistillPipeline.from_parts(base, adapter), batch, seed=seed)

@@ -1,4 +1,4 @@
-"""Stage `write_shards`: pairs, frames and features to tars that stock WebDataset reads."""
+"""Stage `write_shards`: pack pairs, frames and features into tars that stock WebDataset reads."""
 
 from typing import TYPE_CHECKING
 

@@ -1,24 +1,24 @@
-"""Fixtures that several areas share."""
+"""Fixtures shared by several packages of tests."""
 
 import os
 import sys
 from pathlib import Path
 
-# Before torch is imported: workers that each take all cores only get in each other's way.
+# Set before torch is imported: workers that each use all cores slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is to be fetched from a hub
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no downloads from a hub
 
 import pytest
 from hypothesis import settings
 from tiny_models import build_tiny_base, build_tiny_xl
 
-# The same examples every time, and no verdict on how fast this machine is today.
+# The same examples in every run, and no deadline that depends on the machine's speed.
 settings.register_profile("fourdistill", deadline=None, derandomize=True)
 settings.load_profile("fourdistill")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Accelerate keeps its settings for the whole process; every test starts without."""
+    """Reset accelerate's process-wide state before every test."""
     if "accelerate.state" in sys.modules:
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -1,4 +1,4 @@
-"""A proxy between a client and an HTTP server that does to answers what networks do."""
+"""A proxy between a client and an HTTP server that injects network faults into answers."""
 
 import http.client
 import threading
@@ -11,13 +11,13 @@ Fault = Callable[["Answer"], None]
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request on its way; a fault may spoil its answer."""
+    """One forwarded request; a fault may change its answer."""
 
     protocol_version = "HTTP/1.1"
     server: "FaultProxy"
 
     def do_GET(self) -> None:
-        """Pass it on, unless a fault is set for it."""
+        """Forward the request, unless a fault is set for it."""
         self.server.requests.append((self.command, self.path, self.headers.get("Range")))
         for part, fault in list(self.server.faults.items()):
             if self.command == "GET" and part in self.path:
@@ -28,16 +28,16 @@ class Answer(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
     def fetch(self) -> tuple[http.client.HTTPResponse, bytes]:
-        """The true answer."""
+        """Fetch the true answer."""
         length = int(self.headers.get("Content-Length") or 0)
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
-        # The Host header stays: it is part of what the client has signed.
+        # The Host header is kept: it is part of the client's signature.
         upstream.request(self.command, self.path, self.rfile.read(length) if length else None, dict(self.headers))
         response = upstream.getresponse()
         return response, response.read()
 
     def start(self, response: http.client.HTTPResponse, body: bytes) -> None:
-        """The head of the true answer."""
+        """Send the headers of the true answer."""
         self.send_response_only(response.status)
         for name, value in response.getheaders():
             if name.lower() not in ("transfer-encoding", "content-length", "connection"):
@@ -47,20 +47,20 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def pass_on(self) -> None:
-        """The true answer, unspoilt."""
+        """Send the true answer unchanged."""
         response, body = self.fetch()
         self.start(response, body)
         self.wfile.write(body)
 
     def cut(self) -> None:
-        """Half of it, then the connection closes."""
+        """Send half of the body, then close the connection."""
         response, body = self.fetch()
         self.start(response, body)
         self.wfile.write(body[: len(body) // 2])
         self.close_connection = True
 
     def drip(self) -> None:
-        """A byte now and then."""
+        """Send the body byte by byte, slowly."""
         response, body = self.fetch()
         self.start(response, body)
         try:
@@ -70,11 +70,11 @@ class Answer(BaseHTTPRequestHandler):
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
         except OSError:
-            pass  # the client has had enough
+            pass  # the client gave up
         self.close_connection = True
 
     def unavailable(self) -> None:
-        """503."""
+        """Send status 503."""
         body = b"<Error><Code>ServiceUnavailable</Code><Message>later</Message></Error>"
         self.send_response_only(503)
         self.send_header("Content-Length", str(len(body)))
@@ -82,11 +82,11 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 class FaultProxy(ThreadingHTTPServer):
-    """Serves on a free port of loopback. `faults`: a part of a path => what is done to answers to GET."""
+    """Serves on a free port of loopback. `faults`: a part of a path => the fault for answers to its GET requests."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -100,11 +100,11 @@ class FaultProxy(ThreadingHTTPServer):
         self.stopping = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are expected here."""
+        """Ignore errors: clients that disconnect are expected."""
 
 
 def times(number: int, fault: Fault) -> Fault:
-    """A fault that happens so many times, then no more."""
+    """A fault that happens `number` times."""
     left = [number]
     lock = threading.Lock()
 
@@ -117,7 +117,7 @@ def times(number: int, fault: Fault) -> Fault:
 
 
 def from_byte(start: int, fault: Fault) -> Fault:
-    """A fault of those answers alone whose range begins there or later; one without a range begins at 0."""
+    """A fault only of answers whose range begins at `start` or later; without a range it begins at 0."""
 
     def late(answer: Answer) -> None:
         first = (answer.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0]
@@ -128,7 +128,7 @@ def from_byte(start: int, fault: Fault) -> Fault:
 
 @contextmanager
 def running_proxy(upstream: str, port: int = 0) -> Iterator[FaultProxy]:
-    """A proxy for the length of a `with`; on any free port where none is named."""
+    """A proxy for the duration of a `with` block; `port` 0: any free port."""
     proxy = FaultProxy(upstream, port)
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback for files, with ranges and the faults of real ones."""
+"""An HTTP file server on loopback, with ranges and typical faults."""
 
 import threading
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """Serves `files` by path; what it was asked for is in `requests`."""
+    """Serves `files` by path and records the requests in `requests`."""
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     tag: str = '"one"'
-    """ETag of all files; empty: none."""
+    """ETag of all files; none if empty."""
     ranges: bool = True
     cut_after: int | None = None
     """Bytes of a body after which the connection breaks, once."""
     busy: int = 0
-    """So many answers of status 503 first."""
+    """Number of initial answers with status 503."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range header of every GET."""
 

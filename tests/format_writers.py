@@ -1,8 +1,8 @@
-"""One small scene, written in every posed format as the formats' own documentation has it, never as our readers do.
+"""One small scene, written in every posed format according to the format's documentation, independently of our readers.
 
-Dots in space are filmed by cameras with known K and c2w (OpenCV axes). Where a dot must appear is computed by OpenCV's
-`projectPoints`; what our code says about it is compared with that. A format either has several cameras, or one that
-moves: then frame i of the film is what camera i of the capture sees.
+Cameras with known K and c2w (OpenCV axes) see dots in space. OpenCV's `projectPoints` computes where a dot must appear;
+the results of our code are compared with that. A format has either several cameras or one moving camera: then frame i
+of the video is the view of camera i of the capture.
 """
 
 import json
@@ -23,7 +23,7 @@ OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # right, up, back
 
 
 def _rig_around() -> np.ndarray:
-    """Four cameras (4, 4, 4) of different heights, distances and roll that look at a point beside the origin."""
+    """Four cameras (4, 4, 4) with different heights, distances and roll that look at a point near the origin."""
     poses = []
     placed = ((0.3, 0.4, 3.0, 0.05), (1.7, 0.9, 3.4, -0.1), (3.1, 0.2, 2.8, 0.0), (4.6, 0.6, 3.9, 0.2))
     for azimuth, height, distance, roll in placed:
@@ -42,7 +42,7 @@ def _rig_around() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Capture:
-    """What is filmed and by whom; `K` (3, 3) and `c2w` (C, 4, 4) as the project has them, pixel centres at +0.5."""
+    """The scene and its cameras; `K` (3, 3) and `c2w` (C, 4, 4) as in the project, pixel centres at +0.5."""
 
     K: np.ndarray
     size: tuple[int, int] = (112, 80)
@@ -51,10 +51,10 @@ class Capture:
         default_factory=lambda: np.array([[0.1, 0.0, 0.3], [0.4, 0.3, 0.7], [-0.3, 0.35, 0.1], [0.2, -0.5, 0.5]])
     )
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    """k1, k2, p1, p2 and maybe k3, as OpenCV has them."""
+    """k1, k2, p1, p2 and optionally k3, as in OpenCV."""
 
     def pixels(self, camera: int, ideal: bool = False) -> np.ndarray:
-        """Where the dots appear (P, 2) in a camera's image; `ideal`: through a lens without distortion."""
+        """Pixels (P, 2) of the dots in a camera's image; `ideal`: without distortion."""
         w2c = np.linalg.inv(self.c2w[camera])
         turn, _ = cv2.Rodrigues(w2c[:3, :3])
         lens = np.zeros(5) if ideal else np.array(self.distortion)
@@ -62,20 +62,20 @@ class Capture:
         return pixels[:, 0]
 
     def shape(self, camera: int, sigma: float = 1.6) -> np.ndarray:
-        """How bright each pixel is (H, W), in [0, 1]."""
+        """Brightness of each pixel (H, W), in [0, 1]."""
         rows, columns = np.indices(self.size[::-1]) + 0.5
         dots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) for x, y in self.pixels(camera)]
         return np.max(dots, axis=0)
 
     def picture(self, camera: int, instant: int) -> np.ndarray:
-        """RGB (H, W, 3): bright dots before a gray that tells the instant."""
+        """RGB (H, W, 3): bright dots on a gray that encodes the instant."""
         gray = 10 + 15 * instant
         return np.repeat((gray + (250 - gray) * self.shape(camera))[..., None].round().astype(np.uint8), 3, axis=-1)
 
 
 FOCAL = 95.0
 CENTRAL = Capture(np.array([[FOCAL, 0, 56], [0, FOCAL, 40], [0, 0, 1]]))
-"""One focal length and a central principal point: all that some formats can say."""
+"""One focal length and a central principal point, which is all that some formats support."""
 GENERAL = Capture(np.array([[93.0, 0, 54.3], [0, 97.0, 41.8], [0, 0, 1]]))
 LENS = (-0.12, 0.03, 0.004, -0.003)
 
@@ -91,7 +91,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_dnerf(folder: Path, capture: Capture) -> None:
-    """Blender's transforms: a horizontal field of view, OpenGL c2w, RGBA pictures named without their ending."""
+    """Blender's transforms: a horizontal field of view, OpenGL c2w, RGBA pictures named without extension."""
     frames = []
     for index, pose in enumerate(capture.c2w):
         shape = (255 * capture.shape(index)).round().astype(np.uint8)
@@ -106,7 +106,7 @@ def write_dnerf(folder: Path, capture: Capture) -> None:
         )
     angle = 2 * math.atan(0.5 * capture.size[0] / capture.K[0, 0])
     write_json(folder / "transforms_train.json", {"camera_angle_x": angle, "frames": frames})
-    for split, index in (("val", 1), ("test", 2)):  # each a picture of its own, at time 0 as the loader demands
+    for split, index in (("val", 1), ("test", 2)):  # one picture each, at time 0 as the loader requires
         save(folder / split / "r_000.png", np.zeros((*capture.size[::-1], 4), np.uint8))
         frame = frames[index] | {"file_path": f"./{split}/r_000", "time": 0.0}
         write_json(folder / f"transforms_{split}.json", {"camera_angle_x": angle, "frames": [frame]})
@@ -130,7 +130,7 @@ def write_dynerf(folder: Path, capture: Capture) -> None:
 
 
 def write_qualisys(folder: Path, capture: Capture) -> None:
-    """`qualisys_xml` puts the principal point in the middle."""
+    """`qualisys_xml` uses a central principal point."""
     (folder / "calibration").mkdir(parents=True)
     xml = qualisys_xml(capture.c2w, capture.size, capture.K[0, 0], capture.distortion)
     (folder / "calibration" / "Calib.qca.txt").write_text(xml, encoding="utf-8")
@@ -138,7 +138,7 @@ def write_qualisys(folder: Path, capture: Capture) -> None:
 
 
 def write_nerfies(folder: Path, capture: Capture, shrink: int = 1) -> None:
-    """`rgb/1x`, or pictures at a half of the calibrated size alone in `rgb/2x`."""
+    """Pictures in `rgb/1x`, or only at half of the calibrated size in `rgb/2x`."""
     ids, metadata = [], {}
     k1, k2, p1, p2, *k3 = capture.distortion
     for camera, pose in enumerate(capture.c2w):
@@ -182,7 +182,7 @@ def nerfstudio_intrinsics(capture: Capture) -> dict:
 
 
 def write_nerfstudio(folder: Path, capture: Capture, per_frame: bool = False) -> None:
-    """Intrinsics for all frames, or of each; times as its D-NeRF parser has them."""
+    """Intrinsics for all frames or for each; times as in its D-NeRF parser."""
     frames = []
     for index, pose in enumerate(capture.c2w):
         save(folder / "images" / f"frame_{index + 1:05d}.png", capture.picture(index, index))
@@ -193,12 +193,12 @@ def write_nerfstudio(folder: Path, capture: Capture, per_frame: bool = False) ->
         }
         frames.append(frame | (nerfstudio_intrinsics(capture) if per_frame else {}))
     common = {} if per_frame else nerfstudio_intrinsics(capture)
-    # The order of frames in the file is not that of time.
+    # Frames in the file are not in temporal order.
     write_json(folder / "transforms.json", {"camera_model": "OPENCV"} | common | {"frames": frames[::-1]})
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) => Hamilton's (w, x, y, z), by way of Rodrigues' vector."""
+    """Rotation (3, 3) => Hamilton quaternion (w, x, y, z), via the Rodrigues vector."""
     vector = cv2.Rodrigues(rotation)[0][:, 0]
     angle = float(np.linalg.norm(vector))
     return np.array([math.cos(angle / 2), *(math.sin(angle / 2) * vector / angle)])
@@ -216,7 +216,7 @@ def colmap_camera(capture: Capture) -> tuple[str, list[float]]:
 
 
 def colmap_images(capture: Capture) -> list[tuple[int, list[float], int, str]]:
-    """Image id, qw qx qy qz tx ty tz of w2c, camera id and name; ids have gaps, and are in no order of names."""
+    """Image id, qw qx qy qz tx ty tz of w2c, camera id and name; ids have gaps and are not in the order of names."""
     images = []
     for camera, pose in enumerate(capture.c2w):
         w2c = np.linalg.inv(pose)
@@ -273,7 +273,7 @@ def write_colmap_binary(folder: Path, capture: Capture) -> None:
 
 
 def write_realestate10k(folder: Path, capture: Capture, name: str = "scene") -> None:
-    """Beside the folder. An address, then lines of: microseconds, intrinsics over the size, two zeros, 3x4 w2c."""
+    """Beside the folder: a URL, then lines of microseconds, intrinsics relative to the size, two zeros, 3x4 w2c."""
     lines = ["https://www.youtube.com/watch?v=abc_DEF-123"]
     width, height = capture.size
     K = np.diag([1 / width, 1 / height, 1]) @ capture.K
@@ -289,14 +289,14 @@ def write_realestate10k(folder: Path, capture: Capture, name: str = "scene") -> 
 
 @dataclass(frozen=True)
 class Format:
-    """How one scene is written in a format, and what the format can say."""
+    """The writer of a format, and what the format supports."""
 
     name: str
     write: Callable[[Path, Capture], None]
     moving: bool
-    """One camera that moves, instead of several that stand still."""
+    """One moving camera instead of several static ones."""
     general: bool
-    """Two focal lengths and a principal point anywhere."""
+    """Two focal lengths and an arbitrary principal point."""
     lens: bool
     """Distortion."""
 

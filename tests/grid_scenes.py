@@ -14,7 +14,7 @@ NUM_CAMERAS, NUM_FRAMES = 4, 9
 
 
 def frame_rows(scene: str, split: str, *, posed: bool = True, seconds: float = 2.0) -> list[dict]:
-    """Rows of the frames table for a scene that lasts `seconds`; cameras stand on a ring, 90 degrees apart."""
+    """Rows of the frames table for a scene of `seconds`; cameras are on a ring, 90 degrees apart."""
     poses = ring_cameras(NUM_CAMERAS)
     return [
         {
@@ -37,7 +37,7 @@ def frame_rows(scene: str, split: str, *, posed: bool = True, seconds: float = 2
 
 
 def write_frames(path: Path, rows: list[dict]) -> Path:
-    """Write a frames table, and the scenes table beside it; returns the first."""
+    """Write a frames table, and the scenes table beside it; returns the path of the first."""
     table = pa.Table.from_pylist(rows, schema=FRAMES)
     write_table(table, path)
     write_scenes(table, path.with_name("scenes.parquet"))
@@ -45,7 +45,7 @@ def write_frames(path: Path, rows: list[dict]) -> Path:
 
 
 def write_scenes(frames: pa.Table, path: Path) -> Path:
-    """The scenes table that belongs to the rows of a frames table."""
+    """Write the scenes table for a frames table."""
     c2w, names = to_matrices(frames["c2w"], (4, 4)), np.array(frames["scene"].to_pylist())
     times = frames["timestamp_s"].to_numpy()
     rows = []

@@ -1,15 +1,17 @@
-"""Which of our own modules a file imports, read from its syntax tree: what runs, not what anyone remembers."""
+"""Which of our own modules a file imports, read from its syntax tree."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "fourdistill"
+_PLACE = re.compile(rf"{PACKAGE}(\.\w+)+:\w+")
 
 
 def module_file(name: str) -> Path | None:
-    """A dotted name => its file relative to the root, or None where it is no module of ours."""
+    """A dotted name => its file relative to the root, or None if it is not one of our modules."""
     path = ROOT / name.replace(".", "/")
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
@@ -18,20 +20,25 @@ def module_file(name: str) -> Path | None:
 
 
 def direct_imports(file: Path) -> set[str]:
-    """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too."""
+    """Dotted names of our modules that a file (relative to the root) imports anywhere, inside functions too.
+
+    `"package.module:name"`, which `pkgutil.resolve_name` imports, is one of them.
+    """
     names = set()
     for node in _that_run(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative imports hide from this check"
-            # `from package import name`: name is a module of its own, or lives in the package.
+            # `from package import name`: name is a module, or is defined in the package.
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Constant) and _PLACE.fullmatch(str(node.value)):
+            names.add(str(node.value).partition(":")[0])
     return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
 
 
 def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a tree but those below `if TYPE_CHECKING:`, which only type checkers read: they change no result."""
+    """All nodes of a tree except those below `if TYPE_CHECKING:`, which only type checkers read."""
     for node in ast.iter_child_nodes(tree):
         if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             yield node
@@ -39,9 +46,9 @@ def _that_run(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def transitive_imports(file: Path) -> set[Path]:
-    """Files of ours (relative to the root) that running a file executes, but for `__init__.py` that do nothing.
+    """Our files (relative to the root) that running a file executes, except `__init__.py` files without code.
 
-    The package's own `__init__.py` only says where names live, for users; no module of ours goes through it.
+    The package's own `__init__.py` only maps names to modules for users; our modules do not use it.
     """
     seen: set[Path] = set()
     waiting = [file]
@@ -57,6 +64,6 @@ def transitive_imports(file: Path) -> set[Path]:
 
 
 def _does_something(path: Path) -> bool:
-    """Whether an `__init__.py` holds more than a docstring and constants such as `__version__`."""
+    """Whether an `__init__.py` contains more than a docstring and constants such as `__version__`."""
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
     return any(not (isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)) for node in body)

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS from its package, on free ports, its data in a folder of the test's."""
+"""A real S3 server on loopback: SeaweedFS from its package, on free ports, with its data in the test's folder."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 KEY, SECRET, BUCKET = "testkey", "testsecret", "bucket"
-_GRPC = 10_000  # SeaweedFS listens there too, above each of its ports
+_GRPC = 10_000  # SeaweedFS also listens on each of its ports plus this offset
 
 
 def credentials(endpoint: str, secret: str = SECRET) -> dict[str, str]:
-    """The variables by which AWS's tools find a server."""
+    """The environment variables that point AWS's tools to a server."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -31,7 +31,7 @@ def credentials(endpoint: str, secret: str = SECRET) -> dict[str, str]:
 
 
 class S3Server:
-    """A server with a folder of its own."""
+    """A server with its own folder."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -40,7 +40,7 @@ class S3Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers and has the bucket."""
+        """Start the server and wait until it answers."""
         (self._folder / "data").mkdir(parents=True, exist_ok=True)
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": "t", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions}
@@ -66,7 +66,7 @@ class S3Server:
             try:
                 urllib.request.urlopen(f"{self.endpoint}/healthz", timeout=1).close()
             except urllib.error.HTTPError:
-                return  # it speaks
+                return  # it answers
             except OSError:
                 time.sleep(0.1)
             else:
@@ -74,11 +74,11 @@ class S3Server:
         raise AssertionError("SeaweedFS did not start: " + (self._folder / "weed.log").read_text()[-2000:])
 
     def stop(self) -> None:
-        """End it and wait for its end."""
+        """Stop the server and wait for its exit."""
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(2)  # it would wait longer for connections that stay open
+                self._process.wait(2)  # it would wait longer for open connections
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -86,9 +86,9 @@ class S3Server:
 
 
 def _free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on, and nothing on those that go with them."""
+    """Free ports whose gRPC ports are free, too."""
     ports: list[int] = []
-    port = 10_000 + os.getpid() % 10_000  # all of them below those that the system gives to clients
+    port = 10_000 + os.getpid() % 10_000  # all below the system's ephemeral ports
     while len(ports) < number:
         port = port + 1 if port < 22_000 else 10_000
         if all(_is_free(p) for p in (port, port + _GRPC)):
@@ -107,7 +107,7 @@ def _is_free(port: int) -> bool:
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
-    """A server for the length of a `with`."""
+    """A server for the duration of a `with` block."""
     server = S3Server(folder)
     try:
         server.start()

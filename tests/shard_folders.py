@@ -1,4 +1,4 @@
-"""Folders of many small shards with their index, as write_shards leaves them."""
+"""Folders of many small shards with their index, in the layout of write_shards."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ def write_shard_folder(
     shapes: tuple[tuple[int, ...], tuple[int, ...]] = SHAPES,
     jpeg_bytes: int = 1300,
 ) -> Path:
-    """Shards whose samples are numbered from `first_id` on; the features of a sample hold its number over 8."""
+    """Write shards whose samples are numbered from `first_id`; the features of a sample are its number over 8."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = json.loads((folder / "index.json").read_text())["shards"] if (folder / "index.json").exists() else []
     for number in range(num_shards):
@@ -60,5 +60,5 @@ def to_npy(array: np.ndarray, dtype: type[np.floating] = np.float16) -> bytes:
 
 
 def ids(batches) -> list[int]:
-    """The numbers of the samples in batches, in their order."""
+    """The numbers of the samples in batches, in order."""
     return [number for batch in batches for number in batch.pair_id.tolist()]

@@ -1,4 +1,4 @@
-"""The data stages on a tiny scene, by the library: for tests that run them in other places and interrupt them."""
+"""The data stages on tiny scenes, for tests that run them elsewhere or interrupt them."""
 
 import hashlib
 from pathlib import Path
@@ -23,13 +23,13 @@ OUTPUTS = {
 
 
 def write_scenes(folder: Path) -> None:
-    """Raw data: two scenes of three cameras."""
+    """Write the raw data: two scenes of three cameras."""
     for seed, name in enumerate(("kick", "walk")):
         write_dynerf(folder / "raw" / name, 3, 6, seed=seed)
 
 
 def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: int = 1, at: str | None = None) -> None:
-    """Run one stage on what is in `folder`, into it; frames, features and shards may be `at` an address instead."""
+    """Run one stage with inputs and outputs in `folder`; frames, features and shards may be `at` an address instead."""
     workers = {"engine": engine, "jobs": jobs}
     pairs_table, frames_table = folder / "pairs.parquet", folder / "frames.parquet"
     scenes_table = folder / "scenes.parquet"
@@ -55,7 +55,7 @@ def run_stage(stage: str, folder: Path, base: str, engine: str = "loky", jobs: i
 
 
 def digests(folder: Path, stage: str) -> dict[str, str]:
-    """SHA-256 of every file that a stage has written, by name."""
+    """SHA-256 of every output file of a stage, by name."""
     found = {}
     for output in OUTPUTS[stage]:
         path = folder / output

@@ -1,4 +1,4 @@
-"""Animations last as long as their rate says, wherever they are written."""
+"""Animations have the duration of their frame rate, wherever they are written."""
 
 import base64
 import re
@@ -35,8 +35,8 @@ def delays_of(file):
 def test_a_gif_lasts_as_long_as_its_rate_says_at_every_frame(rate, tmp_path):
     write_pictures(tmp_path / "a.gif", [pictures(60)], rate)
     delays = delays_of(tmp_path / "a.gif")
-    assert len(delays) == 60 and min(delays) >= 20  # browsers stretch shorter ones to 100 ms
-    assert np.abs(np.cumsum(delays) - 1000 * np.arange(1, 61) / rate).max() <= 5  # half of what a GIF can count
+    assert len(delays) == 60 and min(delays) >= 20  # browsers extend shorter delays to 100 ms
+    assert np.abs(np.cumsum(delays) - 1000 * np.arange(1, 61) / rate).max() <= 5  # half of a GIF's time unit
 
 
 def test_delays_of_known_rates():

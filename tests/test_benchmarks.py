@@ -1,4 +1,4 @@
-"""Every benchmark can be started: what it imports is there, and it says how it is used."""
+"""Every benchmark can be started: its imports work, and it shows its usage."""
 
 import subprocess
 import sys

@@ -60,6 +60,11 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
         ("  normalizer: scene", "  normalizer: frames", "displacement.normalizer: expected 'scene' or 'seconds'"),
         ("  normalizer: scene", "  normalizer: seconds", "displacement: expected max_gap_s: null for normalizer scene"),
         ("  max_gap_s: null", "  max_gap_s: 1.0", "displacement: expected max_gap_s: null for normalizer scene"),
+        (
+            "  micro_batches: null",
+            "  micro_batches: null\n  weight_decay: 0.1",
+            "train.weight_decay: unknown key; did you mean train.optimizer.weight_decay?",
+        ),
         ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
         ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
     ],
@@ -127,7 +132,7 @@ def test_a_stage_ends_with_one_line_and_status_2(tmp_path, stage, old, new, mess
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_script_is_a_command(stage, monkeypatch):
-    """In this process: starting six interpreters that import torch would take half a minute."""
+    """Run in this process, because six interpreters that import torch would take half a minute."""
     import importlib.util
 
     import typer

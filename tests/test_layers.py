@@ -1,12 +1,12 @@
-"""Imports point one way, from what knows more to what knows less."""
+"""Imports point in one direction, from higher to lower layers."""
 
 import ast
 
 import pytest
 from imports import ROOT, direct_imports
 
-# What each part may import beside itself and `errors`, lowest first; a part that is not listed may import nothing of
-# ours. A name stands for the folder or module and all that is in it, but for folders that have rows of their own.
+# What each part may import besides itself and `errors`, lowest first; a part that is not listed may import none of our
+# modules. A name means the folder or module with all its content, except folders that have their own rows.
 ARROWS = {
     "config": set(),
     "geometry": set(),
@@ -22,56 +22,60 @@ ARROWS = {
     "sources": {"config", "geometry", "pictures", "scene", "storage", "video"},
     "poses": {"config", "geometry", "scene", "storage", "tables", "video"},
     "frames": {"config", "geometry", "scene", "sources", "storage", "tables", "video"},
-    "models": {"geometry"},
+    "models": {"config", "geometry"},
     "features": {"config", "models.base", "storage", "tables"},
     "pairs": {"config", "features", "frames.scenes_table", "geometry", "storage", "tables", "video"},
     "shards": {"config", "features", "geometry", "storage", "tables"},
-    "training.runtime": {"models.base", "storage"},
+    "training.runtime": {"config", "models.base", "storage"},
     "teacher": {"geometry", "storage", "tables"},
     "training": {"models"},
     "training.prior": {
-        "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",
+        "config", "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",
     },
-    "training.mappers": {"models", "shards.loader", "training", "training.runtime"},
+    "training.mappers": {"config", "models", "shards.loader", "training", "training.runtime"},
     "inference": {"geometry", "models"},
-    "evaluation.commands": {"features", "frames.scenes_table", "geometry", "pairs", "storage", "tables"},
+    "evaluation.protocol": {"features", "frames.scenes_table", "geometry", "pairs", "storage", "tables"},
     "evaluation.metrics": {
-        "evaluation.commands", "frames.scenes_table", "geometry", "models.base", "poses", "storage", "tables",
+        "evaluation.protocol", "frames.scenes_table", "geometry", "models.base", "poses", "storage", "tables",
     },
-    "evaluation.systems": {"evaluation.commands", "evaluation.metrics", "features", "geometry", "inference", "tables"},
-    "evaluation.report": {"animation", "evaluation.commands", "evaluation.systems", "storage", "tables"},
+    "evaluation.systems": {"evaluation.protocol", "evaluation.metrics", "features", "geometry", "inference", "tables"},
+    "evaluation.report": {"animation", "evaluation.protocol", "evaluation.systems", "storage", "tables"},
+    "evaluation.settings": {"config"},
     "evaluation": {
-        "evaluation.commands", "evaluation.metrics", "evaluation.report", "evaluation.systems",
+        "evaluation.protocol", "evaluation.metrics", "evaluation.report", "evaluation.settings", "evaluation.systems",
         "geometry", "inference", "pictures", "storage", "tables",
     },
     "ip_adapter_files": {"models", "storage"},
     "demo": {"animation", "geometry", "inference", "media"},
+    "params": {
+        "config", "evaluation.settings", "features", "frames", "pairs", "poses", "shards", "sources",
+        "training.mappers", "training.prior",
+    },
+    "presets": {"params", "storage"},
     "commands": {
-        "demo", "evaluation", "geometry", "inference", "ip_adapter_files", "media", "models", "shards", "shipped",
-        "sources", "storage",
+        "demo", "evaluation", "geometry", "inference", "ip_adapter_files", "media", "models", "presets", "shards",
+        "shipped", "sources", "storage",
     },
     "cli": {"commands"},
-    "sections": {"config"},
-    "params": {"config", "features", "frames", "pairs", "poses", "sections", "shards", "sources"},
     "stage": {"progress"},
-    "__init__": {"inference"},  # the names that users import, looked up when they are asked for
+    "__init__": {"inference"},  # names that users import, resolved on access
 }  # fmt: skip
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "fourdistill").rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """The row of `ARROWS` that a module's dotted name (without the package's) belongs to."""
+    """The row of `ARROWS` for a module's dotted name (without the package's)."""
     parts = module.split(".")
     candidates = [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
     return next((name for name in candidates if name in ARROWS), parts[0])
 
 
 def allows(part: str, imported: str) -> bool:
-    """Whether a part may import a module; to allow a folder with rows of its own is to allow only the rest of it."""
+    """Whether a part may import a module; allowing a folder does not allow its subfolders with their own rows."""
     other = part_of(imported)
     allowed = ARROWS.get(part, set()) | {part, "errors"}
     inside = any(imported == name or imported.startswith(f"{name}.") for name in allowed if name not in ARROWS)
-    whole = "commands" if part in ("commands", "cli") else None  # what users call may use all of a folder
+    whole = "commands" if part in ("commands", "cli") else None  # user-facing parts may use all of a folder
     return other in allowed or inside or (whole is not None and other.split(".")[0] in allowed)
 
 
@@ -81,7 +85,7 @@ def test_imports_follow_the_arrows(file):
     for name in direct_imports(file):
         module = name.partition(".")[2]
         if not module or ((ROOT / name.replace(".", "/")).is_dir() and not _holds_code(name)):
-            continue  # the package itself holds `__version__`; a folder is passed through on the way to a module
+            continue  # the package itself, which has `__version__`, or a folder on the path to a module
         assert allows(part, module), f"{file} imports {name}; {part} may import {sorted(ARROWS.get(part, set()))}"
 
 

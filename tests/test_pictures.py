@@ -1,4 +1,4 @@
-"""The one reader of picture files: upright, 8 bits a channel, on a background, whatever the file is."""
+"""The reader of picture files: its output is upright, 8 bits per channel, on a background, whatever the file."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ COLORS = np.stack([RAMP, RAMP[:, ::-1], np.repeat(np.arange(48, dtype=np.uint8)[
 
 
 def pixels(path, background="white"):
-    """What every place that reads pictures sees, which is the same."""
+    """Pixels of a picture, which must be the same in all places that read pictures."""
     seen = np.asarray(read_picture(path, background)).astype(int)
     assert (seen == np.asarray(read_capture(path, background))).all()
     if background == "white":
@@ -29,7 +29,7 @@ def pixels(path, background="white"):
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", *[".avif"] * ("AVIF" in FORMATS)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_comes_out_upright(tmp_path, suffix, orientation):
-    """Stored as a camera does: turning by EXIF's word gives the scene back."""
+    """Stored as by a camera: applying the EXIF orientation restores the scene."""
     undo = {6: 8, 8: 6}.get(orientation, orientation)
     stored = Image.fromarray(COLORS)
     stored.getexif()[ExifTags.Base.Orientation] = undo
@@ -71,7 +71,7 @@ def png(color_type, depth, transparent, row):
 
 
 def test_transparency_of_every_kind_shows_the_background(tmp_path):
-    """A channel, an entry of a palette, one gray or one colour, of 8 and of 16 bits."""
+    """Alpha channel, palette entry, transparent gray or colour, with 8 and 16 bits."""
     alpha = Image.fromarray(np.where(RAMP < 100, 0, 255).astype(np.uint8))
     for mode in ("RGBA", "LA", "PA"):
         image = Image.new("L", (64, 48), 90).convert(mode[:-1])
@@ -106,7 +106,7 @@ def test_a_colour_profile_is_used_and_a_damaged_one_is_not(tmp_path):
     picture = Image.new("RGB", (8, 8), (200, 100, 50))
     picture.save(tmp_path / "srgb.png", icc_profile=lab.tobytes())
     picture.save(tmp_path / "damaged.png", icc_profile=lab.tobytes()[:200])
-    # The same, but for its red and green primaries, which change places.
+    # The same with swapped red and green primaries.
     swapped = bytearray(lab.tobytes())
     red, green = swapped.find(b"rXYZ"), swapped.find(b"gXYZ")
     swapped[red : red + 4], swapped[green : green + 4] = b"gXYZ", b"rXYZ"

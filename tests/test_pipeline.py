@@ -1,4 +1,4 @@
-"""`dvc.yaml`, the scripts and `params.yaml` agree, and every stage depends on all the code that it runs."""
+"""`dvc.yaml`, the scripts and `params.yaml` are consistent, and every stage depends on all the code that it runs."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from fourdistill.params import load_params
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 SCRIPTS = [path for path in (ROOT / "pipeline").glob("*.py") if path.name != "__init__.py"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-SHARED = {"lambda", "seed", "paths", "sources", "displacement", "augmentations"}  # sections that are no stage's own
+SHARED = {"lambda", "seed", "paths", "sources", "displacement", "augmentations"}  # sections not owned by a stage
 
 
 def code_deps(stage: str) -> list[Path]:
@@ -48,7 +48,7 @@ def test_deps_cover_what_the_script_imports(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_name_little_that_the_script_does_not_run(stage):
-    """A file is run by the stage; of a folder it runs at least half, so that `dvc.yaml` can name folders."""
+    """The stage runs every listed file, and at least half of a listed folder, so that `dvc.yaml` can list folders."""
     script = Path("pipeline") / f"{stage}.py"
     used = {script} | transitive_imports(script)
     for dep in code_deps(stage):
@@ -62,7 +62,7 @@ def test_deps_name_little_that_the_script_does_not_run(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_depends_on_the_settings_of_all(stage):
     """Or a new key of one stage would run all of them again; `stage.py` loads them by name instead."""
-    whole = {Path("fourdistill/params.py"), Path("fourdistill/sections.py")}
+    whole = {Path("fourdistill/params.py")}
     assert not whole & transitive_imports(Path("pipeline") / f"{stage}.py")
     assert not [dep for dep in code_deps(stage) for file in whole if covers(dep, file)]
 
@@ -84,7 +84,7 @@ def test_scripts_are_thin():
 
 
 def test_nothing_but_the_stages_leads_to_the_results():
-    """`dvc repro` follows outputs of other dvc.yaml files: rendering and training the base must stay out of it."""
+    """`dvc repro` follows outputs of other dvc.yaml files, but must not render scenes or train the base."""
     with Repo(str(ROOT)) as repo:
         graph = repo.index.graph
         own = {node for node in graph if Path(node.path) == ROOT / "dvc.yaml"}

@@ -10,7 +10,7 @@ TOOK = {"frames": 10.0, "pairs": 20.0, "train": 300.0, "evaluate": 120.0}
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
-    """A checkout with four stages; run in it."""
+    """A checkout with four stages, as the working directory."""
     monkeypatch.chdir(tmp_path)
     PIPELINE.write_text("stages:\n" + "".join(f"  {name}: {{cmd: x}}\n" for name in STAGES))
     SHIPPED.parent.mkdir()

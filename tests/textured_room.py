@@ -1,4 +1,4 @@
-"""A corner of a room with pictures on its walls, photographed from anywhere: what structure from motion needs."""
+"""A corner of a room with textured walls, rendered from any camera, for structure from motion."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ from PIL import Image
 
 SIZE = (320, 240)
 K = np.array([[260.0, 0, 160], [0, 260, 120], [0, 0, 1]])
-TEXTURE = 512  # pixels along a wall
+TEXTURE = 512  # pixels per side of a wall
 WALLS = {  # a corner and two sides
     "floor": ((-2, -2, 0), (4, 0, 0), (0, 4, 0)),
     "back": ((-2, 2, 0), (4, 0, 0), (0, 0, 3)),
@@ -16,7 +16,7 @@ WALLS = {  # a corner and two sides
 
 
 def photograph(c2w: np.ndarray) -> Image.Image:
-    """The room from c2w (4, 4), OpenCV axes, z up in the world, through `K` at `SIZE`."""
+    """The room seen from c2w (4, 4), OpenCV axes, z up in the world, with `K` at `SIZE`."""
     width, height = SIZE
     rows, columns = np.mgrid[:height, :width] + 0.5
     rays = np.stack([columns, rows, np.ones_like(rows)], -1) @ np.linalg.inv(K).T @ c2w[:3, :3].T  # (H, W, 3)
@@ -37,7 +37,7 @@ def photograph(c2w: np.ndarray) -> Image.Image:
 
 
 def orbit(num: int, first_deg: float = -60, last_deg: float = -20) -> np.ndarray:
-    """c2w (num, 4, 4) of cameras around the room's middle."""
+    """c2w (num, 4, 4) of cameras around the centre of the room."""
     azimuth = np.radians(np.linspace(first_deg, last_deg, num))
     eyes = np.stack([3.2 * np.cos(azimuth), 3.2 * np.sin(azimuth), np.full(num, 1.8)], 1)
     forward = np.array([0, 0.3, 0.8]) - eyes
@@ -51,7 +51,7 @@ def orbit(num: int, first_deg: float = -60, last_deg: float = -20) -> np.ndarray
 
 
 def _texture(seed: int) -> np.ndarray:
-    """Blots of several sizes (TEXTURE, TEXTURE, 3) uint8."""
+    """Noise of several scales (TEXTURE, TEXTURE, 3) uint8."""
     rng = np.random.default_rng(seed)
     octaves = [rng.random((cells, cells, 3)).astype(np.float32) for cells in (16, 48, 128)]
     mixed = sum(cv2.resize(octave, (TEXTURE, TEXTURE), interpolation=cv2.INTER_CUBIC) for octave in octaves)

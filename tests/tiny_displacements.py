@@ -10,7 +10,7 @@ from fourdistill.geometry.displacement import Displacement
 def some_displacements(
     has_time: Sequence[bool], has_view: Sequence[bool], generator: torch.Generator | None = None
 ) -> Displacement[torch.Tensor]:
-    """Random ones with these masks; the numbers are there whether they are masked or not."""
+    """Random displacements with the given masks; masked values are random, too."""
     generator, batch = generator or torch.Generator().manual_seed(0), len(has_time)
     time, azimuth, elevation, radius = torch.rand(4, batch, generator=generator) * 2 - 1
     pose = torch.randn(batch, 12, generator=generator)

@@ -40,7 +40,7 @@ BLOCKS = (32, 64)
 def build_tiny_base(folder: Path, *, blocks: tuple[int, ...] = BLOCKS, seed: int = 0) -> Path:
     """Write a base of about 1 M parameters with random weights into `folder`; stock diffusers loads it."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # diffusers and transformers draw their weights from the global generator
+        torch.manual_seed(seed)  # diffusers and transformers initialise weights from the global generator
         unet = UNet2DConditionModel(
             sample_size=8,
             in_channels=4,
@@ -178,7 +178,7 @@ def write_ip_adapter(base: Path, weights: dict[str, torch.Tensor], name: str = P
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer of a few dozen tokens, trained on the spot."""
+    """A CLIP tokenizer trained on two captions."""
     bpe = Tokenizer(BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = ByteLevel(add_prefix_space=False)
     special = ["<|startoftext|>", "<|endoftext|>"]
@@ -202,7 +202,7 @@ def random_ip_adapter(unet: Any, tokens: int = 4, hidden: int = 64) -> dict[str,
         "norm_out.weight": torch.ones(width),
         "norm_out.bias": torch.zeros(width),
     }
-    for i in range(4):  # the depth that diffusers' loader takes for granted
+    for i in range(4):  # the depth assumed by diffusers' loader
         for norm in (f"layers.{i}.0.norm1", f"layers.{i}.0.norm2", f"layers.{i}.1.0"):
             projector |= {f"{norm}.weight": torch.ones(hidden), f"{norm}.bias": torch.zeros(hidden)}
         projector |= {

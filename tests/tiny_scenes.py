@@ -1,4 +1,4 @@
-"""Tiny real scenes: films of a few 32-pixel frames, cameras on a ring, written in the formats that the readers know."""
+"""Tiny real scenes: videos of a few 32-pixel frames, cameras on a ring, in formats that the readers support."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +11,7 @@ import numpy as np
 from fourdistill.geometry.poses import compose
 
 SIZE = 32
-TIME_BASE = 1000  # ticks a second in the films written here
+TIME_BASE = 1000  # ticks per second in the videos written here
 
 
 def ring_cameras(num: int, radius: float = 3.0, elevation: float = 0.3, center=(0.0, 0.0, 0.0)) -> np.ndarray:
@@ -28,7 +28,7 @@ def ring_cameras(num: int, radius: float = 3.0, elevation: float = 0.3, center=(
 
 
 def gray_film(levels: Sequence[int], size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
-    """Frames (N, H, W, 3) of one gray level each, so that a frame can be told by its mean; size is (width, height)."""
+    """Frames (N, H, W, 3) of one gray level each, so that the mean identifies a frame; size is (width, height)."""
     return np.stack([np.full((size[1], size[0], 3), level, np.uint8) for level in levels])
 
 
@@ -52,7 +52,7 @@ def write_film(
 
 
 def truncate(path: Path, keep: float = 0.7) -> None:
-    """Cut a file off, as an interrupted download does."""
+    """Truncate a file, like an interrupted download."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
 
@@ -68,7 +68,7 @@ def poses_bounds(c2w: np.ndarray, size: tuple[int, int] = (SIZE, SIZE), focal: f
 def write_dynerf(
     folder: Path, num_cameras: int = 4, num_frames: int = 8, caption: str | None = "a gray wall", seed: int = 0
 ) -> Path:
-    """A DyNeRF scene of cameras on a ring; frame i of camera c is gray of level 10 + 20 i + c."""
+    """A DyNeRF scene with cameras on a ring; frame i of camera c has gray level 10 + 20 i + c."""
     folder.mkdir(parents=True, exist_ok=True)
     for camera in range(num_cameras):
         levels = [10 + 20 * index + camera for index in range(num_frames)]

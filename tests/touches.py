@@ -1,4 +1,4 @@
-"""Work in processes of its own that signal themselves at a moment: when they touch files for the n-th time."""
+"""Work in separate processes that signal themselves at their n-th file operation."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 _TOUCHING = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
-# One server for all, which has imported what they need. Python 3.11 finds no module of the tests there.
+# One server for all, with the needed imports. With Python 3.11 it cannot import modules of the tests.
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["dvclive"]
@@ -21,7 +21,7 @@ PATIENCE_S = 120
 
 
 class Touches:
-    """Counts how often this process touches files in `folder`; at the `moment`-th time it gets the signal."""
+    """Counts this process's file operations in `folder`; at the `moment`-th it sends itself the signal."""
 
     def __init__(self, folder: Path, moment: int | None = None, signal: int = signals.SIGKILL):
         self._folder, self._moment, self._signal, self.count = str(folder), moment, signal, 0
@@ -35,14 +35,14 @@ class Touches:
 
 
 def count_touches(folder: Path, work: Callable[..., object], *arguments: Any) -> int:
-    """Let `work(*arguments)` end well in a process of its own; how often it touched files in `folder`."""
+    """Run `work(*arguments)` in a separate process, which must succeed; returns its file operations in `folder`."""
     status, count = _run(folder, None, work, arguments)
     assert status == 0, f"exit status {status}"
     return count
 
 
 def kill(folder: Path, moment: int, work: Callable[..., object], *arguments: Any) -> None:
-    """Start `work(*arguments)` in a process of its own; kill -9 when it touches `folder` for the `moment`-th time."""
+    """Run `work(*arguments)` in a separate process; kill -9 at its `moment`-th file operation in `folder`."""
     status, _ = _run(folder, moment, work, arguments)
     assert status == -signals.SIGKILL, f"exit status {status}"
 
@@ -57,11 +57,11 @@ def _run(folder: Path, moment: int | None, work: Callable[..., object], argument
 
 
 def exit_status(process: Any) -> int | None:
-    """Wait for a process of `CONTEXT`; None where it did not end in time, and was killed."""
+    """Wait for a process of `CONTEXT`; None if it did not end in time and was killed."""
     process.join(PATIENCE_S)
     status = process.exitcode
     if status is None:
-        process.kill()  # else the tests would wait for it at their own end
+        process.kill()  # otherwise the tests would wait for it when they end
         process.join()
     return status
 

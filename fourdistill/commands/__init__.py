@@ -1,5 +1,5 @@
 """The commands of the command line, one module each: `EXAMPLES` for its help, and `run`.
 
-What takes long to import is imported when a command runs. A command raises `InputError` and leaves the rest to `cli`.
-Paths are `readable=False`, which means unchecked: a file that may not be read is then one line as well, and not a box.
+Slow imports happen inside `run`. A command raises `InputError`, which `cli` reports. Paths are `readable=False`, which
+disables typer's check: an unreadable file is then reported in one line like other errors, not in typer's box.
 """

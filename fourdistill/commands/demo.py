@@ -30,15 +30,15 @@ def run(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve a web page: a picture, sliders for time and camera, and what the pipeline makes of them.
+    """Serve a web page with a picture, sliders for time and camera, and the images that the pipeline generates.
 
-    It keeps nothing: of a picture it remembers the embeddings, while its page is open and an hour longer; uploads are
-    removed after ten minutes, everything when it is stopped. Ctrl-C stops it.
+    Only the embeddings of a picture are kept, until an hour after its page is closed. Uploads are removed after ten
+    minutes, everything else when the server stops. Ctrl-C stops it.
     """
     base, adapter, pictures = default_base(base), default_adapter(adapter), examples or default_examples()
 
     check_address(host, port)
-    from fourdistill.demo.serve import serve  # from here on things take seconds
+    from fourdistill.demo.serve import serve  # slow imports start here
     from fourdistill.inference.pipeline import FourDistillPipeline
     from fourdistill.models.base.precision import find_device
 

@@ -1,4 +1,4 @@
-"""`fourdistill export`: an adapter in a form that other programs take."""
+"""`fourdistill export`: write an adapter in a format that other programs read."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ EXAMPLES = """Examples:
 
 
 class Format(StrEnum):
-    """What is written."""
+    """The output format."""
 
     ip_adapter = "ip-adapter"
     pipeline = "pipeline"
@@ -41,7 +41,7 @@ def run(
     base: Annotated[str | None, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
-    """Write an adapter in a form that other programs take."""
+    """Write an adapter in a format that other programs read."""
     if format_name is Format.pipeline:
         if not may_become_pipeline(out):
             raise InputError(f"{out}: expected a new or empty folder, or that of a pipeline, which is overwritten")
@@ -70,7 +70,7 @@ def run(
 
 
 def may_become_pipeline(folder: Path) -> bool:
-    """Whether nothing of anybody's is in the way at a path."""
+    """Whether a path is free, an empty folder, or a pipeline that may be overwritten."""
     if not folder.exists() or (folder / "model_index.json").is_file():
         return True
     return folder.is_dir() and not any(folder.iterdir())

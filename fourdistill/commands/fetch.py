@@ -1,4 +1,4 @@
-"""`fourdistill fetch`: public data sets."""
+"""`fourdistill fetch`: download public data sets."""
 
 import json
 from dataclasses import asdict
@@ -23,9 +23,9 @@ def run(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the table, or what was fetched, as JSON.")] = False,
 ) -> None:
-    """Fetch a public data set: goes on where it stopped, verifies, unpacks. Mind the licences.
+    """Fetch a public data set: resume the download, verify, unpack. Mind the licences.
 
-    Exit status 2 where it cannot be had, or is not as published.
+    Exit status 2 if the download fails or its content is not as published.
     """
     if name is None:
         _print_datasets(as_json)
@@ -45,7 +45,7 @@ def run(
 
 
 def _print_datasets(as_json: bool) -> None:
-    """All public data sets that are known."""
+    """Print all known public data sets."""
     if as_json:
         typer.echo(json.dumps([asdict(dataset) for dataset in DATASETS], indent=2))
         return

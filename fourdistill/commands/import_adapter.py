@@ -1,4 +1,4 @@
-"""`fourdistill import`: an IP-Adapter checkpoint, as this project takes it."""
+"""`fourdistill import`: convert an IP-Adapter checkpoint to this project's format."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,10 +36,10 @@ def run(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new words.")] = 0,
     image_encoder: Annotated[str | None, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
 ) -> None:
-    """Take in an IP-Adapter checkpoint; nothing in it is executed.
+    """Import an IP-Adapter checkpoint; no code in it is executed.
 
-    Other kinds of checkpoints are refused by what they are. For a folder it must fit the base, or the error says which
-    number differs.
+    Other kinds of checkpoints are refused, and the error names their kind. If the output is a folder, the checkpoint
+    must fit the base, or the error says which number differs.
     """
     as_file = out.suffix.lower() == ".safetensors"
     if as_file:
@@ -50,7 +50,7 @@ def run(
         check_writable_folder(out, "--out")
 
     from fourdistill.inference.saving import find_adapter
-    from fourdistill.ip_adapter_files import convert_ip_adapter, import_ip_adapter  # from here on things take seconds
+    from fourdistill.ip_adapter_files import convert_ip_adapter, import_ip_adapter  # slow imports start here
     from fourdistill.models.adapter import Adapter
     from fourdistill.models.base.model import load_base
 

@@ -12,20 +12,19 @@ from rich.table import Table
 
 from fourdistill.commands.outputs import check_out
 from fourdistill.errors import InputError
+from fourdistill.sources.formats import NAMES
 
 if TYPE_CHECKING:
     from fourdistill.sources.inspect.facts import CameraFacts, FolderFacts
 
 EXAMPLES = "`fourdistill inspect data/raw/mocap --figure mocap.png`"
-# Written down: the readers take a while to import, which no --help should wait for.
-FORMATS = "colmap, dnerf, dynerf, nerfies, nerfstudio, qualisys, realestate10k, ucf101, video"
 MAX_DETAILED = 8  # scenes that are shown camera by camera
 
 
 def run(
     path: Annotated[Path, typer.Argument(readable=False, help="Folder of raw data, as `sources` would name it.")],
     format_name: Annotated[
-        str | None, typer.Option("--format", help=f"One of {FORMATS}; by default what the files suggest.")
+        str | None, typer.Option("--format", help=f"One of {NAMES}; by default what the files suggest.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
     figure: Annotated[

@@ -1,4 +1,4 @@
-"""Files that a command is told to write."""
+"""Checks of a command's output files."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ from fourdistill.storage.files import check_writable
 
 
 def check_out(option: str, path: Path | None) -> None:
-    """Raise `InputError` naming the option where the file cannot be written, before there is work to lose."""
+    """Raise `InputError` naming the option if the file cannot be written, before any work is done."""
     if path is not None:
         check_writable(path, option)

@@ -1,4 +1,4 @@
-"""`fourdistill push-shards`: shards to an address, to be streamed from there."""
+"""`fourdistill push-shards`: upload shards to an address, from which training streams them."""
 
 import json
 from dataclasses import asdict
@@ -19,10 +19,10 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Tars sent at a time.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
-    """Publish shards, to be streamed into training from there: tars first, the index last.
+    """Upload shards to an address from which training streams them: tars first, the index last.
 
-    What is there already with the same size and checksum is not sent again. Credentials and endpoint come the usual AWS
-    way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 where something is not as expected, access included.
+    Tars that are there already with the same size and checksum are not sent again. Credentials and endpoint are set the
+    usual AWS way (AWS_PROFILE, AWS_ENDPOINT_URL ...). Exit status 2 if the input or the access is not as expected.
     """
     from fourdistill.shards.publish import publish_shards  # both import torch, which takes seconds
     from fourdistill.storage.store import INDEX

@@ -1,4 +1,4 @@
-"""Values as the command line takes them: one, a list, or a range => numbers."""
+"""Values of a command-line option: one, a list, or a range => numbers."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ MAX_VALUES = 1000
 
 
 def parse_values(option: str, text: str | None) -> list[float] | None:
-    """`0.25`, `-0.5,0,0.5` or `-0.5:0.5:9` (from:to:how many, both ends included) => numbers; None stays None.
+    """`0.25`, `-0.5,0,0.5` or `-0.5:0.5:9` (from:to:count, both ends included) => numbers; None stays None.
 
     Raises `InputError` naming the option.
     """

@@ -1,1 +1,1 @@
-"""The web page: a picture, a few sliders, and what the pipeline makes of them."""
+"""The web page: a picture, sliders, and the images that the pipeline generates."""

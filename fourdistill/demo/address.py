@@ -1,4 +1,4 @@
-"""Where the page is served: an address of this machine, checked before models are loaded, reached without proxies."""
+"""The address of the page: checked before models are loaded, and reached without proxies."""
 
 import errno
 import os
@@ -12,10 +12,10 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def check_address(host: str, port: int) -> str:
-    """The host to listen at: `host`, or its first address that there is where others are missing.
+    """The host to listen at: `host`, or its first available address if this machine lacks some of its addresses.
 
-    Such a host is `localhost` where IPv6 is off. Raises `InputError` unless this machine has one of its addresses, with
-    that port free.
+    The second case is `localhost` with IPv6 disabled. Raises `InputError` if this machine has none of the addresses or
+    the port is not free.
     """
     wrong = f"--host: expected a name or address of this machine, found {host!r}"
     try:
@@ -38,7 +38,7 @@ def check_address(host: str, port: int) -> str:
             missing = error
     if not bound:
         raise InputError(wrong) from missing
-    return host if missing is None else bound[0]  # given a name, the server wants all of its addresses
+    return host if missing is None else bound[0]  # given a name, the server requires all of its addresses
 
 
 def _port_error(error: OSError, host: str, port: int) -> str:
@@ -48,24 +48,24 @@ def _port_error(error: OSError, host: str, port: int) -> str:
 
 
 def bare(host: str) -> str:
-    """A host without the brackets that IPv6 has in addresses of pages."""
+    """A host without the brackets that URLs put around IPv6 addresses."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in the address of a page: IPv6 in brackets."""
+    """A host as written in a URL: IPv6 addresses in brackets."""
     return f"[{bare(host)}]" if ":" in host else host
 
 
 @contextmanager
 def without_proxies() -> Iterator[None]:
-    """No proxy, whatever the environment or the system names: the server asks for nothing but its own page."""
+    """Disable all proxies of the environment and the system: the server requests only its own page."""
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
         if name.lower().endswith("_proxy") or name in CERTIFICATES
     }
-    os.environ["no_proxy"] = "*"  # or macOS and Windows would be asked for their settings
+    os.environ["no_proxy"] = "*"  # otherwise the settings of macOS and Windows apply
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What the page asks of the pipeline, one request after the other: pictures, with progress, until told to stop."""
+"""Runs the pipeline for the page: one request at a time, with progress, and stoppable."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 
 
 class Stopped(Exception):
-    """The drawing was given up before it was finished: nobody waits for it any more."""
+    """The drawing was cancelled before it was finished."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is to be drawn: arguments of the pipeline under their own names, and a seed."""
+    """What to draw: arguments of the pipeline, under the same names, and a seed."""
 
     time: float | None = 0.0
     azimuth: float | None = 0.0
@@ -31,7 +31,7 @@ class Command:
 
 
 class Artist:
-    """A pipeline that several people draw with, one after the other: its scheduler knows one drawing at a time."""
+    """A pipeline shared by several users. A lock allows one drawing at a time, since the scheduler holds its state."""
 
     def __init__(self, pipe: FourDistillPipeline):
         self.pipe = pipe
@@ -39,7 +39,7 @@ class Artist:
         self._turn = threading.Lock()
 
     def look_at(self, image: Image.Image) -> torch.Tensor:
-        """A condition image => all that drawings need of it, its embeddings (1, S, D)."""
+        """A condition image => its embeddings (1, S, D), which are all that drawings need."""
         with self._turn:
             return self.pipe.encode_image([image])
 
@@ -53,10 +53,10 @@ class Artist:
         times: Sequence[float | None] | None = None,
         azimuths: Sequence[float | None] | None = None,
     ) -> list[list[Image.Image]]:
-        """A row a camera, a column an instant, as `FourDistillPipeline.sweep`; None: the commanded one alone.
+        """One row per camera, one column per time, as in `FourDistillPipeline.sweep`; None: only the command's value.
 
-        `progress` takes (steps done, steps in all). Raises `Stopped` at the first step after `stop` is set, and
-        `InputError` as the pipeline does.
+        `progress` takes (steps done, total steps). Raises `Stopped` at the first step after `stop` is set, and the
+        pipeline's `InputError`.
         """
 
         def after_step(pipe: FourDistillPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Artist:
             if stop.is_set():
                 raise Stopped
             return self.pipe.sweep(
-                None,  # type: ignore[arg-type] # its embeddings, below
+                None,  # type: ignore[arg-type] # image_embeds replaces it
                 [command.time] if times is None else times,
                 [command.azimuth] if azimuths is None else azimuths,
                 command.elevation,

@@ -1,4 +1,4 @@
-"""The sliders: what can be commanded, in which range, and how their values become a command."""
+"""The controls: what can be commanded, in which range, and how their values become a command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Controls:
-    """The components that say what to draw."""
+    """The components that determine what is drawn."""
 
     time: gr.Slider
     azimuth: gr.Slider
@@ -34,7 +34,7 @@ class Controls:
 
 
 def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
-    """Values by component => a command; what is not steered is left out, so that the pipeline masks it."""
+    """Values by component => a command; what is not steered becomes None, so that the pipeline masks it."""
     values = {name: given[component] for name, component in vars(controls).items()}
     steer = values.pop("steer")
     if "time" not in steer:
@@ -47,7 +47,7 @@ def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
 
 
 def lay_out_displacement() -> dict[str, Any]:
-    """The four sliders that people come for, and what is left out."""
+    """The four displacement sliders, and the choice of what is steered."""
     return {
         "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene; above 0 is later"),
         "azimuth": gr.Slider(-180, 180, 0, step=1, label="Azimuth, degrees", info="above 0 is to the right"),
@@ -60,7 +60,7 @@ def lay_out_displacement() -> dict[str, Any]:
 
 
 def lay_out_prompt() -> dict[str, Any]:
-    """What else the picture should show, and how much that counts."""
+    """The text prompt and its strength."""
     strength = "As in the picture … as in the prompt"
     with gr.Row():
         return {
@@ -70,7 +70,7 @@ def lay_out_prompt() -> dict[str, Any]:
 
 
 def lay_out_settings(num_inference_steps: int) -> dict[str, Any]:
-    """How it is drawn."""
+    """Guidance, steps and seed."""
     return {
         "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
         "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),

@@ -1,4 +1,4 @@
-"""What happens when someone does something on the page: values in, the page's parts out."""
+"""Event handlers of the page: they take values and return the content of components."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ from fourdistill.errors import InputError
 from fourdistill.media import read_picture
 
 Condition = torch.Tensor | None
-"""Embeddings (1, S, D) of the condition picture: all that is kept of it."""
+"""Embeddings (1, S, D) of the condition picture; nothing else of it is kept."""
 
 
 class Handlers:
-    """The page's deeds, for every session; `call` is what Gradio knows of a request: (gr.Request, gr.Progress)."""
+    """The page's handlers, for all sessions; `call` is what Gradio passes of a request: (gr.Request, gr.Progress)."""
 
     def __init__(self, artist: Artist, examples: Sequence[Path]):
         self.artist = artist
@@ -33,48 +33,48 @@ class Handlers:
     def upload(self, path: str | Path) -> torch.Tensor:
         """A picture file => the condition."""
         path = Path(path)
-        with _said_on_the_page(hidden=f"{path.parent}/"):  # where the server keeps it is nobody's business
+        with _said_on_the_page(hidden=f"{path.parent}/"):  # hide the server's folder from users
             return self.artist.look_at(read_picture(path))
 
     def example(self, index: int) -> tuple[str, torch.Tensor]:
-        """A place in the list of examples => what the picture field shows, and the condition."""
+        """An index into the examples => the path that the picture field shows, and the condition."""
         return str(self.examples[index]), self.upload(self.examples[index])
 
     def stop(self, request: gr.Request) -> None:
-        """Give up what the session is drawing."""
+        """Stop what the session is drawing."""
         self.jobs.stop(request.session_hash or "")
 
     def draw(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """One picture; nothing is `asked` beside the command."""
+        """One picture; `asked` is empty."""
         [[image]] = self._paint(seen, command, *call)
         return show_picture(image, f"{_time(command.time)}, {_camera(command)}")
 
     def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """An animation over time from the commanded camera; asked: from, to, frames."""
+        """An animation over time from the commanded camera; `asked`: from, to, number of frames."""
         first, last, count = asked
-        [row] = self._paint(seen, command, *call, times=_spread(first, last, count))
+        [row] = self._paint(seen, command, *call, times=_linspace(first, last, count))
         return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
 
     def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """An animation of a camera that turns from where it is commanded to stand; asked: degrees, frames."""
+        """An animation of a camera that orbits from the commanded position; `asked`: degrees, number of frames."""
         turn, count = asked
         start = command.azimuth or 0.0
-        # A full turn stops one step before its beginning, so that it goes on without a halt.
+        # A full turn stops one step before its start, so that the loop does not show a frame twice.
         closed = abs(turn) == 360
-        azimuths = _spread(start, start + turn, count + closed)[: int(count)]
+        azimuths = _linspace(start, start + turn, count + closed)[: int(count)]
         rows = self._paint(seen, command, *call, azimuths=azimuths)
         return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
 
     def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """A row a camera and a column an instant; asked: from, to, how many times, from, to, how many azimuths."""
-        times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
+        """One row per azimuth, one column per time; `asked`: from, to, count of times, from, to, count of azimuths."""
+        times, azimuths = _linspace(*asked[:3]), _linspace(*asked[3:])
         rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
         return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
 
     def _paint(
         self, seen: Condition, command: Command, request: gr.Request, progress: gr.Progress, **over: Any
     ) -> list[list[Image.Image]]:
-        """Pictures of a command `over` times and azimuths, the steps shown on the page."""
+        """Pictures of a command at the times and azimuths in `over`; the page shows the progress."""
 
         def show_steps(done: int, total: int) -> None:
             progress((done, total), desc="Drawing", unit="steps")
@@ -87,7 +87,7 @@ class Handlers:
 
 @contextmanager
 def _said_on_the_page(hidden: str = "") -> Iterator[None]:
-    """What is wrong with the input, or that a drawing was stopped, becomes a message on the page and no traceback."""
+    """Turn `InputError` and `Stopped` into a message on the page, without a traceback."""
     try:
         yield
     except InputError as error:
@@ -98,7 +98,7 @@ def _said_on_the_page(hidden: str = "") -> Iterator[None]:
         raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
 
 
-def _spread(first: float, last: float, count: float) -> list[float]:
+def _linspace(first: float, last: float, count: float) -> list[float]:
     return np.linspace(first, last, int(count)).tolist()
 
 

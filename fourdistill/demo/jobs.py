@@ -1,4 +1,4 @@
-"""Who is drawing: every session's running drawing can be stopped, by its button or by leaving the page."""
+"""The running drawings of each session, so that its button, or leaving the page, can stop them."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Jobs:
-    """The stop signals of the drawings under way, by session."""
+    """The stop signals of the running drawings, by session."""
 
     def __init__(self):
         self._running: dict[str, list[threading.Event]] = {}
@@ -14,7 +14,7 @@ class Jobs:
 
     @contextmanager
     def running(self, session: str) -> Iterator[threading.Event]:
-        """The signal of one drawing, known while it runs."""
+        """The stop signal of one drawing, registered while it runs."""
         stop = threading.Event()
         with self._lock:
             self._running.setdefault(session, []).append(stop)

@@ -1,4 +1,4 @@
-"""The page: what is on it, and which part tells which."""
+"""The page: its components and the events that connect them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,8 +12,8 @@ from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.plot import draw_cameras
 from fourdistill.demo.tabs import Tab, lay_out_tabs
 
-PROGRESS = gr.Progress()  # a default that Gradio replaces by one of the request's own
-KEPT_S = 600  # how long an uploaded file may lie about: it is needed until the browser has shown it
+PROGRESS = gr.Progress()  # a default that Gradio replaces for each request
+KEPT_S = 600  # lifetime of an uploaded file: it is needed until the browser has shown it
 HEAD = "<h1>fourdistill</h1><p>The same subject at another instant, from another camera.</p>"
 
 
@@ -47,21 +47,21 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
 
 
 def example_button(path: Path) -> gr.Button:
-    """A button that shows an example; unlike uploads its picture stays as long as the server."""
+    """A button that shows an example; unlike an upload, its picture is kept as long as the server runs."""
     button = gr.Button(path.stem, icon=path, min_width=60)
-    button.keep_in_cache.add(button.icon["path"])  # type: ignore[index] # as given
+    button.keep_in_cache.add(button.icon["path"])  # type: ignore[index] # set by `icon`
     return button
 
 
 def uploaded_path(payload: Any) -> str | None:
-    """What the field sends => the file's path, checked by Gradio to be an upload; `read_picture` alone opens it."""
+    """The field's payload => the file's path. Gradio checks that it is an upload; only `read_picture` opens it."""
     return None if payload is None else payload.path
 
 
 def connect_tabs(
     handlers: Handlers, condition: gr.State, controls: Controls, tabs: Sequence[Tab], live: gr.Checkbox
 ) -> dict[str, Any]:
-    """Buttons draw; sliders redraw the first tab's picture. Returns the event that draws it."""
+    """Connect the buttons, and the sliders that redraw the first tab's picture; return the event that draws it."""
     for tab in tabs:
         event = drawing_event(handlers, condition, controls, tab)
         stoppable: list[Any] = [tab.button.click(**event)]
@@ -72,7 +72,7 @@ def connect_tabs(
 
 
 def redraw_on_moves(event: dict[str, Any], controls: Controls, live: gr.Checkbox) -> Any:
-    """Draw whenever a control is moved; while one picture is drawn, only the last of all further moves waits."""
+    """Draw whenever a control is moved; during a drawing, only the latest of further moves is queued."""
     draw = event["fn"]
 
     def draw_if_live(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
@@ -84,7 +84,7 @@ def redraw_on_moves(event: dict[str, Any], controls: Controls, live: gr.Checkbox
 
 
 def drawing_event(handlers: Handlers, condition: gr.State, controls: Controls, tab: Tab) -> dict[str, Any]:
-    """What a tab's drawing takes and gives, as arguments of an event; all drawings wait in one queue."""
+    """Function, inputs and outputs of a tab's drawing, as arguments of an event; all drawings share one queue."""
 
     def draw(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> str:
         asked = [given[part] for part in tab.inputs]
@@ -104,11 +104,11 @@ def connect_picture(
     page: gr.Blocks, handlers: Handlers, condition: gr.State, picture: gr.Image, examples: Sequence[gr.Button],
     drawing: dict[str, Any],
 ) -> None:  # fmt: skip
-    """A new condition picture is looked at once and drawn from at once; leaving the page ends what it draws."""
+    """Encode a new condition picture and draw from it immediately; stop drawing when the page is left."""
     nothing: dict[str, Any] = {"fn": lambda: (None, None), "outputs": [picture, condition], "api_visibility": "private"}
     uploaded = picture.upload(handlers.upload, picture, condition, api_visibility="private")
     uploaded.success(**drawing)
-    uploaded.failure(**nothing)  # what could not be read is not left in the field as if it could
+    uploaded.failure(**nothing)  # a file that cannot be read is removed from the field
     picture.clear(**nothing)
     picks = [(example.click, number) for number, example in enumerate(examples)]
     for event, number in [*picks, *([(page.load, 0)] if examples else [])]:
@@ -118,7 +118,7 @@ def connect_picture(
 
 
 def connect_cameras(controls: Controls, cameras: gr.HTML) -> None:
-    """The drawing of the cameras follows the sliders at once: it waits in no queue."""
+    """Update the drawing of the cameras with the sliders, without a queue."""
     parts = [controls.azimuth, controls.elevation, controls.radius, controls.steer]
 
     def draw(azimuth: float, elevation: float, radius: float, steer: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""Where the commanded camera stands: a drawing of both cameras about the subject, seen from above and behind the first.
+"""A drawing of the source and the commanded camera around the subject, seen from above and behind the source.
 
-The cameras are those that the pipeline is asked for: a user's displacement about the canonical source camera.
+The cameras are those given to the pipeline: the canonical source camera, and a user's displacement of it.
 """
 
 import numpy as np
@@ -9,17 +9,17 @@ from fourdistill.geometry.camera import intrinsics, project
 from fourdistill.geometry.displacement import FRAME, SOURCE, Displacement
 from fourdistill.geometry.scene_frame import Array, orbit
 
-WIDTH, HEIGHT = 320, 210  # of the drawing, in its own units
-_VIEWER = orbit(FRAME, SOURCE, [0.0, np.radians(32), 5.0])  # c2w of who looks at the drawing
+WIDTH, HEIGHT = 320, 210  # of the drawing, in SVG units
+_VIEWER = orbit(FRAME, SOURCE, [0.0, np.radians(32), 5.0])  # c2w of the drawing's viewpoint
 _K = intrinsics(600.0, 600.0, WIDTH / 2, HEIGHT / 2 - 10)
 _FRUSTUM = np.array([[0, 0, 0], [-0.14, -0.14, 0.3], [0.14, -0.14, 0.3], [0.14, 0.14, 0.3], [-0.14, 0.14, 0.3]])
 _HEAD, _FEET = np.array([[0, 0, 0.28]]), np.array([[0, 0, -0.3]])
 
 
 def draw_cameras(azimuth: float | None, elevation: float | None, radius: float | None) -> str:
-    """A camera's displacement as the pipeline takes it, None where not commanded => SVG in the colours of the page."""
+    """A camera's displacement as the pipeline takes it, None if not commanded => SVG in the colours of the page."""
     ring = np.linspace(0, 2 * np.pi, 73)
-    ground = np.stack([np.cos(ring), np.sin(ring), np.zeros_like(ring)], axis=1)  # the source's distance, its height
+    ground = np.stack([np.cos(ring), np.sin(ring), np.zeros_like(ring)], axis=1)  # at the source's distance and height
     ticks = [_line(np.stack([0.94 * ground[i], 1.06 * ground[i]]), "ring") for i in range(0, 72, 9)]
     (x, y), (_, feet) = _on_paper(_HEAD)[0], _on_paper(_FEET)[0]
     parts = [
@@ -42,7 +42,7 @@ def draw_cameras(azimuth: float | None, elevation: float | None, radius: float |
 
 
 def commanded_way(displacement: Displacement[Array]) -> Array:
-    """One displacement => c2w (33, 4, 4) from the source to the camera asked for."""
+    """One displacement => c2w (33, 4, 4) from the source to the commanded camera."""
     delta = np.array([displacement.azimuth, displacement.elevation, displacement.radius])
     return np.stack([orbit(FRAME, SOURCE, share * delta) for share in np.linspace(0, 1, 33)])
 
@@ -72,8 +72,8 @@ def _line(points: Array, name: str) -> str:
 
 
 def _camera(c2w: Array, name: str) -> str:
-    """The wire pyramid of what a camera sees, with its base filled."""
-    corners = _on_paper(_FRUSTUM @ c2w[:3, :3].T + c2w[:3, 3])  # (5, 2): the centre, then what it looks through
+    """A camera's frustum as a wireframe, with its base filled."""
+    corners = _on_paper(_FRUSTUM @ c2w[:3, :3].T + c2w[:3, 3])  # (5, 2): the centre, then the base's corners
     apex, base = f"{corners[0, 0]:.1f} {corners[0, 1]:.1f}", [f"{x:.1f} {y:.1f}" for x, y in corners[1:]]
     sides = "".join(f"M{apex} L{corner}" for corner in base)
     return f'<path class="{name}" d="M{" L".join(base)} Z"/><path class="{name}" d="{sides}"/>'

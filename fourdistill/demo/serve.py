@@ -1,4 +1,4 @@
-"""Serve the page: on this machine alone unless told otherwise, from a folder of its own that goes with the server."""
+"""Serve the page, by default only on this machine, from a temporary folder that is removed when the server stops."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from fourdistill.inference.pipeline import FourDistillPipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_BYTES = 20_000_000  # of an upload; its pixels are bounded by `read_picture`
-MAX_WAITING = 64  # drawings in the queue; whoever comes after is told that it is full
+MAX_WAITING = 64  # drawings in the queue; further requests are refused
 
 
 def serve(
@@ -28,10 +28,10 @@ def serve(
     open_browser: bool,
     announce: Callable[[str], object],
 ) -> None:
-    """Serve until interrupted or terminated; `announce` is told the address.
+    """Serve until interrupted or terminated; `announce` is called with the address.
 
-    `examples` is a folder of pictures, `num_inference_steps` what the page begins with. Raises `InputError` where
-    there is no such address here, its port is taken, or Gradio is not installed.
+    `examples` is a folder of pictures, `num_inference_steps` the initial value of the page. Raises `InputError` if
+    this machine does not have the address, its port is taken, or Gradio is not installed.
     """
     host = check_address(host, port)
     with tempfile.TemporaryDirectory(prefix="fourdistill-demo-") as folder:
@@ -39,7 +39,7 @@ def serve(
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         with without_proxies():
             page, pictures = make_page(pipe, examples, num_inference_steps)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does, it lets the folder be removed
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the folder is removed
         try:
             with without_proxies():
                 launch(page, pictures, host, port)
@@ -53,7 +53,7 @@ def serve(
 
 
 def make_page(pipe: FourDistillPipeline, examples: Path, num_inference_steps: int) -> tuple[Any, Sequence[Path]]:
-    """A `gradio.Blocks`, and the examples that it shows; raises `InputError` where Gradio is not installed."""
+    """A `gradio.Blocks`, and the examples that it shows; raises `InputError` if Gradio is not installed."""
     try:
         from fourdistill.demo.handlers import Handlers
         from fourdistill.demo.page import build_page
@@ -67,13 +67,13 @@ def make_page(pipe: FourDistillPipeline, examples: Path, num_inference_steps: in
 
 
 def launch(page: Any, examples: Sequence[Path], host: str, port: int) -> None:
-    """Start serving a `gradio.Blocks`; no part of it comes from elsewhere, and nobody is told anything.
+    """Start serving a `gradio.Blocks`, without external resources or telemetry.
 
-    Of this machine's files only uploads and `examples` can be had.
+    Of this machine's files, only uploads and `examples` are accessible.
     """
     import gradio as gr
 
-    # Fonts that the machine has, and more contrast than Gradio's own colours have.
+    # System fonts, and more contrast than Gradio's default colours.
     theme = gr.themes.Default(
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     ).set(
@@ -93,5 +93,5 @@ def launch(page: Any, examples: Sequence[Path], host: str, port: int) -> None:
 
 
 def find_examples(folder: Path) -> Sequence[Path]:
-    """The pictures of a folder by name; none where there is no such folder."""
+    """The pictures of a folder, sorted by name; empty if the folder does not exist."""
     return sorted(path.resolve() for path in folder.glob("*") if path.suffix.lower() in PICTURES)

@@ -1,4 +1,4 @@
-"""Pictures as parts of a page that holds them itself: no file is written, and what is closed is gone."""
+"""Pictures embedded in the page as data URLs: no file is written, and they disappear when the page is closed."""
 
 import base64
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 
 from fourdistill.animation import save_gif
 
-FRAME_RATE = 8  # of an animation
+FRAME_RATE = 8  # of animations, frames per second
 
 
 def show_picture(image: Image.Image, words: str) -> str:
@@ -21,7 +21,7 @@ def show_picture(image: Image.Image, words: str) -> str:
 
 
 def show_sequence(images: Sequence[Image.Image], words: str, name: str) -> str:
-    """An animation, its frames side by side, and links that save both, as HTML; `name` is that of the files."""
+    """An animation, its frames side by side, and links that save both, as HTML; `name` names the files."""
     gif = data_url("image/gif", gif_bytes(images))
     strip = data_url("image/png", png_bytes(make_image_grid(list(images), rows=1, cols=len(images))))
     links = {f"{name}.gif": gif, f"{name}.png": strip}
@@ -33,7 +33,7 @@ def show_sequence(images: Sequence[Image.Image], words: str, name: str) -> str:
 
 
 def show_grid(rows: Sequence[Sequence[Image.Image]], row_names: Sequence[str], column_names: Sequence[str]) -> str:
-    """Pictures in rows and columns with their names, and a link that saves them as one, as HTML."""
+    """A grid of pictures with row and column names, and a link that saves it as one picture, as HTML."""
     whole = make_image_grid([image for row in rows for image in row], rows=len(rows), cols=len(rows[0]))
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in column_names)
     body = ""
@@ -61,19 +61,19 @@ def _caption(words: str, files: dict[str, str]) -> str:
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """Bytes of a MIME type => an address that holds them."""
+    """Bytes of a MIME type => a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """A picture as PNG, without loss."""
+    """A picture as PNG."""
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def gif_bytes(images: Sequence[Image.Image]) -> bytes:
-    """Pictures of one size as an animation that repeats."""
+    """Pictures of one size as a looping animation."""
     buffer = BytesIO()
     save_gif(buffer, images, FRAME_RATE)
     return buffer.getvalue()

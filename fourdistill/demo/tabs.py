@@ -1,4 +1,4 @@
-"""The four ways of drawing, a tab each: what it asks for beside the sliders, and what it shows."""
+"""The four tabs, one for each kind of drawing: their inputs besides the sliders, and their result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DrawTab = Callable[..., str]
 
 @dataclass(frozen=True)
 class Tab:
-    """A tab's components, and what draws its result."""
+    """A tab's components, and the function that draws its result."""
 
     result: gr.HTML
     button: gr.Button

@@ -1,10 +1,10 @@
-"""What does a prompt say, and is the command still carried out? Editability, fidelity and control, setting by setting.
+"""Does the image follow the prompt, and is the command still carried out? Editability, fidelity, control by setting.
 
-Held-out commands are carried out with another scene's caption for their prompt. `clip_t` is the cosine of generated
-picture and prompt (editability), `clip_i` that of generated and true picture (fidelity): what raises the one tends to
-lower the other, and the plot of both is what a setting should be chosen by. `time_frames` and `azimuth_deg` are the
-control that is left: how far from the commanded cell the picture is found among all true frames of its scene, as those
-of sweeps are, by VAE latents. The true frames wear other clothes; what is found is who stands as they stand.
+Held-out commands are carried out with another scene's caption as the prompt. `clip_t` is the cosine of generated image
+and prompt (editability), `clip_i` that of generated and true image (fidelity). What raises one tends to lower the
+other, so a setting should be chosen from the plot of both. `time_frames` and `azimuth_deg` measure the remaining
+control: how far from the commanded cell the image is located among all true frames of its scene, in VAE latents as for
+sweeps. The true frames show other clothes, so images are matched by the figure's posture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.cells import Cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import lambdas_of, text_guidance_of
 
 TEXT_PROJECTION = "clip_projection/model.safetensors"
-SPACE = "latents"  # in which pictures are looked up
+SPACE = "latents"  # in which images are located
 STRENGTHS = {0.0: "as pictured", 0.5: "half", 1.0: "as in the prompt"}  # their names
 
 
 @dataclass(frozen=True)
 class EditSetting:
-    """The two weights that decide how much a prompt says; see `inference.prompting`."""
+    """The two weights that set the influence of a prompt; see `inference.prompting`."""
 
     lambda_: float
     text_guidance: float
@@ -40,7 +40,7 @@ class EditSetting:
 
 @dataclass(frozen=True)
 class Edited:
-    """What N edits led to at one setting."""
+    """Results of N edits at one setting."""
 
     setting: EditSetting
     name: str
@@ -51,15 +51,15 @@ class Edited:
 
 @dataclass(frozen=True)
 class Edits:
-    """Commands with other prompts, and what they led to at every setting; both empty where there are none."""
+    """Commands with other prompts, and their results at every setting; both may be empty."""
 
     commands: list[Command]
     tried: list[Edited]
     own_lambda: float
-    """Of the adapter."""
+    """The adapter's lambda."""
 
     def figures(self) -> dict[str, dict[str, np.ndarray]]:
-        """The scores of the settings that have figures, by the prefix of these."""
+        """The scores of the reported settings, by the prefix of their figures."""
         settings = {
             "": at_strength(1, self.own_lambda),
             "as_pictured.": at_strength(0, self.own_lambda),
@@ -69,7 +69,7 @@ class Edits:
         return {prefix: edited.scores for prefix, edited in self._tried(settings).items()}
 
     def pictures(self, strengths: Sequence[float]) -> dict[str, list[Image.Image]]:
-        """The pictures at some strengths, by their names."""
+        """The images at some strengths, by the strengths' names."""
         return {name: edited.images for name, edited in self._tried(by_strength(strengths, self.own_lambda)).items()}
 
     def _tried(self, settings: Mapping[str, EditSetting]) -> dict[str, Edited]:
@@ -78,14 +78,14 @@ class Edits:
 
 
 class CaptionEncoder:
-    """Captions in the space of the base's image encoder; only a base that brings CLIP's text projection has one."""
+    """Encodes captions into the image encoder's space; needs a base that includes CLIP's text projection."""
 
     def __init__(self, pipe: FourDistillPipeline, projection: torch.Tensor):
         self.pipe, self.projection = pipe, projection.float().to(pipe.device)
 
     @classmethod
     def from_base(cls, pipe: FourDistillPipeline, base: str) -> "CaptionEncoder | None":
-        """The encoder of a local base with a `clip_projection/`; None for others, whose two towers may not match."""
+        """The encoder of a local base with a `clip_projection/`; None for others: their encoders may not match."""
         path = Path(base) / TEXT_PROJECTION
         return cls(pipe, load_file(path)["text_projection.weight"]) if path.is_file() else None
 
@@ -100,9 +100,9 @@ class CaptionEncoder:
 def choose_edits(
     commands: Sequence[Command], captions: Sequence[str], num_edits: int, rng: np.random.Generator
 ) -> list[Command]:
-    """Random commands of every scene in turn, each with one of `captions` for its prompt that is not its own.
+    """Choose random commands of every scene in turn, each with one of the other `captions` as its prompt.
 
-    Only those that change time and view at once are taken, where there are any. Empty without captions.
+    If any commands change both time and view, only those are taken. Empty if there are fewer than two captions.
     """
     captioned = [command for command in commands if command.caption]
     captioned = [command for command in captioned if command.kind == "joint"] or captioned
@@ -120,14 +120,14 @@ def choose_edits(
 
 
 def at_strength(strength: float, own_lambda: float) -> EditSetting:
-    """What a prompt's strength decides, for an adapter with a lambda of its own."""
+    """The setting of a prompt strength, for an adapter's own lambda."""
     prompts = ["any"]
     lambda_ = lambdas_of(prompts, strength, own_lambda).item()
     return EditSetting(round(lambda_, 6), round(text_guidance_of(prompts, strength), 6))
 
 
 def at_lambda(lambda_: float, own_lambda: float) -> EditSetting:
-    """Another lambda under the guidance of a prompt at full strength."""
+    """The setting of another lambda, with the text guidance of a prompt at full strength."""
     return replace(at_strength(1, own_lambda), lambda_=lambda_)
 
 
@@ -137,7 +137,7 @@ def by_strength(strengths: Sequence[float], own_lambda: float) -> dict[str, Edit
 
 
 def by_lambda(lambdas: Sequence[float], own_lambda: float) -> dict[str, EditSetting]:
-    """The adapter's own lambda and others, by name."""
+    """The settings of the adapter's own lambda and of others, by name."""
     return {f"lambda {lambda_:g}": at_lambda(lambda_, own_lambda) for lambda_ in (own_lambda, *lambdas)}
 
 
@@ -150,7 +150,7 @@ def score_edits(
     strengths: Sequence[float],
     lambdas: Sequence[float],
 ) -> Edits:
-    """Carry out the edits at every strength, then at every lambda; what is both is done once, under its first name."""
+    """Carry out the edits at every strength, then every lambda; equal settings run once, under the first name."""
     own_lambda = paint.pipe.adapter.config.settings.lambda_
     settings = [*by_strength(strengths, own_lambda).items(), *by_lambda(lambdas, own_lambda).items()]
     prompts = encode([command.caption or "" for command in edits])  # (N, P)

@@ -1,4 +1,4 @@
-"""One evaluation from end to end: choose commands, paint, score against baselines and ceiling, write everything."""
+"""One evaluation from end to end: choose commands, generate images, score them, and write the results."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdistill.evaluation.commands.draw import Command, choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import CaptionEncoder, Edits, choose_edits, score_edits
 from fourdistill.evaluation.folder import write_generated
 from fourdistill.evaluation.metrics.cells import Cells
@@ -17,70 +14,20 @@ from fourdistill.evaluation.metrics.control import Outcomes
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
 from fourdistill.evaluation.metrics.summary import Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.evaluation.report.headline import headline
 from fourdistill.evaluation.report.page import write_page
 from fourdistill.evaluation.report.sheets import write_csv, write_edits, write_pairs, write_sheets, write_sweeps
-from fourdistill.evaluation.scoring import Scored, Scorer, ScoreSettings, Task
+from fourdistill.evaluation.scoring import Scored, Scorer, Task
+from fourdistill.evaluation.settings import Evaluate
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.storage.files import new_file, new_folder
 from fourdistill.tables import FRAMES, read_table
-
-CONDITIONS = ("text", "image", "time", "view")  # those with a guidance weight of their own
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What to generate and how to group it; see the section `evaluate` of `params.yaml`."""
-
-    num_pairs: int
-    num_inference_steps: int
-    guidance_scale: float
-    """This and the next: see `FourDistillPipeline.__call__`."""
-    text_guidance: float
-    image_guidance: float
-    time_guidance: float
-    view_guidance: float
-    guidance_rescale: float
-    carrier: str
-    baselines: bool
-    """Whether to paint the baselines that need the model, too."""
-    batch_size: int
-    feature_space: str
-    """In which control is reported without a prefix: pixels, latents, clip or, with a second opinion, efficientnet."""
-    second_opinion: bool
-    """Whether EfficientNet-Lite0 judges too; see `second_opinion`."""
-    large_gap: float
-    """A pair leads far ("large") from this |time| on, or ..."""
-    large_azimuth_deg: float
-    """... from this |azimuth| on."""
-    num_bootstrap: int
-    num_sheet_rows: int
-    num_sweep_scenes: int
-    """Scenes on whose grids control is measured."""
-    num_sweep_steps: int
-    num_shown_scenes: int
-    """Scenes whose sweeps are shown as pictures."""
-    num_edits: int
-    """Commands of the sweeps carried out with another scene's caption, at ..."""
-    edit_strengths: Sequence[float]
-    """... these strengths of the prompt, and at the text guidance of strength 1 ..."""
-    edit_lambdas: Sequence[float]
-    """... these lambdas beside the adapter's own."""
-    structure_from_motion: bool
-    """Whether the orbits are posed by COLMAP, for scenes with texture."""
-
-    def sampling(self) -> dict[str, float | None]:
-        """The pipeline's arguments that are the same for all pictures."""
-        guidance = ("guidance_scale", "guidance_rescale", *(f"{name}_guidance" for name in CONDITIONS))
-        return {name: getattr(self, name) for name in ("num_inference_steps", "carrier", *guidance)}
-
-    def scoring(self) -> ScoreSettings:
-        """The part that concerns the scores alone."""
-        return ScoreSettings(
-            self.feature_space, self.large_gap, self.large_azimuth_deg, self.num_bootstrap, self.structure_from_motion
-        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +43,7 @@ class Inputs:
     pairs_table: Path
     scenes_table: Path
     max_gap: int | None = None
-    """Frames; with `max_gap_s` (seconds) what the pairs were drawn with."""
+    """In frames. This and `max_gap_s` (seconds) are the limits that the pairs were drawn with."""
     max_gap_s: float | None = None
 
 
@@ -111,35 +58,33 @@ class Outputs:
     plots: Path
     """A folder for `displacement.csv`, `control.csv` and `editability.csv`."""
     report: Path
-    """A folder of pictures and tables, replaced whole."""
+    """A folder of images and tables; replaced as a whole."""
     page: Path
-    """One HTML file with all of it inside."""
+    """One self-contained HTML file."""
 
 
-def evaluate(
-    pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settings: EvaluationSettings, seed: int
-) -> Scored:
-    """Score held-out pairs and sweeps and show them; returns the scores, figures named as in `scores`.
+def evaluate(pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settings: Evaluate, seed: int) -> Scored:
+    """Score held-out pairs and sweeps and write the reports; returns the scores, named as in `metrics.summary`.
 
-    Raises `InputError` where a table or frame is missing, or there is no test pair.
+    Raises `InputError` if a table or frame is missing, or if there is no test pair.
     """
     rng = np.random.default_rng(seed)
     sweeps = build_sweeps(
-        inputs.frames_table, inputs.scenes_table, settings.num_sweep_scenes, settings.num_sweep_steps,
+        inputs.frames_table, inputs.scenes_table, settings.sweeps.num_scenes, settings.sweeps.num_steps,
         max_gap=inputs.max_gap, max_gap_s=inputs.max_gap_s, rng=rng,
     )  # fmt: skip
     task = Task(choose_pairs(inputs.pairs_table, settings.num_pairs, seed), sweeps)
     size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
     read = FrameReader(inputs.frames_table, inputs.frames, size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=seed, **settings.sampling())
-    opinion = SecondOpinion(pipe.image_encoder.device) if settings.second_opinion else None
+    opinion = SecondOpinion(pipe.image_encoder.device) if settings.scores.second_opinion else None
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size, opinion)
-    spaces.check(settings.feature_space, "evaluate.feature_space")
+    spaces.check(settings.scores.feature_space, "evaluate.scores.feature_space")
     nearest = nearest_train(task.commands, inputs.frames_table, inputs.features, rng)
     groups = [task.pairs, *(sweep.commands for sweep in sweeps)]
     pictures = paint_systems(paint, spaces, groups, nearest, rng, baselines=settings.baselines)
 
-    score = Scorer(read, spaces, inputs.frames_table, inputs.scenes_table, settings.scoring(), seed)
+    score = Scorer(read, spaces, inputs.frames_table, inputs.scenes_table, settings.scores, seed)
     scored = score(task, pictures)
     edits = score_editability(task.swept, paint, spaces, scored.cells, inputs, settings, rng)
     summarise_edits(edits.figures(), edits.commands, scored.summary)
@@ -152,8 +97,8 @@ def evaluate(
     write_csv(outputs.plots / "editability.csv", edit_points(edits))
     facts = (
         f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
-        f"scenes; {settings.num_inference_steps} steps, {describe_guidance(settings)}, seed {seed}; control in "
-        f"the space of {settings.feature_space}; intervals are 95 % by bootstrap. "
+        f"scenes; {settings.num_inference_steps} steps, {settings.guidance.describe()}, seed {seed}; control in "
+        f"the space of {settings.scores.feature_space}; intervals are 95 % by bootstrap. "
         + " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in scored.remarks())
     )
     write_page(outputs.page, metrics, outputs.report, outputs.plots, facts)
@@ -171,23 +116,23 @@ def write_report(
     seeds: Sequence[int],
     scored: Scored,
     edits: Edits,
-    settings: EvaluationSettings,
+    settings: Evaluate,
 ) -> None:
-    """The folder of sheets and sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaced whole."""
+    """Write the sheets, sweeps, `pairs.csv`, and `generated/` with its `commands.csv`; replaces the whole folder."""
     count = len(task.pairs)
     truth = [read(command.target) for command in task.commands]
     triplets = list(zip(pictures[COPY], pictures[MODEL], truth, strict=True))
     edited = {
         "condition": [read(command.source) for command in edits.commands],
         "truth": [read(command.target) for command in edits.commands],
-        **edits.pictures(settings.edit_strengths),
+        **edits.pictures(settings.edits.strengths),
     }
     with new_folder(path, suffixes={".png", ".gif", ".csv"}) as folder:
         columns = {prefix + name: values for prefix, of in scored.quality.items() for name, values in of.items()}
         write_pairs(folder / "pairs.csv", task.pairs, seeds[:count], scored.large, columns)
-        write_sheets(folder, task.pairs, triplets[:count], settings.num_sheet_rows)
-        write_sweeps(folder, task.sweeps, triplets[count:], settings.num_shown_scenes)
-        write_edits(folder, edits.commands, edited, settings.num_sheet_rows)
+        write_sheets(folder, task.pairs, triplets[:count], settings.report.num_sheet_rows)
+        write_sweeps(folder, task.sweeps, triplets[count:], settings.report.num_scenes)
+        write_edits(folder, edits.commands, edited, settings.report.num_sheet_rows)
         write_generated(folder / "generated", task, pictures[MODEL], seeds)
 
 
@@ -197,26 +142,20 @@ def score_editability(
     spaces: FeatureSpaces,
     cells: Cells,
     inputs: Inputs,
-    settings: EvaluationSettings,
+    settings: Evaluate,
     rng: np.random.Generator,
 ) -> Edits:
-    """Edits at every setting; none where the base has no captions' space, or frames no captions."""
+    """Score edits at every setting; none if the base has no text projection or the frames have no captions."""
     captions = read_table(inputs.frames_table, FRAMES, ["caption"])["caption"].unique().drop_null().to_pylist()
-    edits = choose_edits(commands, captions, settings.num_edits, rng)
+    edits = choose_edits(commands, captions, settings.edits.num, rng)
     encode = CaptionEncoder.from_base(paint.pipe, inputs.base)
     if encode is None or not edits:
         return Edits([], [], paint.pipe.adapter.config.settings.lambda_)
-    return score_edits(paint, spaces, encode, edits, cells, settings.edit_strengths, settings.edit_lambdas)
-
-
-def describe_guidance(settings: EvaluationSettings) -> str:
-    """`guidance 1`, and every other weight that is not 1."""
-    others = [(name, getattr(settings, f"{name}_guidance")) for name in CONDITIONS]
-    return f"guidance {settings.guidance_scale:g}" + "".join(f", of {n} {w:g}" for n, w in others if w != 1)
+    return score_edits(paint, spaces, encode, edits, cells, settings.edits.strengths, settings.edits.lambdas)
 
 
 def displacement_points(commands: Sequence[Command], systems: dict[str, Scores]) -> list[dict[str, float]]:
-    """PSNR against how far a pair leads: one row a pair, from near to far, one column a system."""
+    """PSNR against displacement size: one row per pair, in order of size, one column per system."""
     names = {MODEL: "model", COPY: "copy", VAE: "vae"}
     points = [
         {"size": round(command.size(), 4)}
@@ -227,7 +166,7 @@ def displacement_points(commands: Sequence[Command], systems: dict[str, Scores])
 
 
 def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[str, object]]:
-    """Commanded against obtained displacement of the model: one row a command of a sweep."""
+    """Commanded against obtained displacement of the model: one row per command of a sweep."""
     frames = commanded_frames(commands)
     return [
         {
@@ -243,7 +182,7 @@ def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[s
 
 
 def edit_points(edits: Edits) -> list[dict[str, float | str]]:
-    """Fidelity, editability and control, one row a setting: means over all edits, empty where there is no value."""
+    """Fidelity, editability and control, one row per setting: means over all edits, empty if there is no value."""
 
     def mean(values: np.ndarray) -> float | str:
         known = values[np.isfinite(values)]

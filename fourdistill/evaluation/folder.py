@@ -1,12 +1,12 @@
-"""A folder of generated pictures with the commands behind them, by this system or any other: written, read, scored.
+"""Write, read and score a folder of generated images and their commands, from this system or any other.
 
-    <folder>/commands.csv   one row a picture
-    <folder>/0000.png ...   the pictures, of any size and of any format that `fourdistill.pictures` reads
+    <folder>/commands.csv   one row per image
+    <folder>/0000.png ...   the images, of any size and of any format that `fourdistill.pictures` reads
 
 `commands.csv` has the columns `file`, `scene`, `source_camera`, `source_frame` (the condition), `target_camera`,
-`target_frame` (what a perfect system would have returned) and `sweep`: rows with the same sweep belong together, in
-order, and control is measured on them; rows without are single pairs, whose image quality is measured. Cameras and
-frames are those of a frames table. Further columns are for the reader's information and are not read.
+`target_frame` (the frame that a perfect system would return) and `sweep`. Rows with the same sweep form one sequence,
+in order; control is measured on them. Rows without a sweep are single pairs; their image quality is measured. Cameras
+and frames are those of a frames table. Further columns are ignored.
 """
 
 import csv
@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.sweeps import Sweep
 from fourdistill.evaluation.metrics.retrieval import read_grids
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.sweeps import Sweep
 from fourdistill.evaluation.report.sheets import told_columns, write_csv
 from fourdistill.evaluation.scoring import Scored, Scorer, Task
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE
@@ -31,7 +31,7 @@ COLUMNS = ("file", "scene", "source_camera", "source_frame", "target_camera", "t
 
 
 def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], seeds: Sequence[int]) -> None:
-    """Pictures of a task and their `commands.csv`, with the displacement and the seed of each beside."""
+    """Write the images of a task and their `commands.csv`, which includes each displacement and seed."""
     folder.mkdir()
     names = [""] * len(task.pairs) + [sweep.name for sweep in task.sweeps for _ in sweep.commands]
     rows = []
@@ -46,10 +46,10 @@ def write_generated(folder: Path, task: Task, images: Sequence[Image.Image], see
 
 
 def score_folder(folder: Path, score: Scorer, max_gap_s: float | None) -> Scored:
-    """The scores of the pictures in a folder, beside the copy baseline and the VAE's ceiling.
+    """Score the images in a folder, together with the copy baseline and the VAE ceiling.
 
-    `max_gap_s`: seconds that a time of 1 stands for, as the pairs have it; None: the whole scene. Raises `InputError`
-    where the folder, a row or a picture is not as this module describes.
+    `max_gap_s`: seconds that a time of 1 stands for, as in the pairs; None: the whole scene. Raises `InputError` if the
+    folder, a row or an image does not match the format described in this module.
     """
     task, files = read_folder(folder, score.frames_table, score.scenes_table, max_gap_s)
     if not task.sweeps:
@@ -63,7 +63,7 @@ def score_folder(folder: Path, score: Scorer, max_gap_s: float | None) -> Scored
 
 
 def read_answer(path: Path) -> Image.Image:
-    """A generated picture as RGB, read as all pictures of users are; raises `InputError` naming one that cannot be."""
+    """Read a generated image as RGB, like any user image; raises `InputError` naming it if it cannot be read."""
     try:
         return read_picture(path)
     except PictureError as error:
@@ -73,7 +73,7 @@ def read_answer(path: Path) -> Image.Image:
 def read_folder(
     folder: Path, frames_table: Path, scenes_table: Path, max_gap_s: float | None
 ) -> tuple[Task, list[str]]:
-    """The task of a folder, and the file names of its pictures in the task's order."""
+    """The task of a folder, and the file names of its images in the task's order."""
     path = folder / COMMANDS
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -103,14 +103,14 @@ def read_folder(
 
 
 def kind_of(row: dict[str, str]) -> str | None:
-    """What a row commands: time, view or joint; None where the target is the source."""
+    """The kind of a row: time, view or joint; None if the target is the source."""
     same_camera = row["source_camera"] == row["target_camera"]
     same_instant = frame_number(row, "source") == frame_number(row, "target")
     return (None if same_instant else "time") if same_camera else "view" if same_instant else "joint"
 
 
 def sweep_kind(rows: Sequence[dict[str, str]]) -> str:
-    """The one kind of a sweep from one source; a row that stays where it is goes with the others."""
+    """The kind of a sweep, which has one source; rows whose target is the source fit any kind."""
     where = f"{rows[0]['where']}: sweep: expected all rows of {rows[0]['sweep']}"
     if len({(row["scene"], row["source_camera"], frame_number(row, "source")) for row in rows}) > 1:
         raise InputError(f"{where} to have one scene and one source, found several")
@@ -123,7 +123,7 @@ def sweep_kind(rows: Sequence[dict[str, str]]) -> str:
 
 
 def check_file(name: str, folder: Path, where: str) -> None:
-    """Raise `InputError` unless `name` is the plain name of a file in the folder: a table is not trusted with paths."""
+    """Raise `InputError` unless `name` is the plain name of a file in the folder; paths in tables are not trusted."""
     if not name or Path(name).name != name or "\\" in name:
         raise InputError(f"{where}: file: expected the plain name of a picture in {folder}, found {name!r}")
     try:
@@ -135,7 +135,7 @@ def check_file(name: str, folder: Path, where: str) -> None:
 
 
 class CommandReader:
-    """Rows as commands, their displacements as the frames table has them."""
+    """Converts rows to commands, with displacements from the frames table."""
 
     def __init__(self, frames_table: Path, scenes_table: Path, max_gap_s: float | None):
         self._max_gap_s = max_gap_s
@@ -144,12 +144,12 @@ class CommandReader:
         self._known = {row["scene"] for row in table if row["split"] == "train"}
 
     def check_scene(self, row: dict[str, str]) -> None:
-        """Raise `InputError` where a row's scene is not in the table."""
+        """Raise `InputError` if a row's scene is not in the table."""
         if row["scene"] not in self._grids:
             raise InputError(f"{row['where']}: scene: expected one of the frames table, found {row['scene']!r}")
 
     def __call__(self, row: dict[str, str], kind: str) -> Command:
-        """One row as a command of this kind; raises `InputError` naming the row and what is not in the table."""
+        """One row as a command of this kind; raises `InputError` naming the row and what the table lacks."""
         scene, where = row["scene"], row["where"]
         grid = self._grids[scene]
         keys = [FrameKey(scene, row[f"{side}_camera"], frame_number(row, side)) for side in ("source", "target")]

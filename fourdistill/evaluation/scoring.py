@@ -1,4 +1,4 @@
-"""Score pictures, whoever made them: image quality of single pairs, control and sequence quality of sweeps."""
+"""Score images from any system: image quality of single pairs, control and sequence quality of sweeps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import Sweep
 from fourdistill.evaluation.metrics.backdrop import BackdropReader
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
 from fourdistill.evaluation.metrics.control import Outcomes
@@ -27,57 +24,49 @@ from fourdistill.evaluation.metrics.summary import (
     summarise_quality,
     summarise_sequences,
 )
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import Sweep
+from fourdistill.evaluation.settings import ScoreSettings
 from fourdistill.evaluation.systems.side_by_side import COPY, GAIN, MODEL, VAE, Pictures
 
 
 @dataclass(frozen=True)
 class Task:
-    """What was commanded: single pairs first, then sweeps, one after the other."""
+    """The commands: single pairs first, then sweeps, in order."""
 
     pairs: list[Command]
     sweeps: list[Sweep]
 
     @property
     def commands(self) -> list[Command]:
-        """Of the pairs and of all sweeps: the order of pictures."""
+        """The commands of the pairs, then of all sweeps; images have the same order."""
         return [*self.pairs, *self.swept]
 
     @property
     def swept(self) -> list[Command]:
-        """Of all sweeps."""
+        """The commands of all sweeps."""
         return [command for sweep in self.sweeps for command in sweep.commands]
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """How scores are grouped and resampled; see the section `evaluate` of `params.yaml`."""
-
-    feature_space: str
-    large_gap: float
-    large_azimuth_deg: float
-    num_bootstrap: int
-    structure_from_motion: bool = False
-    """Pose the model's orbits, and the truth's through the VAE; needs scenes with texture, and takes a while."""
-
-
-@dataclass(frozen=True)
 class Scored:
-    """The figures, and the single values behind those that are plotted."""
+    """The figures, and the single values behind the plots."""
 
     summary: Summary
     quality: dict[str, Scores]
-    """System => PSNR, SSIM and what else is known of every pair; NaN where it is not."""
+    """System => PSNR, SSIM and other scores of every pair; NaN where there is none."""
     large: np.ndarray
-    """Which pairs lead far (num_pairs,) bool."""
+    """Which pairs have a large displacement (num_pairs,) bool."""
     control: Outcomes
-    """Of the model's sweeps in the declared feature space."""
+    """Outcomes of the model's sweeps in the declared feature space."""
     cells: Cells
-    """Of the scenes that are swept."""
+    """Cells of the scenes with sweeps."""
     not_computed: list[NotComputed]
-    """Metrics whose pretrained network is not to be had here, or that need more pictures."""
+    """Metrics whose pretrained network is unavailable, or that need more images."""
 
     def remarks(self) -> list[str]:
-        """What a reader of the figures must know, a line each."""
+        """What readers of the figures must know, one line each."""
         figures = self.summary.metrics
         remarks = [f"{missing.metric} was not computed: {missing.reason}" for missing in self.not_computed]
         if NUM_SCORED in figures:
@@ -87,7 +76,7 @@ class Scored:
 
 
 class Scorer:
-    """Scores the pictures of several systems for one task against the true frames."""
+    """Scores the images of several systems for one task against the true frames."""
 
     def __init__(
         self,
@@ -102,7 +91,7 @@ class Scorer:
         self.frames_table, self.scenes_table = frames_table, scenes_table
 
     def __call__(self, task: Task, pictures: Pictures) -> Scored:
-        """`pictures` of every system follow `task.commands`; `MODEL` and `COPY` are among them."""
+        """`pictures` of every system are in the order of `task.commands`; `MODEL` and `COPY` must be included."""
         summary = Summary(self.settings.num_bootstrap, self.seed)
         count = len(task.pairs)
         limits = self.settings.large_gap, self.settings.large_azimuth_deg
@@ -133,7 +122,7 @@ class Scorer:
         return Scored(summary, quality, large, control, cells, missing)
 
     def score_sweeps(self, task: Task, pictures: Pictures, cells: Cells, summary: Summary) -> Outcomes:
-        """Control and sequence quality of every system; returns the model's outcomes in the declared space."""
+        """Score control and sequence quality of every system; returns the model's outcomes in the declared space."""
         commands, sweeps = task.swept, [sweep.commands for sweep in task.sweeps]
         truth = [self.read(command.target) for command in commands]
         clip_truth = np.stack([cells.target(command, "clip") for command in commands])
@@ -155,7 +144,7 @@ class Scorer:
 
 
 def score_quality(pictures: Pictures, truth: Sequence[Image.Image]) -> dict[str, Scores]:
-    """PSNR and SSIM of every system, and the model's gain over copying, per pair."""
+    """PSNR and SSIM of every system, and the model's gain over the copy baseline, per pair."""
     target = to_tensor(truth)
     systems: dict[str, Scores] = {}
     for prefix, images in pictures.items():
@@ -168,7 +157,7 @@ def score_quality(pictures: Pictures, truth: Sequence[Image.Image]) -> dict[str,
 def score_perception(
     pictures: Pictures, truth: Sequence[Image.Image], quality: dict[str, Scores], summary: Summary, seed: int
 ) -> list[NotComputed]:
-    """LPIPS of every pair into `quality`, KID and FID of every system into `summary`; what could not be computed."""
+    """Add LPIPS per pair to `quality`, KID and FID per system to `summary`; return what could not be computed."""
     target = to_tensor(truth)
     missing: dict[str, NotComputed] = {}
     for prefix, images in pictures.items():

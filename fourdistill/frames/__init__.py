@@ -1,1 +1,1 @@
-"""Scenes to frames: JPEGs, and one table of all of them."""
+"""Extract frames from scenes: JPEGs, and one table of all frames."""

@@ -1,4 +1,4 @@
-"""Scenes to frames: every film to JPEGs on the scene's common clock, one table of all frames, and a report."""
+"""Extract frames from scenes: JPEGs of every film on the scene's common clock, one table of frames, and a report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,19 +35,19 @@ def extract_frames(
     index_copy: Path | None = None,
     left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> dict[str, Any]:
-    """Write `out/<scene>/<camera>/000000.jpg ...`, the tables of frames and scenes, and a report in JSON, returned too.
+    """Write `out/<scene>/<camera>/000000.jpg ...`, tables of frames and scenes, and a JSON report; return the report.
 
-    `out` is a folder or an fsspec address; an address has an index, which is written to `index_copy` too. Bad files are
-    skipped and listed in the report, which lists what was `left_out` of each source, too. What was there is replaced
-    whole; the frames table is written last, so that it never names frames that are not there. Raises `InputError` when
-    more than `settings.max_bad_fraction` of the files are bad, which leaves nothing but the report, and for frames at
-    an address without an index.
+    `out` is a folder or an fsspec address; an address has an index, which is also written to `index_copy`. Bad files
+    are skipped. The report lists them and what was `left_out` of each source. Existing frames are replaced as a
+    whole. The frames table is written last, so that it never names missing frames. Raises `InputError` if more than
+    `settings.max_bad_fraction` of the files are bad, and then leaves only the report. Also raises it for frames at an
+    address without an index.
     """
     films = [(scene.name, film) for scene in scenes for film in scene.videos]
     if not films:
         raise InputError("extract_frames: expected at least one video, found none")
     split, workers = settings.split, {"engine": settings.engine, "jobs": settings.jobs}
-    # Threads only where processes leave cores idle.
+    # Threads use only the cores that processes leave idle.
     threads = max(1, joblib.cpu_count() // min(joblib.effective_n_jobs(settings.jobs), len(films)))
     plan = FramePlan(settings.size, settings.jpeg_quality, find_ffmpeg(settings.ffmpeg), threads)
     with new_set(out, {".jpg"}, depth=2, index_copy=index_copy) as store:
@@ -77,7 +77,7 @@ def extract_frames(
 
 
 def _bad_rows(scenes: Sequence[Scene], bad: Sequence[BadFile]) -> list[dict[str, Any]]:
-    """What is skipped, a row each: what the readers could not use, then files that could not be read."""
+    """One row per skipped item: first what the readers could not use, then files that could not be read."""
     return [
         {"scene": scene.name, "camera": None, "path": printable(str(piece.path)), "reason": piece.reason}
         for scene in scenes
@@ -120,7 +120,7 @@ def _num_files(film: Film) -> int:
 
 
 def _num_bad(bad: Sequence[BadFile]) -> int:
-    """A film of pictures that is bad as a whole stands for all of them."""
+    """The number of bad files; a film of pictures that is bad as a whole counts all of them."""
     return sum(_num_files(file.film) if file.path == file.film.path else 1 for file in bad)
 
 

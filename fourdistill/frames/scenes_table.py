@@ -1,4 +1,4 @@
-"""What a scene's cameras are measured in, fitted once: the scenes table, and where its frames stand by it."""
+"""The scenes table: a coordinate frame fitted once per scene, and the placement of the video frames in it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from fourdistill.tables import FRAMES, SCENES, read_table, to_matrices
 
 
 def scene_row(name: str, frame: SceneFrame | None, duration_s: float) -> pa.Table:
-    """One row of the scenes table; without a frame, the scene is as good as one without poses."""
+    """One row of the scenes table; a scene without a coordinate frame counts as one without poses."""
     row = {"scene": name, "center": None, "axes": None, "scale": None, "duration_s": duration_s}
     if frame is not None:
         row |= {"center": frame.center.tolist(), "axes": frame.axes.ravel().tolist(), "scale": frame.scale}
@@ -21,7 +21,7 @@ def scene_row(name: str, frame: SceneFrame | None, duration_s: float) -> pa.Tabl
 
 
 def read_scenes(scenes_table: Path) -> dict[str, SceneFrame | None]:
-    """The frame of every scene; None where nothing can be measured in it."""
+    """The coordinate frame of every scene; None if it has none."""
     rows = read_table(scenes_table, SCENES).to_pylist()
     return {row["scene"]: _frame(row) for row in rows}
 
@@ -33,9 +33,9 @@ def _frame(row: dict) -> SceneFrame | None:
 
 
 def read_frames(frames_table: Path, scenes_table: Path) -> tuple[pa.Table, Placement]:
-    """The frames table, and when and from where each of its frames was seen, in the same order.
+    """The frames table, and the time and viewpoint of each of its frames, in the same order.
 
-    Raises `InputError` where a table is missing or broken, or the one lacks a scene of the other.
+    Raises `InputError` if a table is missing or broken, or if the scenes table lacks a scene of the frames table.
     """
     table, scenes = read_table(frames_table, FRAMES), read_scenes(scenes_table)
     if missing := sorted(set(table["scene"].unique().to_pylist()) - set(scenes)):
@@ -44,7 +44,7 @@ def read_frames(frames_table: Path, scenes_table: Path) -> tuple[pa.Table, Place
 
 
 def place(table: pa.Table, scenes: Mapping[str, SceneFrame | None]) -> Placement:
-    """Rows of the frames table => their placement (F,), NaN where a pose or the scene's frame is unknown."""
+    """Rows of the frames table => their placement (F,), NaN where a pose or the scene's coordinate frame is unknown."""
     c2w = to_matrices(table["c2w"], (4, 4))
     positions, scale = np.full((len(c2w), 3), np.nan), np.full(len(c2w), np.nan)
     posed = np.isfinite(c2w).all(axis=(1, 2))

@@ -11,7 +11,7 @@ from fourdistill.frames.splits import SplitRule
 
 @dataclass(frozen=True, config=STRICT)
 class ExtractFrames:
-    """Raw videos to square JPEG frames and the frames table."""
+    """Extraction of square JPEG frames and the frames table from raw videos."""
 
     size: PositiveInt  # pixels, after a centre crop to a square
     jpeg_quality: Annotated[int, Field(ge=1, le=31)]  # ffmpeg's -q:v, 1 is best

@@ -1,4 +1,4 @@
-"""Who is held out: frames are train, val or test by scene, by camera and by normalised time."""
+"""The split of frames into train, val and test by scene, by camera and by normalised time."""
 
 from collections.abc import Collection, Sequence
 
@@ -11,13 +11,13 @@ from fourdistill.sources.names import canonical
 
 @dataclass(frozen=True, config=STRICT)
 class SplitRule:
-    """What is held out of training; the names may be absent from a capture, so that one rule serves several."""
+    """What is held out of training. Names may be absent from a capture, so that one rule serves several captures."""
 
     test_scenes: list[str]
     val_scenes: list[str]
     test_cameras: list[str]
-    test_times: list[Interval]  # closed, of `time` in [0, 1]
-    held_out_in: list[str] | None  # the scenes that lose these cameras and times; null: all
+    test_times: list[Interval]  # closed intervals of `time`, in [0, 1]
+    held_out_in: list[str] | None  # the scenes in which these cameras and times are held out; null: all
 
     def split(
         self,
@@ -27,9 +27,9 @@ class SplitRule:
         of_frames: Sequence[str | None] | None = None,
         of_scene: str | None = None,
     ) -> np.ndarray:
-        """Split name of each frame (N,) of one film at normalised times (N,); test wins over val.
+        """Split name of each frame (N,) of one film at normalised times (N,); test takes precedence over val.
 
-        `of_frames` (N,) and `of_scene` are what the source itself says; this rule comes on top of that.
+        `of_frames` (N,) and `of_scene` are the source's own splits, which this rule may override.
         """
         usual = of_scene or "train"
         split = np.array([name or usual for name in of_frames or [None] * len(time)], dtype="<U5")
@@ -46,7 +46,7 @@ class SplitRule:
         return split
 
     def unmatched(self, scenes: set[str], cameras: set[str]) -> list[str]:
-        """Names of this rule that no frame carries: worth a line in a report, since a typo holds nothing out."""
+        """Names of this rule that match no frame. They are reported, because a misspelt name holds nothing out."""
         named = {*self.test_scenes, *self.val_scenes, *(self.held_out_in or ())}
         missing_scenes = sorted(name for name in named if not _is_one(name, scenes))
         return missing_scenes + sorted(name for name in set(self.test_cameras) if not _is_one(name, cameras))

@@ -1,4 +1,4 @@
-"""Extracted films to rows: of the scenes table what a scene has in common, of the frames table each frame's own."""
+"""Convert extracted films to rows of the scenes table (one per scene) and of the frames table (one per frame)."""
 
 from collections.abc import Sequence
 from typing import Any

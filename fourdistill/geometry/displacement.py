@@ -202,6 +202,18 @@ class Displacement(Generic[Values]):
         return Displacement(**vars(self) | {"has_time": mine.has_time & time, "has_view": mine.has_view & view})
 
 
+def degrees_off_center(relative_pose: ArrayLike) -> float:
+    """How far past the scene's centre the camera of a user's `relative_pose` looks, degrees in [0, 180].
+
+    It is what azimuth, elevation and radius leave out: they say where the camera stands, and it looks at the centre.
+    (They do not say how it is rolled, either, but a source that is not level, as few cameras are, rolls every target.)
+    A rigid pose (3, 4) or (4, 4), from the canonical source; 0 where the camera stands in the centre.
+    """
+    target = SOURCE @ np.vstack([np.asarray(relative_pose, np.float64)[:3], [0, 0, 0, 1]])
+    forward, to_center = target[:3, 2], FRAME.center - target[:3, 3]
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(forward, to_center)), forward @ to_center)))
+
+
 def check_number(value: float, name: str) -> float:
     """The value as a finite float; raises `InputError` otherwise."""
     try:

@@ -1,1 +1,1 @@
-"""Generation: a base, an adapter, an image and displacements in; a new image out."""
+"""Generation: from a base, an adapter, an image and displacements to a new image."""

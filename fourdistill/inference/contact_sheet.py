@@ -1,4 +1,4 @@
-"""A contact sheet for watching a training: what the adapter makes of a few held-out pairs."""
+"""A contact sheet for monitoring training: the adapter's results on a few held-out pairs."""
 
 from typing import Any
 

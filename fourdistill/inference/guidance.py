@@ -1,11 +1,11 @@
-"""Classifier-free guidance with a weight for each condition: which branches it takes, and how they are put together.
+"""Classifier-free guidance with a weight for each condition: the required branches, and how they are combined.
 
-With epsilon(C) the prediction under all conditions and epsilon(C - c) that without condition c,
+With epsilon(C) the prediction under all conditions and epsilon(C - c) the one without condition c,
 
     epsilon = epsilon(C) + sum over c of (w_c - 1) (epsilon(C) - epsilon(C - c))
 
-where c is the text, the image, the displacement in time, that of the camera, or all of them together. With w_all alone
-this is the formula of Ho & Salimans 2022 (arXiv 2207.12598, eq. 6); a weight of 1 costs no branch.
+where c is the text, the image, the displacement in time, the displacement of the camera, or all of them together. With
+w_all alone this is the formula of Ho & Salimans 2022 (arXiv 2207.12598, eq. 6). A weight of 1 needs no branch.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ FULL = "full"
 
 @dataclass(frozen=True)
 class Guidance:
-    """Weights; 1 leaves a condition at its own strength, 0 takes it away. The fields are the names of the branches."""
+    """Guidance weights: 1 leaves a condition unchanged, 0 removes it. Field names are branch names."""
 
     all: float = 1.0
     text: float = 1.0
@@ -37,14 +37,14 @@ class Guidance:
                 raise InputError(f"{field.name} guidance: expected at least 0, and a finite number, got {found}")
 
     def branches(self) -> list[str]:
-        """The predictions needed: the full one, then without each condition whose weight is not 1."""
+        """The predictions needed: the full one, then one without each condition whose weight is not 1."""
         return [FULL, *(field.name for field in fields(self) if getattr(self, field.name) != 1)]
 
     def combine(self, predictions: Mapping[str, torch.Tensor], rescale: float = 0.0) -> torch.Tensor:
         """Predictions by branch, (B, C, h, w) each => the guided one (B, C, h, w).
 
         `rescale` in [0, 1] brings the standard deviation back towards that of the full prediction (Lin et al.,
-        arXiv 2305.08891, section 3.4), against oversaturation under strong guidance.
+        arXiv 2305.08891, section 3.4), to reduce oversaturation under strong guidance.
         """
         full = predictions[FULL]
         guided = full
@@ -55,7 +55,7 @@ class Guidance:
 
 
 def without(conditions: Conditions, branch: str, null_image: torch.Tensor) -> Conditions:
-    """The conditions that a branch leaves; `null_image` (1, S, D) stands for no image. Text is no part of them."""
+    """The conditions that remain in a branch; `null_image` (1, S, D) encodes a missing image. Text is not included."""
     every = torch.ones_like(conditions.has_image)
     if branch in ("time", "view", "all"):
         conditions = conditions.masked(time=every & (branch == "view"), view=every & (branch == "time"))

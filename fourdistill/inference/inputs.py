@@ -1,5 +1,6 @@
 """Arguments as users give them, single values or lists => rows of one length => the conditions of a batch."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,11 +11,17 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import Displacement
+from fourdistill.geometry.displacement import Displacement, degrees_off_center
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.view_encoding import to_tensors
 
 Number = float | None
+MAX_OFF_CENTER = 15  # degrees; a real ring of cameras keeps within 6, one whose distances differ by a tenth within 13
+_TURNED = (
+    "%s: the camera looks %.0f degrees past the scene's centre, which has no effect: "
+    "the adapter knows azimuth, elevation and radius alone (view_encoding: spherical)"
+)
+_log = logging.getLogger(__name__)
 SAID = ("time", "azimuth", "elevation", "radius", "relative_pose", "seconds", "duration_s")  # of a displacement
 
 
@@ -56,11 +63,11 @@ def lay_out_grid(times: Sequence[Number] | None, **views: Any) -> tuple[dict[str
     return cells | {"time": columns * num_rows}, len(columns)
 
 
-def read_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
-    """Rows of `broadcast` => the same with a `displacement` of each image in the place of what says it.
+def with_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
+    """Rows of `broadcast` => rows with one `displacement` per image instead of the arguments that specify it.
 
-    Those of further images begin with `others[0].` and so on. `max_gap_s` is the seconds that a time of 1 stands for,
-    None where it is the scene. Raises `InputError`.
+    Names for further images begin with `others[0].` and so on. `max_gap_s`: seconds that a time of 1 stands for, None
+    if it is the whole scene. Raises `InputError`.
     """
     if max_gap_s is not None:
         rows = rows | {"duration_s": [max_gap_s] * len(rows["time"])}
@@ -82,8 +89,22 @@ def _one(displacement: Displacement | None, said: dict[str, Any], where: str) ->
     return displacement
 
 
-def make_conditions(rows: dict[str, list], num_others: int, shown: bool = True) -> Conditions:
-    """Rows of `read_displacements` => the conditions of a batch; not `shown` masks every image."""
+def warn_of_turns(rows: dict[str, list]) -> None:
+    """Log a line where a `relative_pose` turns a camera away from the scene's centre, for adapters that know no turn.
+
+    With `view_encoding: spherical` an adapter takes azimuth, elevation and radius from the pose and the rest has no
+    effect. That is no error: `build_pairs` does the same to captures whose cameras look elsewhere (a walk through
+    rooms), so that whoever draws from their poses asks for what the adapter has learnt.
+    """
+    for name, poses in rows.items():
+        if name.endswith("relative_pose"):
+            turned = max((degrees_off_center(pose) for pose in poses if pose is not None), default=0.0)
+            if turned > MAX_OFF_CENTER:
+                _log.warning(_TURNED, name, turned)
+
+
+def conditions_of_rows(rows: dict[str, list], num_others: int, shown: bool = True) -> Conditions:
+    """Rows of `with_displacements` => the conditions of a batch; not `shown` masks every image."""
     further = tuple(_one_image(rows, f"others[{k}].") for k in range(num_others))
     first = _one_image(rows, "")
     return replace(first, has_image=first.has_image & shown, others=further)

@@ -1,4 +1,4 @@
-"""The noise that an image starts from: of a generator of its own, so that it does not depend on its batch."""
+"""The initial noise of an image, from its own generator, so that it does not depend on the batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +17,8 @@ def make_generators(
 ) -> torch.Generator | list[torch.Generator] | None:
     """The generators of a batch: as given, or one for each image from its seed.
 
-    Of the `num_images_per_prompt` images of one seed, the k-th has seed + k. Generators are on the processor, so that
-    a seed means the same on every device. Raises `InputError`.
+    The k-th of the `num_images_per_prompt` images of one seed uses seed + k. Generators are on the CPU, so that a seed
+    gives the same noise on every device. Raises `InputError`.
     """
     given = [seed for seed in seeds if seed is not None]
     if generator is not None and given:
@@ -41,7 +41,7 @@ def prepare_noise(
     latents: torch.Tensor | None,
     device: torch.device,
 ) -> torch.Tensor:
-    """Standard normal noise (num, C, h, w), drawn as float32 whatever the U-Net computes in, or as given."""
+    """Standard normal noise (num, C, h, w): as given, or drawn in float32 for any dtype of the U-Net."""
     size = unet.config["sample_size"]
     shape = (num, unet.config["in_channels"], size, size)
     if latents is None:

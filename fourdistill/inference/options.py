@@ -1,4 +1,4 @@
-"""How to sample, the same for all images of a call, checked."""
+"""Validated sampling options, the same for all images of a call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ CALLBACK_TENSORS = ["latents", "noise_pred", "prompt_embeds"]  # a callback may 
 
 @dataclass(frozen=True)
 class StepEnd:
-    """A diffusers callback at the end of steps, and the names of the tensors that it asks for."""
+    """A diffusers callback at the end of each step, and the names of the tensors that it requests."""
 
     function: Callable[..., dict[str, Any]]
     tensor_inputs: Sequence[str]
 
     def __post_init__(self):
-        # diffusers' own callbacks know what they need
+        # diffusers' own callbacks declare what they need
         if isinstance(self.function, (PipelineCallback, MultiPipelineCallbacks)):
             object.__setattr__(self, "tensor_inputs", self.function.tensor_inputs)
         for name in self.tensor_inputs:
@@ -31,10 +31,15 @@ class StepEnd:
                     f"callback_on_step_end_tensor_inputs: expected of {', '.join(CALLBACK_TENSORS)}, got {name!r}"
                 )
 
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The tensors after a step, with those in their place that the callback returns."""
+        asked = {name: tensors[name] for name in self.tensor_inputs}
+        return tensors | self.function(pipe, step, timestep, asked)
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """The pipeline's arguments of these names; raises `InputError` where one is out of its range."""
+    """The pipeline's arguments of these names; raises `InputError` if one is out of range."""
 
     guidance: Guidance
     guidance_rescale: float

@@ -27,15 +27,17 @@ from fourdistill.inference.inputs import (
     Number,
     as_pictures,
     broadcast,
+    conditions_of_rows,
     lay_out_grid,
     lay_out_others,
-    read_displacements,
+    warn_of_turns,
+    with_displacements,
 )
 from fourdistill.inference.lora import LoraLoader
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
-from fourdistill.inference.prompting import text_guidance_of
-from fourdistill.inference.sampling import prepare, sample
+from fourdistill.inference.prompting import lambdas_of, text_guidance_of
+from fourdistill.inference.sampling import Prepared, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
 from fourdistill.models.adapter import Adapter
@@ -46,6 +48,8 @@ from fourdistill.models.base.model import (
     load_base,
     vae_scale_factor,
 )
+from fourdistill.models.base.precision import check_precision
+from fourdistill.models.base.text import PromptEncoder, Prompts
 
 
 class FourDistillPipeline(DiffusionPipeline, LoraLoader):
@@ -193,7 +197,7 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ImagePipelineOutput:
-        """Generate one image per entry of the longest list; single values go to all of them.
+        """Generate one image per entry of the longest list; single values apply to all of them.
 
         Args:
             image: the condition image(s); None generates without (or from `image_embeds`).
@@ -201,30 +205,31 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
             time: displacement as a share of the scene, in [-1, 1]: positive leads to a later instant.
             azimuth, elevation: camera displacement in degrees, target minus source; azimuth counter-clockwise from
                 above.
-            radius: distance of the target camera from the scene's centre over that of the source; 1 keeps it.
-            relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale, instead
-                of the three above.
-            seconds: displacement in time in seconds, of the sign of `time`, instead of it.
-            duration_s: how long the scene lasts, for `seconds`; not needed by adapters trained with the normaliser
-                `seconds`, which have a span of their own.
-            displacement: one or a batch of B, instead of all of the above that say one.
-            image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
-            others: further images of what is to be drawn, each with its own displacement; needs a prior.
-            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; decides the next and
-                `text_guidance` where these are None.
-            lambda_: of equation (1): less than the adapter's own leaves more to the prompt.
-            guidance_scale: away from the prediction without any condition; 1 is none.
-            text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
+            radius: the target camera's distance from the scene's centre over the source's; 1 keeps it.
+            relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale; replaces
+                the three above. An adapter with `view_encoding: spherical` uses only these three, and logs a camera
+                that looks past the scene's centre.
+            seconds: replaces `time`: displacement in seconds, with the same sign.
+            duration_s: the scene's duration, for `seconds`; adapters trained with the normalizer `seconds` have a span
+                of their own and do not need it.
+            displacement: replaces all displacement arguments above; one, or a batch of B.
+            image_embeds: replaces `image`: (1 or B, S, D) from `encode_image`.
+            others: further images of the scene, each with its own displacement to the target; needs a prior.
+            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; sets `lambda_` and
+                `text_guidance` if these are None.
+            lambda_: of equation (1); smaller values than the adapter's own give the prompt more influence.
+            guidance_scale: guidance away from the prediction without any condition; 1 is none.
+            text_guidance, ...: guidance away from the prediction without this one condition; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
-            image_scale: s of the decoupled attention, where an image prompt is the carrier.
-            negative_prompt: what `guidance_scale` and `text_guidance` lead away from, instead of no prompt.
-            carrier: of what is expected to be seen to the U-Net: words, or for comparison image_prompt.
-            num_images_per_prompt: this many images for each entry, next to each other.
-            generator: one per image, or one whose noise is drawn for the whole batch in a row, as in diffusers.
-            seed: instead of generators; each image has its own, which makes it independent of its batch. One seed
-                gives all entries the same noise, and the k-th of `num_images_per_prompt` that of seed + k.
-            latents: (1 or B, C, h, w) noise, instead of drawing it.
-            batch_size: sample so many images at a time, encode what they share once; None: all at once.
+            image_scale: weight of the image prompt's attention if the carrier is image_prompt.
+            negative_prompt: what `guidance_scale` and `text_guidance` lead away from; None is the empty prompt.
+            carrier: what passes the prediction to the U-Net: words, or for comparison image_prompt.
+            num_images_per_prompt: number of images for each entry; they are neighbours in the output.
+            generator: one per image, or one for the whole batch, as in diffusers.
+            seed: replaces `generator`; each image has its own generator and does not depend on its batch. One seed
+                gives all entries the same noise; the k-th of `num_images_per_prompt` uses seed + k.
+            latents: (1 or B, C, h, w), the initial noise.
+            batch_size: number of images sampled at a time; shared inputs are encoded once. None: all at once.
             output_type: pil, np, pt or latent.
             return_dict: False returns a tuple.
             callback_on_step_end: called with (pipe, step, timestep, tensors) as in diffusers; steps count on over
@@ -233,7 +238,7 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
 
         Raises `InputError` naming the argument and what was expected.
         """
-        # 1. Arguments => one row per image
+        # 1. Check what holds for all images
         text_guidance = text_guidance_of(prompt, prompt_strength) if text_guidance is None else text_guidance
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -241,21 +246,28 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
             guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps,
             num_images_per_prompt, batch_size, output_type, step_end,
         )  # fmt: skip
-        if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
-            raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
+        self.check_inputs(image, image_embeds, others, negative_prompt, guidance)
+        # 2. Arguments => one row per image
         rows = self.prepare_rows(
             image, image_embeds, others, num_images_per_prompt, generator, prompt=prompt, time=time, azimuth=azimuth,
             elevation=elevation, radius=radius, relative_pose=relative_pose, seconds=seconds, duration_s=duration_s,
             displacement=displacement, negative_prompt=negative_prompt, seed=seed,
         )  # fmt: skip
         generator = make_generators(generator, rows["seed"], num_images_per_prompt)
-        # 2. What no noise changes, once for all images
+        # 3. Prepare timesteps
         set_timesteps(self.scheduler, num_inference_steps, self._execution_device)
+        # 4. Encode prompts
+        prompts, negatives = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
+        # 5. Prepare conditions: images, displacements, and how much the prompt leaves to them
         shown = image is not None or image_embeds is not None
-        prepared = prepare(self, rows, num_others=len(others), shown=shown, options=options)
-        # 3. Noise => images, some at a time
-        noise = prepare_noise(self.unet, len(rows["prompt"]), generator, latents, self._execution_device)
-        images = sample(self, prepared, noise, generator, options)
+        conditions = conditions_of_rows(rows, len(others), shown)
+        null_image = encode_null_image(self.image_encoder, self.adapter.image_prompt.reads_projection)
+        prepared = Prepared(prompts, negatives, conditions, self.prepare_lambda(rows["prompt"], options), null_image)
+        # 6. Prepare latents
+        latents = self.prepare_latents(len(rows["prompt"]), generator, latents)
+        # 7. Denoise and decode, some at a time
+        images = sample(self, prepared, latents, generator, options)
+        # 8. Offload all models
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)  # type: ignore[return-value]
 
@@ -293,6 +305,30 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         images = self(image, **cells, batch_size=batch_size, generator=own, seed=seed, **arguments).images
         return [list(images[start : start + num_columns]) for start in range(0, count, num_columns)]
 
+    def check_inputs(
+        self,
+        image: Any,
+        image_embeds: torch.Tensor | None,
+        others: Sequence[ConditionImage],
+        negative_prompt: str | Sequence[str | None] | None,
+        guidance: Guidance,
+    ) -> None:
+        """Raise `InputError` if one argument excludes or needs another, or if the device cannot compute in the number format."""
+        if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
+            raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
+        if others and image is None and image_embeds is None:
+            raise InputError("others: expected an image beside them")
+        if image is not None and image_embeds is not None:
+            raise InputError("image_embeds: expected no image beside it")
+        check_precision(self.unet.dtype, self.unet.device)
+
+    def encode_prompt(
+        self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
+    ) -> tuple[Prompts, Prompts]:
+        """B prompts each, None for no prompt => their embeddings; each distinct prompt is encoded once."""
+        encode = PromptEncoder.of(self, self.config["force_zeros_for_empty_prompt"])
+        return encode([text or "" for text in prompts]), encode([text or "" for text in negative_prompts])
+
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """N images => image embeddings (N, S, D), which `__call__` takes instead of the images."""
         projected = self.adapter.image_prompt.reads_projection
@@ -300,8 +336,6 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
 
     def prepare_image_embeds(self, image: Any, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """The embeddings of the condition images, or what stands for no image, (1 or B, S, D)."""
-        if image is not None and image_embeds is not None:
-            raise InputError("image_embeds: expected no image beside it")
         if image is not None:
             image_embeds = self.encode_image(image)
         if image_embeds is None:
@@ -318,12 +352,23 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         **given: Any,
     ) -> dict[str, list]:
         """All arguments that may differ by image, as lists of one length, images as their embeddings."""
-        if others and image is None and image_embeds is None:
-            raise InputError("others: expected an image beside them")
         if num_images_per_prompt == 1:  # as many generators as images make a batch, too
             given["generator"] = generator
         image_embeds = self.prepare_image_embeds(image, image_embeds)  # (1 or B, S, D)
         further = lay_out_others(others, lambda images: self.prepare_image_embeds(images, None))
         rows = broadcast(image_embeds=image_embeds, **given, **further)
         rows = {name: [v for v in values for _ in range(num_images_per_prompt)] for name, values in rows.items()}
-        return read_displacements(rows, self.adapter.config.settings.max_gap_s)
+        displaced = with_displacements(rows, self.adapter.config.settings.max_gap_s)
+        if self.adapter.view_encoding == "spherical":
+            warn_of_turns(rows)
+        return displaced
+
+    def prepare_lambda(self, prompts: Sequence[str | None], options: SamplingOptions) -> torch.Tensor:
+        """Lambda of equation (1) for each of B images (B,): as given, or what the strength of the prompts decides."""
+        lambda_ = lambdas_of(prompts, options.prompt_strength, self.adapter.config.settings.lambda_)
+        return lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_)
+
+    def prepare_latents(self, num: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
+        """Noise (num, C, h, w), drawn or as given, in the scale that the scheduler starts from."""
+        noise = prepare_noise(self.unet, num, generator, latents, self._execution_device)
+        return noise * self.scheduler.init_noise_sigma

@@ -1,4 +1,4 @@
-"""How an image comes about, in the order in which it happens: prepare once, then branch out, denoise and decode.
+"""How noise becomes images, in the order in which it happens: branch out, denoise and decode.
 
 The functions take the pipeline, whose parts they run, as their first argument.
 """
@@ -11,14 +11,10 @@ import numpy as np
 import torch
 
 from fourdistill.inference.guidance import Guidance, without
-from fourdistill.inference.inputs import make_conditions
 from fourdistill.inference.noise import Generators, select
 from fourdistill.inference.options import SamplingOptions
-from fourdistill.inference.prompting import lambdas_of
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base.model import encode_null_image
-from fourdistill.models.base.precision import check_precision
-from fourdistill.models.base.text import PromptEncoder, Prompts, text_encoders_of
+from fourdistill.models.base.text import Prompts, text_encoders_of
 from fourdistill.models.conditions import Conditions
 
 
@@ -59,44 +55,20 @@ class Progress:
         self.bar.update()
 
 
-def prepare(
-    pipe: Any,
-    rows: dict[str, list],
-    *,
-    num_others: int,
-    shown: bool,
-    options: SamplingOptions,
-) -> Prepared:
-    """Rows of `broadcast` => what B images are made from; each distinct prompt is encoded once.
-
-    `shown`: whether there is a condition image at all.
-    """
-    check_precision(pipe.unet.dtype, pipe.unet.device)
-    encode = PromptEncoder.of(pipe, pipe.config.force_zeros_for_empty_prompt)
-    settings = pipe.adapter.config.settings
-    lambda_ = lambdas_of(rows["prompt"], options.prompt_strength, settings.lambda_)
-    return Prepared(
-        prompts=encode([prompt or "" for prompt in rows["prompt"]]),
-        negatives=encode([prompt or "" for prompt in rows["negative_prompt"]]),
-        conditions=make_conditions(rows, num_others, shown),
-        lambda_=lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_),
-        null_image=encode_null_image(pipe.image_encoder, pipe.adapter.image_prompt.reads_projection),
-    )
-
-
-def sample(pipe: Any, prepared: Prepared, noise: torch.Tensor, generator: Generators, options: SamplingOptions) -> Any:
-    """Noise (B, C, h, w) => B images, `batch_size` at a time."""
-    per_batch = options.batch_size or len(noise)
-    chunks = [slice(start, start + per_batch) for start in range(0, len(noise), per_batch)]
+def sample(
+    pipe: Any, prepared: Prepared, latents: torch.Tensor, generator: Generators, options: SamplingOptions
+) -> Any:
+    """Latents of noise (B, C, h, w) => B images, `batch_size` at a time."""
+    per_batch = options.batch_size or len(latents)
+    chunks = [slice(start, start + per_batch) for start in range(0, len(latents), per_batch)]
     pipe._interrupt, pipe._num_timesteps = False, len(pipe.scheduler.timesteps) * len(chunks)
     parts = []
     with pipe.progress_bar(total=pipe.num_timesteps) as bar:
         progress = Progress(bar)
         for chunk in chunks:
-            pipe.scheduler.set_timesteps(options.num_inference_steps, device=noise.device)  # schedulers have a memory
-            latents = noise[chunk] * pipe.scheduler.init_noise_sigma
-            latents = denoise(pipe, latents, prepared[chunk], select(generator, chunk), options, progress)
-            parts.append(decode(pipe, latents, options.output_type))
+            pipe.scheduler.set_timesteps(options.num_inference_steps, device=latents.device)  # schedulers have a memory
+            drawn = denoise(pipe, latents[chunk], prepared[chunk], select(generator, chunk), options, progress)
+            parts.append(decode(pipe, drawn, options.output_type))
     if options.output_type == "pil":
         return [image for part in parts for image in part]
     return np.concatenate(parts) if options.output_type == "np" else torch.cat(parts)
@@ -147,10 +119,8 @@ def denoise(
         latents = scheduler.step(noise_pred, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
         if step_end is not None:
             tensors = {"latents": latents, "noise_pred": noise_pred, "prompt_embeds": conditioning.text}
-            asked = {name: tensors[name] for name in step_end.tensor_inputs}
-            replaced = step_end.function(pipe, progress.step, t, asked)
-            latents = replaced.get("latents", latents)
-            conditioning = replace(conditioning, text=replaced.get("prompt_embeds", conditioning.text))
+            replaced = step_end(pipe, progress.step, t, tensors)
+            latents, conditioning = replaced["latents"], replace(conditioning, text=replaced["prompt_embeds"])
         progress.update()
     return latents
 

@@ -1,4 +1,4 @@
-"""A pipeline as a folder: diffusers' layout of its base, and the adapter in `adapter/`."""
+"""A pipeline as a folder: the base in diffusers' layout, and the adapter in `adapter/`."""
 
 import inspect
 from pathlib import Path
@@ -16,11 +16,10 @@ ADAPTER, INDEX = "adapter", "model_index.json"
 
 
 def find_adapter(base: str, adapter: str | None, **loading: Any) -> Path:
-    """The folder of an adapter, fetched from the Hub where it is `owner/repo` or `owner/repo/folder`.
+    """The folder of an adapter, fetched from the Hub if it is `owner/repo` or `owner/repo/folder`.
 
-    Without one named it is `adapter/` of the base. `loading` is as for the base (see `load_base`): what of it concerns
-    the Hub holds for the adapter, too, but for the `revision`, which another repository does not have. Raises
-    `InputError`.
+    If `adapter` is None, it is `adapter/` of the base. `loading` is as for the base (see `load_base`). Its Hub options
+    also apply to the adapter, except `revision` if the adapter is in another repository. Raises `InputError`.
     """
     name = f"{base.rstrip('/')}/{ADAPTER}" if adapter is None else adapter
     if Path(name).is_dir():
@@ -37,7 +36,7 @@ def find_adapter(base: str, adapter: str | None, **loading: Any) -> Path:
 
 
 def save_parts(pipe: DiffusionPipeline, folder: Path, push_to_hub: bool = False, **saving: Any) -> None:
-    """Write every part of a pipeline into a folder of its own, the index last, which makes it complete."""
+    """Write every part of a pipeline into its own folder. The index comes last and marks completion."""
     if push_to_hub:
         repo_id = saving.pop("repo_id", folder.name)
         pipe.push_to_hub(repo_id, **saving)

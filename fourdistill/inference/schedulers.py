@@ -1,4 +1,4 @@
-"""Samplers by name: any diffusers scheduler that can take over the noise schedule of a base's own."""
+"""Schedulers by name: any diffusers scheduler that can adopt the noise schedule of the base's own."""
 
 import inspect
 from typing import Any
@@ -9,10 +9,11 @@ ZERO_SNR = "rescale_betas_zero_snr"  # a noise schedule that ends in noise alone
 
 
 def make_scheduler(own: Any, name: str) -> Any:
-    """The scheduler of this name, with the noise schedule of a base's `own`.
+    """The scheduler of this name, with the noise schedule of the base's `own` scheduler.
 
-    A name is that of a diffusers class, with or without `Scheduler` at its end, in any case: `DDIMScheduler`, `ddim`,
-    `euler-discrete`. Raises `InputError` listing the names, or where it cannot follow the base's noise schedule.
+    A name is that of a diffusers class, with or without the suffix `Scheduler`, in upper or lower case:
+    `DDIMScheduler`, `ddim`, `euler-discrete`. Raises `InputError` listing the names, or if the scheduler cannot follow
+    the base's noise schedule.
     """
     known = {plain(kind.__name__): kind for kind in own.compatibles}
     if plain(name) not in known:
@@ -23,7 +24,7 @@ def make_scheduler(own: Any, name: str) -> Any:
         raise InputError(f"scheduler: expected one of {able}, which have the base's {ZERO_SNR}, got {name!r}")
     try:
         return kind.from_config(own.config)
-    except (ImportError, ValueError, NotImplementedError) as error:  # it lacks a library, or cannot do this schedule
+    except (ImportError, ValueError, NotImplementedError) as error:  # a missing library or an unsupported schedule
         raise InputError(f"scheduler: {name}: {' '.join(str(error).split())}") from error
 
 
@@ -38,7 +39,7 @@ def plain(name: str) -> str:
 
 
 def set_timesteps(scheduler: Any, num_inference_steps: int, device: Any) -> None:
-    """Lay out the diffusion steps; raises `InputError` for more than the base was trained with."""
+    """Set the diffusion steps; raises `InputError` for more than the base was trained with."""
     most = scheduler.config.num_train_timesteps
     if num_inference_steps > most:
         raise InputError(f"num_inference_steps: expected at most {most}, as the base has, got {num_inference_steps}")

@@ -167,6 +167,11 @@ class Adapter(nn.Module):
         return next(self.image_prompt.parameters()).dtype
 
     @property
+    def view_encoding(self) -> str:
+        """How displacements of the camera go in: of the prior, or of words without one."""
+        return self.config.settings.view_encoding if self.prior is None else self.prior.config.view_encoding
+
+    @property
     def varies_with_timesteps(self) -> bool:
         """Whether the words depend on the timestep, so that a sampler must recompute them at every step."""
         return isinstance(self.mapper, DisplacementMapper)
@@ -273,6 +278,7 @@ def clip_length(text_encoder: nn.Module, v_base: torch.Tensor) -> float:
     v_base (N, D).
     """
     if isinstance(text_encoder, nn.ModuleList):
-        return float(encode_single_tokens(text_encoder, v_base.to(text_encoder[0].dtype)).norm(dim=-1).mean())
+        dtype = next(text_encoder.parameters()).dtype
+        return float(encode_single_tokens(text_encoder, v_base.to(dtype)).norm(dim=-1).mean())
     model: Any = getattr(text_encoder, "text_model", text_encoder)
     return float(model.final_layer_norm.weight.norm())

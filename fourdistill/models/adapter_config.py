@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from fourdistill.config import STRICT, NonNegativeFloat, PositiveFloat, describe_fault
 from fourdistill.errors import InputError
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base.folder import describe_folder, read_json
@@ -13,38 +16,19 @@ from fourdistill.models.base.model import BaseModel
 from fourdistill.models.base.projectors import is_original
 from fourdistill.models.base.text import each_encoder, text_encoders_of
 from fourdistill.models.prior import PriorConfig
-from fourdistill.models.view_encoding import VIEW_ENCODINGS
+from fourdistill.models.settings import MapperSettings, ViewEncoding
 
 FORMAT_VERSION = 4  # in version 3, times had the opposite sign: `Adapter.load` converts such weights
 READABLE = (3, 4)
-MAPPER_INPUTS = ("displacement_and_source", "displacement")
 
 
-@dataclass(frozen=True)
-class AdapterSettings:
+@pydantic_dataclass(frozen=True, config=STRICT)
+class AdapterSettings(MapperSettings):
     """Choices about an adapter's architecture; the rest of its configuration is read from the base."""
 
-    lambda_: float = 3.0  # of equation (1)
-    mapper_input: str = "displacement_and_source"  # or displacement: as in the original, without a prior
-    num_words: int | None = None  # per layer; None: the number of image prompt tokens
-    view_encoding: str = "spherical"  # spherical | matrix
-    num_frequencies: int = 64  # this and the following except the last: for displacement-only mappers
-    hidden_width: int = 128
-    sigma_time: float = 6.0  # radians per unit: neighbouring frames of 32 (1/31) are 0.2 rad apart
-    sigma_view: float = 2.0  # on sin and cos of the azimuth: harmonics that distinguish cameras 45 degrees apart
-    sigma_timesteps: float = 1.0
-    sigma_layer: float = 1.5
-    max_gap_s: float | None = None  # seconds per unit of time displacement; None: a unit is the whole scene
-
-    def __post_init__(self):
-        for name, allowed in (("mapper_input", MAPPER_INPUTS), ("view_encoding", tuple(VIEW_ENCODINGS))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"adapter: {name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-
-    @property
-    def sees_source(self) -> bool:
-        """Whether the words also depend on frame j, not only on the displacement."""
-        return self.mapper_input == "displacement_and_source"
+    lambda_: NonNegativeFloat  # of equation (1)
+    view_encoding: ViewEncoding
+    max_gap_s: PositiveFloat | None  # seconds per unit of time displacement; None: a unit is the whole scene
 
 
 @dataclass(frozen=True)
@@ -108,6 +92,8 @@ def read_config(path: Path) -> AdapterConfig:
         raw["settings"] = AdapterSettings(**raw["settings"])
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
+    except ValidationError as error:
+        raise InputError(f"{path}: expected an adapter's configuration: {describe_fault(error)}") from error
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: expected an adapter's configuration: {error}") from error
 

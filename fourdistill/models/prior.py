@@ -10,17 +10,20 @@ turn of the camera returns to its start (Worrall et al., arXiv 1710.07307; for p
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import nn
 
+from fourdistill.config import STRICT, PositiveInt
 from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
+from fourdistill.models.settings import PriorNetwork, ViewEncoding
 from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
 WEIGHTS_NAME = "prior.safetensors"
@@ -30,20 +33,14 @@ OLD_ADAPTER = 3  # the last `format_version` of an adapter with the opposite sig
 UNMOVED = 8  # one point in this many is invariant to time and azimuth: it encodes the subject's identity
 
 
-@dataclass(frozen=True)
-class PriorConfig:
-    """The configuration of a prior: its embeddings and its network."""
+@dataclass(frozen=True, config=STRICT)
+class PriorConfig(PriorNetwork):
+    """The configuration of a prior: its network, and what its embeddings and displacements are."""
 
-    num_tokens: int  # S of the image embeddings
-    embeds_width: int  # D of the image embeddings
-    num_components: int  # K of the codes
-    view_encoding: str = "spherical"  # for `displacement_angles`
-    width: int = 1024
-    depth: int = 2  # residual blocks of the encoder, and of the decoder
-    num_rotations: int = 1024  # points that a displacement rotates
-    sigma_time: float = 6.0  # standard deviation of their frequencies, radians per unit of the displacement in time
-    sigma_view: float = 2.0  # the same for elevation (rad) and radius, or for the entries of a relative pose
-    max_azimuth_frequency: int = 4  # frequencies in azimuth are integers up to this
+    num_tokens: PositiveInt  # S of the image embeddings
+    embeds_width: PositiveInt  # D of the image embeddings
+    num_components: PositiveInt  # K of the codes
+    view_encoding: ViewEncoding  # for `displacement_angles`
 
 
 class DisplacementPrior(nn.Module):

@@ -52,11 +52,11 @@ def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
         keys=list(zip(scene, camera, frame, strict=True)),
         source=index[: len(table)],
         target=index[len(table) :],
-        displacement=read_displacements(table),
+        displacement=read_pair_displacements(table),
     )
 
 
-def read_displacements(table: pa.Table) -> Displacement[Array]:
+def read_pair_displacements(table: pa.Table) -> Displacement[Array]:
     """The displacements (N,) of rows of the pairs table."""
     angles = [table[f"delta_{name}"].to_numpy(zero_copy_only=False) for name in ("azimuth", "elevation", "radius")]
     pose = to_matrices(table["relative_pose"], (12,))

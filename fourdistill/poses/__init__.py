@@ -1,1 +1,1 @@
-"""Camera poses for films that come without."""
+"""Camera poses for films that have none."""

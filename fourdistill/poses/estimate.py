@@ -1,4 +1,4 @@
-"""Poses for films that have none: a still camera is recognised, the others go through structure from motion."""
+"""Estimate poses by structure from motion for films that have none; static cameras are detected first."""
 
 import json
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from fourdistill.video.timeline import Kept
 
 @dataclass(frozen=True)
 class Posed:
-    """What became of one film: its pictures that were tried and registered."""
+    """The result for one film: how many of its images were tried and registered."""
 
     scene: str
     camera: str
@@ -36,13 +36,13 @@ class Posed:
     pictures: int
     registered: int
     reprojection_error_px: float | None
-    """Mean over the scene's points, at `size`; None where nothing was registered."""
+    """Mean over the scene's points, at `size`; None if nothing was registered."""
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class _Sampled:
-    """The pictures of one film that take part, their container times (n,), and the full size of the film."""
+    """The sampled images of one film, their container times (n,), and the full size of the film."""
 
     probed: ProbedFilm
     still: bool
@@ -59,11 +59,11 @@ def estimate_poses(
     *,
     seed: int,
 ) -> None:
-    """Write the poses table (schema `POSES`) and a report of the films of `scenes`, with none for an empty table.
+    """Write the poses table (schema `POSES`) and a report on the films of `scenes`; without scenes, the table is empty.
 
-    At most `settings.max_pictures` of each film take part, evenly spaced, their longer side `settings.size` pixels; a
-    camera that stands still needs one. Poses are of the unit that makes the cameras' median distance from the scene's
-    centre 1. Pictures that could not be registered have no row. Raises `InputError` where pycolmap is not installed.
+    At most `settings.max_pictures` evenly spaced images of each film are used, with a longer side of at most
+    `settings.size` pixels; a static camera needs one image. Poses are scaled so that the cameras' median distance from
+    the scene's centre is 1. Unregistered images have no row. Raises `InputError` if pycolmap is not installed.
     """
     rows, reports = [], []
     for scene in tqdm(scenes, desc="estimate_poses", unit="scene"):
@@ -76,7 +76,7 @@ def estimate_poses(
 
 
 def _scene_poses(scene: Scene, settings: EstimatePoses, seed: int) -> tuple[list[PoseRow], list[Posed]]:
-    """Rows of the table, and the report, of one scene."""
+    """The table rows and the report of one scene."""
     probed = [probe_film((scene.name, film)) for film in scene.videos]
     reports = [
         Posed(scene.name, file.film.camera_id, False, 0, 0, None, file.reason)
@@ -118,7 +118,7 @@ def _report(sample: _Sampled, registered: int, error: float | None, note: str | 
 
 
 def _sample(probed: ProbedFilm, kept: Kept, settings: EstimatePoses) -> _Sampled:
-    """Evenly spaced pictures of a film; one from its middle where the camera stands still."""
+    """Evenly spaced images of a film; only the middle one if the camera is static."""
     film, info = probed.film, probed.info
     if info is None or not isinstance(film, Video):
         raise VideoError("expected a film to estimate poses of, found pictures")
@@ -139,7 +139,7 @@ def _sample(probed: ProbedFilm, kept: Kept, settings: EstimatePoses) -> _Sampled
 
 
 def _normalized(c2w: np.ndarray, registered: np.ndarray) -> np.ndarray:
-    """Poses (N, 4, 4), NaN where unknown, moved and scaled so that the scene's centre is 0 and its scale 1."""
+    """Poses (N, 4, 4), NaN where unknown, translated and scaled so that the scene's centre is 0 and its scale 1."""
     known = c2w[registered]
     if not len(known):
         return c2w

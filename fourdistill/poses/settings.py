@@ -7,7 +7,7 @@ from fourdistill.config import STRICT, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class EstimatePoses:
-    """Poses of the films of sources with `poses: estimate`, by structure from motion."""
+    """Structure from motion for the films of sources with `poses: estimate`."""
 
-    size: PositiveInt  # pixels, the longer side of the pictures that it works on
-    max_pictures: PositiveInt  # of each film, at even distances
+    size: PositiveInt  # pixels, longer side of the images used
+    max_pictures: PositiveInt  # per film, evenly spaced

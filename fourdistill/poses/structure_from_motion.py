@@ -1,13 +1,13 @@
-"""Camera poses from pictures of a static, textured scene, by COLMAP (Schoenberger & Frahm 2016), extra `colmap`.
+"""Camera poses from images of a static, textured scene, by COLMAP (Schoenberger & Frahm 2016), extra `colmap`.
 
-A camera is a pinhole without distortion, whose intrinsics are held fixed where they are known and estimated where they
-are not; one takes all pictures, or several share them. Every pair of pictures is matched. Of several partial
-reconstructions the one with the most pictures counts, the rest of the pictures are unregistered. Where the scene has
-too little texture nothing is registered; that is a result, not an error.
+A camera is a pinhole without distortion. Known intrinsics are held fixed; unknown ones are estimated. One camera takes
+all images, or several take them. Every pair of images is matched. Of several partial reconstructions the one with the
+most images is used; the other images are unregistered. If the scene has too little texture, nothing is registered; this
+is a result, not an error.
 """
 
 import tempfile
-import zlib  # noqa: F401  # before pycolmap: 4.1 to 4.2 corrupt the heap when zlib is loaded after them
+import zlib  # noqa: F401  # before pycolmap: 4.1 to 4.2 corrupt the heap if zlib is loaded later
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +19,23 @@ from PIL import Image
 
 from fourdistill.errors import InputError
 
-MIN_PICTURES = 3  # in a reconstruction; two do not tell a scale that a third could be compared with
+MIN_PICTURES = 3  # in a reconstruction; two images give no relative distances to compare
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Where N pictures were taken from."""
+    """The cameras of N images."""
 
     c2w: np.ndarray
-    """Camera-to-world (N, 4, 4), OpenCV axes, of any scale and origin; NaN where a picture was not registered."""
+    """Camera-to-world (N, 4, 4), OpenCV axes, of any scale and origin; NaN for unregistered images."""
     K: np.ndarray
-    """Intrinsics (N, 3, 3) in pixels; NaN where a picture was not registered."""
+    """Intrinsics (N, 3, 3) in pixels; NaN for unregistered images."""
     reprojection_error: float
-    """Mean over all points, pixels; NaN where nothing was registered."""
+    """Mean over all points, in pixels; NaN if nothing was registered."""
 
     @property
     def registered(self) -> np.ndarray:
-        """Which pictures have a pose (N,) bool."""
+        """Which images have a pose (N,) bool."""
         return np.asarray(np.isfinite(self.c2w).all(axis=(1, 2)))
 
 
@@ -46,10 +46,10 @@ def reconstruct(
     cameras: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Reconstruction:
-    """Pose N pictures by structure from motion.
+    """Pose N images by structure from motion.
 
-    `K` (3, 3) in pixels is taken as given and kept. `cameras` (N,) says who took each picture; None: one camera.
-    Raises `InputError` where pycolmap is not installed, `ValueError` where one camera's pictures differ in size.
+    A given `K` (3, 3) in pixels is held fixed. `cameras` (N,) is the camera of each image; None: one camera. Raises
+    `InputError` if pycolmap is not installed, `ValueError` if one camera's images differ in size.
     """
     cameras = [0] * len(images) if cameras is None else cameras
     if len({(camera, image.size) for camera, image in zip(cameras, images, strict=True)}) > len(set(cameras)):
@@ -69,7 +69,7 @@ def reconstruct(
 
 
 def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | None, seed: int) -> Any | None:
-    """The largest `pycolmap.Reconstruction`, or none; the same bytes in every run."""
+    """The largest `pycolmap.Reconstruction`, or None; bit for bit the same in every run."""
     pycolmap = import_pycolmap()
     pycolmap.set_random_seed(seed)
     device = pycolmap.Device.cpu
@@ -78,10 +78,10 @@ def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | 
         reader.camera_model = "PINHOLE"
         reader.camera_params = ",".join(str(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
     verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = seed  # else each thread draws on from what it has verified before
+    verification.ransac.random_seed = seed  # else a thread's draws depend on the pairs that it verified before
     options = pycolmap.IncrementalPipelineOptions(
         min_model_size=MIN_PICTURES, ba_refine_focal_length=K is None, extract_colors=False,
-        random_seed=seed, num_threads=1,  # several threads add up large problems in any order
+        random_seed=seed, num_threads=1,  # several threads sum large problems in varying order
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         database, pictures, sparse = (Path(folder, name) for name in ("database.db", "pictures", "sparse"))
@@ -93,7 +93,7 @@ def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | 
             image.convert("RGB").save(taken_by / f"{number:05d}.png")
         pycolmap.Database.open(database).close()
         folders = pycolmap.CameraMode.PER_FOLDER
-        # By themselves first: those that extraction adds are numbered as its threads get done with them.
+        # Import images first: extraction would number them in the order in which its threads finish.
         pycolmap.import_images(database, pictures, camera_mode=folders, options=reader)
         pycolmap.extract_features(
             database, pictures, camera_mode=folders, reader_options=reader,
@@ -106,10 +106,10 @@ def _run(images: Sequence[Image.Image], cameras: Sequence[int], K: np.ndarray | 
 
 
 def import_pycolmap() -> Any:
-    """The module, its chatter off; raises `InputError` where it is not installed."""
+    """The module, set to log only errors; raises `InputError` if it is not installed."""
     try:
         import pycolmap  # pyright: ignore[reportMissingImports]  # the extra `colmap`
     except ModuleNotFoundError as error:
         raise InputError("structure from motion: expected pycolmap: pip install 'fourdistill[colmap]'") from error
-    pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # what it could not register is in the result
+    pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # the result shows which images are unregistered
     return pycolmap

@@ -1,4 +1,4 @@
-"""The table of estimated poses: rows to a table, and the table's cameras to the films that they belong to."""
+"""The table of estimated poses: create it from rows, and assign its cameras to their films."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ class PoseRow:
     scene: str
     camera_id: str
     timestamp_s: float | None
-    """Container time of the frame; None: the camera stands still."""
+    """Container time of the frame; None: a static camera."""
     camera: Camera
 
 
@@ -38,9 +38,9 @@ def poses_table(rows: Sequence[PoseRow]) -> pa.Table:
 
 
 def with_poses(scenes: Sequence[Scene], table_path: Path) -> list[Scene]:
-    """Scenes whose films have the cameras of the poses table, where it has any for them.
+    """The scenes with the cameras of the poses table assigned to their films, where it has any.
 
-    Raises `InputError` where the table is not there.
+    Raises `InputError` if the table does not exist.
     """
     table = read_table(table_path, POSES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))

@@ -1,1 +1,1 @@
-"""Raw captures as scenes: the readers of formats, public data sets, and what a folder holds."""
+"""Raw captures as scenes: format readers, public data sets, and inspection of folders."""

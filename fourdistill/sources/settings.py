@@ -10,12 +10,12 @@ from fourdistill.config import STRICT, Color, PositiveFloat
 
 @dataclass(frozen=True, config=STRICT)
 class Source:
-    """One folder of raw data, `<paths.raw>/<name>`, and the reader that understands it."""
+    """One folder of raw data, `<paths.raw>/<name>`, and its reader."""
 
     name: str
     format: str
-    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # of its scenes' names, where sources share some
+    prefix: Annotated[str, Field(pattern=r"^[\w-]*$")] = ""  # added to its scene names, if sources share some
     poses: Literal["read", "estimate"] = "read"  # estimate: see the stage estimate_poses
     fps: PositiveFloat | None = None  # frames to keep per second; null: all
-    duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: one second, in name only
-    background: Color = "white"  # what transparent pixels show
+    duration_s: PositiveFloat | None = None  # of a scene, for formats without a clock; null: a nominal second
+    background: Color = "white"  # colour behind transparent pixels

@@ -1,4 +1,4 @@
-"""What operating systems, network drives and tools leave in folders: it is no data, and no scene."""
+"""Files and folders created by operating systems, network drives and tools, which are neither data nor scenes."""
 
 _NAMES = frozenset(
     {
@@ -12,5 +12,5 @@ _NAMES = frozenset(
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file or folder of this name is hidden (.DS_Store, ._film.mp4, .git, .Trash-1000) or a system's own."""
+    """Whether a file or folder name is hidden (.DS_Store, ._film.mp4, .git, .Trash-1000) or belongs to a system."""
     return name.startswith((".", "~$")) or name.casefold() in _NAMES

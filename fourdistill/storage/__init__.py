@@ -1,1 +1,1 @@
-"""Where files lie and how they are written: addresses, sets of files, work spread over processes."""
+"""File storage: addresses, atomic writes, sets of files, and parallel work."""

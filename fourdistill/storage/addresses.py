@@ -1,6 +1,6 @@
-"""Addresses of files: a local path, `s3://...`, `https://...`, or whatever else fsspec opens.
+"""Addresses of files: a local path, `s3://...`, `https://...`, or any other URL that fsspec opens.
 
-Credentials, endpoint and region of S3 come the usual AWS way: AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws/ and so on.
+S3 credentials, endpoint and region come from the standard AWS configuration: AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws/.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from fourdistill.errors import InputError
 
 
 def open_filesystem(address: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path there. Raises `InputError` where there is none."""
+    """Return an address's fsspec file system and the path in it. Raises `InputError` if fsspec cannot open it."""
     try:
         return fsspec.url_to_fs(address)
     except (ImportError, ValueError) as error:
@@ -24,7 +24,7 @@ def open_filesystem(address: str) -> tuple[Any, str]:
 
 
 def _botocore_errors(*names: str) -> tuple[type[Exception], ...]:
-    """S3's own errors that s3fs does not turn into an `OSError`; none without the extra `s3`."""
+    """The S3 errors that s3fs does not convert to an `OSError`; empty without the extra `s3`."""
     try:
         errors = importlib.import_module("botocore.exceptions")
     except ImportError:
@@ -32,7 +32,7 @@ def _botocore_errors(*names: str) -> tuple[type[Exception], ...]:
     return tuple(getattr(errors, name) for name in names)
 
 
-# What file systems raise where something cannot be had, and where it might be had a little later.
+# Errors that file systems raise when access fails, and the subset for which a retry may succeed.
 ACCESS_ERRORS = (OSError, ClientError, TimeoutError, *_botocore_errors("BotoCoreError", "ClientError"))
 CONNECTION_ERRORS = (
     FSTimeoutError, TimeoutError, ClientError, *_botocore_errors("EndpointConnectionError", "ConnectTimeoutError")
@@ -41,7 +41,7 @@ CONNECTION_ERRORS = (
 
 @contextmanager
 def reading(address: str, expected: str) -> Iterator[None]:
-    """What goes wrong at an address becomes an `InputError` in one line."""
+    """Convert any access error at an address to a one-line `InputError`."""
     try:
         yield
     except PermissionError as error:
@@ -53,7 +53,7 @@ def reading(address: str, expected: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """What an error says, in one line of bounded length."""
-    # WebDataset adds streams and addresses to the arguments: the message is what was there before.
+    """The message of an error, as one line of bounded length."""
+    # WebDataset appends streams and addresses to the arguments; the first argument is the original message.
     text = getattr(error, "strerror", None) or str(error.args[0] if error.args else "no reason given")
     return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

@@ -1,7 +1,7 @@
-"""One way to spread work over processes or machines: joblib, with a progress bar, whatever the engine.
+"""Parallel work over processes or machines: joblib with a progress bar, for every engine.
 
-A Ray cluster is the one at `RAY_ADDRESS`, or one that Ray starts on this machine. Its machines must see the same
-folders under the same names (a shared file system; what is at an address needs none), and have this package installed.
+Ray uses the cluster at `RAY_ADDRESS`, or starts one on this machine. All its machines need this package installed and
+a shared file system with the same folder names. Data at an address does not need a shared file system.
 """
 
 import os
@@ -22,18 +22,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WATCH_S = 0.2
-IN_FLIGHT = 2  # tasks per worker that are handed out before they are done: `items` may be a generator of any length
+IN_FLIGHT = 2  # dispatched but unfinished tasks per worker; a limit, because `items` may be a generator of any length
 
 
 class _ProgressParallel(Parallel):
-    """joblib's Parallel that moves a tqdm bar: `print_progress` is called after each task, in every backend."""
+    """joblib's Parallel with a tqdm bar: every backend calls `print_progress` after each task."""
 
     def __init__(self, bar: "tqdm[Any]", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._bar = bar
 
     def print_progress(self) -> None:
-        """Bring the bar to the number of finished tasks."""
+        """Set the bar to the number of finished tasks."""
         self._bar.update(self.n_completed_tasks - self._bar.n)
 
 
@@ -49,17 +49,17 @@ def fan_out(
 ) -> list[Result]:
     """`[function(item) for item in items]`, in order, on `jobs` workers (-1: all cores of the machine or cluster).
 
-    `engine` is `loky` (processes of this machine) or `ray` (a Ray cluster, which gives every worker `gpus` GPUs).
-    `total`: how many items a generator will give. An exception in a worker is raised here. Raises `InputError` for an
-    unknown engine, or where Ray is not installed.
+    `engine` is `loky` (processes on this machine) or `ray` (a Ray cluster, with `gpus` GPUs per worker). `total` is
+    the number of items if `items` is a generator. An exception in a worker is raised here. Raises `InputError` if the
+    engine is unknown or Ray is not installed.
     """
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
     options: dict[str, Any] = {}
     if engine == "ray":
         _register_ray()
-        # Hardly a CPU to hold: those of a call that has just ended may still have theirs, and the next would wait.
-        # Not none at all: workers that need nothing are not spread over the machines.
+        # Request almost no CPU: workers of a call that has just ended may still hold theirs, and new ones would wait.
+        # Not zero: Ray does not spread workers that request no resources over the machines.
         remote = {"scheduling_strategy": "SPREAD", "num_cpus": 0.01, "num_gpus": gpus}
         options = {"ray_remote_args": remote}
         function = _InFolder(function, os.getcwd())  # noqa: PTH109
@@ -74,9 +74,9 @@ def fan_out(
 
 
 class _WithParent:
-    """A function whose worker process ends, and all that it started, soon after the process `parent` was killed.
+    """A function whose worker process, with its children, exits soon after the process `parent` is killed.
 
-    Else it would go on for the length of its task, in folders that the next run has already made its own.
+    Otherwise the worker would finish its task, and write to folders that the next run already uses.
     """
 
     def __init__(self, function: Callable[[Any], Any], parent: int) -> None:
@@ -90,7 +90,7 @@ class _WithParent:
 
 @cache
 def _watch(parent: int) -> None:
-    """Look after the parent of this process from a thread of its own, from now on."""
+    """Start a thread that watches the parent of this process."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True, name="watch-parent").start()
 
 
@@ -104,7 +104,7 @@ def _end_with(parent: int) -> None:
 
 
 class _InFolder:
-    """A function to be called in a folder: the workers of a cluster start in one of their own."""
+    """A function that runs in a given folder: the workers of a cluster start in a different one."""
 
     def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
         self.function, self.folder = function, folder

@@ -1,4 +1,4 @@
-"""Writing without ever leaving half a result: build beside the target, then rename. And checksums of files."""
+"""Atomic writes (write to a temporary path beside the target, then rename) and file checksums."""
 
 import glob
 import hashlib
@@ -14,11 +14,11 @@ from typing import Any
 
 from fourdistill.errors import REFUSALS, InputError
 
-_WRITER = re.compile(r"\.(\d+)-\d+\.partial")  # process and thread
+_WRITER = re.compile(r"\.(\d+)-\d+\.partial")  # process and thread IDs
 
 
 def check_writable(path: Path, name: str) -> None:
-    """Raise `InputError` in a `name`, that of an option or of the file, where no file can be written to a path."""
+    """Raise `InputError` if no file can be written to `path`; `name` is the option or file named in the message."""
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{name}: expected a file in an existing folder, found {path}")
     if not os.access(path.parent, os.W_OK):
@@ -26,7 +26,7 @@ def check_writable(path: Path, name: str) -> None:
 
 
 def check_writable_folder(path: Path, name: str) -> None:
-    """The same for a folder, which need not exist yet, nor those around it."""
+    """Like `check_writable`, for a folder; neither it nor its parents need to exist yet."""
     existing = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not existing.is_dir():
         raise InputError(f"{name}: expected a folder to write to, found {existing}, which is none")
@@ -36,10 +36,10 @@ def check_writable_folder(path: Path, name: str) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.
+    """Yield a temporary path beside `path`; on success it becomes `path`, on any exception it is removed.
 
-    Several may write at a time: the last one to end gives the file. What the machine refuses is an `OSError` that
-    names `path`.
+    Several writers may run at the same time: the file is that of the last to finish. If the operating system refuses
+    the write, the `OSError` names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in abandoned(path.parent, path.name):
@@ -55,7 +55,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(path: Path, partial: Path) -> Iterator[None]:
-    """What the machine refuses of `partial`, or of what it does not name, is said of `path`, which the user knows."""
+    """Rewrite an `OSError` about `partial`, or without a file name, so that it names `path`, which the user knows."""
     try:
         yield
     except OSError as error:
@@ -66,13 +66,13 @@ def _named(path: Path, partial: Path) -> Iterator[None]:
 
 
 def partial_of(path: Path) -> Path:
-    """A name beside `path` that no other writer has: machine, process and thread are part of it."""
+    """A path beside `path`, unique to this writer: it contains the machine, process and thread."""
     writer = f"{platform.node()}.{os.getpid()}-{threading.get_native_id()}"
     return path.with_name(f".{path.name}.{writer}.partial")
 
 
 def abandoned(folder: Path, name: str | None = None) -> Iterator[Path]:
-    """What killed processes of this machine left of files of this name, or of all: those of others may be alive."""
+    """Partial files of killed processes on this machine, for one name or all; writers on others may be running."""
     pattern = "*" if name is None else glob.escape(name)
     for path in folder.glob(f".{pattern}.{glob.escape(platform.node())}.*.partial"):
         writer = _WRITER.search(path.name)
@@ -83,23 +83,23 @@ def abandoned(folder: Path, name: str | None = None) -> Iterator[Path]:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):  # no process has that large a number
+    except (ProcessLookupError, OverflowError):  # OverflowError: the number is too large for a process ID
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # another user's process
         return True
     return True
 
 
 @contextmanager
 def new_folder(path: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Give an empty folder beside `path`; on success it becomes `path`, on any exception it is removed.
+    """Yield an empty folder beside `path`; on success it becomes `path`, on any exception it is removed.
 
-    An older result at `path` is replaced whole, so that nothing stale survives. `suffixes` are the file endings that
-    such a result consists of: a folder that holds anything else is not ours to delete, and raises `InputError`.
+    An existing result at `path` is replaced completely, so that no stale files remain. `suffixes` are the file
+    extensions of such a result. Raises `InputError` if the existing folder contains any other file.
     """
     _refuse_foreign(path, suffixes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One name, not a random one: what a killed run left is found and cleared by the next.
+    # A fixed name, not a random one: the next run finds and removes what a killed run left.
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old.partial"))
     shutil.rmtree(partial, ignore_errors=True)
     with _named(path, partial):
@@ -108,7 +108,7 @@ def new_folder(path: Path, suffixes: set[str]) -> Iterator[Path]:
         with _named(path, partial):
             yield partial
             if path.exists():
-                # Out of the way in one step: killed while deleting, half of the old result would stay under its name.
+                # Rename first: if killed while deleting, half of the old result would remain at `path`.
                 shutil.rmtree(old, ignore_errors=True)
                 path.replace(old)
             partial.replace(path)
@@ -132,7 +132,7 @@ def _refuse_foreign(path: Path, suffixes: set[str]) -> None:
 
 
 def sha256(file: Path | Any) -> str:
-    """SHA-256 of a file of any size, or of an open one from where it stands; raises `OSError`."""
+    """SHA-256 of a file of any size, or of an open file from its current position; raises `OSError`."""
     if isinstance(file, Path):
         with file.open("rb") as opened:
             return sha256(opened)

@@ -1,8 +1,8 @@
-"""Where a stage keeps a set of files: a local folder, or an fsspec address such as `s3://bucket/prefix`.
+"""Storage for the files of a stage: a local folder, or an fsspec address such as `s3://bucket/prefix`.
 
-A folder appears by a rename, whole. At an address nothing can be renamed: there, a set is what has an `index.json`,
-which is written last, and taken away first. While it is being written it has another mark: what has neither is not ours
-to remove.
+A folder is written elsewhere and then renamed, so it is always complete. An address does not support renames: a set
+there is complete if it has an `index.json`, which is written last and removed first. A set that is being written has
+an `unfinished.json` instead. Files at an address with neither are never removed.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ _AT_ONCE = 16  # requests of one worker to an address
 
 @dataclass(frozen=True)
 class Store:
-    """A folder or an address, which worker processes get as it is, and write their own files to."""
+    """A folder or an address; it can be passed to worker processes, which write their own files to it."""
 
     address: str
     index_copy: Path | None = None
-    """Where the index of an address is written to here as well: what DVC can track of it."""
+    """Local path for a second copy of an address's index, which DVC can track."""
 
     @property
     def is_remote(self) -> bool:
@@ -42,11 +42,11 @@ class Store:
         return "://" in self.address
 
     def path(self, name: str) -> str:
-        """What a file of it is called in messages."""
+        """The full name of a file, for messages."""
         return f"{self.address}/{name}"
 
     def read(self, name: str, expected: str, start: int | None = None, stop: int | None = None) -> bytes:
-        """The bytes of a file, or some of them; raises `InputError` naming it and what was `expected`."""
+        """The bytes of a file, or a range of them; raises `InputError` with its name and what was `expected`."""
         if self.is_remote:
             with reading(self.path(name), expected):
                 filesystem, root = open_filesystem(self.address)
@@ -57,18 +57,18 @@ class Store:
             raise InputError(f"{self.path(name)}: expected {expected}: {error.strerror}") from error
 
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`function(item)`, in order, for functions that read from here; at an address, many wait at the same time."""
+        """`function(item)`, in order, for functions that read from this store; at an address, many run at once."""
         if not self.is_remote:
             yield from map(function, items)
             return
         remaining = iter(items)
         with Parallel(_AT_ONCE, backend="threading") as threads:
-            while window := list(islice(remaining, 4 * _AT_ONCE)):  # no more than that lie here
+            while window := list(islice(remaining, 4 * _AT_ONCE)):  # limits the results held in memory
                 yield from cast(list[Result], threads(delayed(function)(item) for item in window))
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """Give a path to write `name` to; it is there when the block ends well."""
+        """Yield a path to write `name` to; the file appears in the store when the block succeeds."""
         if not self.is_remote:
             with new_file(Path(self.address) / name) as path:
                 yield path
@@ -80,7 +80,7 @@ class Store:
 
     @contextmanager
     def folder(self, name: str, suffixes: set[str]) -> Iterator[Path]:
-        """Give an empty folder for files of these endings; they are in `name` when the block ends well."""
+        """Yield an empty folder for files with these extensions; they appear in `name` when the block succeeds."""
         if not self.is_remote:
             with new_folder(Path(self.address) / name, suffixes) as path:
                 yield path
@@ -91,7 +91,7 @@ class Store:
             self.put(paths, [f"{name}/{path.name}" for path in paths])
 
     def write_index(self, index: dict[str, Any]) -> None:
-        """Write the index, when all else is there."""
+        """Write the index; all other files must already be written."""
         text = json.dumps(index, indent=2) + "\n"
         with self.file(INDEX) as path:
             path.write_text(text, encoding="utf-8")
@@ -104,17 +104,17 @@ class Store:
                 path.write_text(text, encoding="utf-8")
 
     def put(self, paths: list[Path], names: list[str]) -> None:
-        """Copy files of this machine to an address, under these names; raises `InputError` where that cannot be."""
+        """Copy local files to an address, under these names; raises `InputError` if that fails."""
         with reading(self.address, "a place to write to"):
             filesystem, root = open_filesystem(self.address)
-            if "s3" not in filesystem.protocol:  # it has no folders, and s3fs would make the bucket
+            if "s3" not in filesystem.protocol:  # S3 has no folders, and s3fs would create the bucket
                 for folder in {name.rpartition("/")[0] for name in names}:
                     filesystem.makedirs(f"{root}/{folder}", exist_ok=True)
             filesystem.put([str(path) for path in paths], [f"{root}/{name}" for name in names])
 
 
 def open_set(target: str | Path, stage: str) -> Store:
-    """The set at a folder or an address; raises `InputError` for an address at which `stage` has not written all."""
+    """The set at a folder or an address; raises `InputError` if an address lacks a complete set from `stage`."""
     store = Store(str(target).rstrip("/"))
     if store.is_remote:
         try:
@@ -126,10 +126,10 @@ def open_set(target: str | Path, stage: str) -> Store:
 
 @contextmanager
 def new_set(target: str | Path, suffixes: set[str], *, depth: int, index_copy: Path | None = None) -> Iterator[Store]:
-    """An empty store for files of these endings, `depth` folders down.
+    """An empty store for files with these extensions, `depth` folders down.
 
-    A folder is replaced whole, as by `new_folder`. At an address the older set is removed first; whoever uses this
-    then writes its index (`Store.write_index`). Raises `InputError` where something else is there too.
+    A folder is replaced completely, as by `new_folder`. At an address the existing set is removed first, and the
+    caller must write the index at the end (`Store.write_index`). Raises `InputError` if there are any other files.
     """
     store = Store(str(target).rstrip("/"), index_copy)
     if not store.is_remote:
@@ -146,7 +146,7 @@ def new_set(target: str | Path, suffixes: set[str], *, depth: int, index_copy: P
 
 
 def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
-    """Mark the address as being written, and remove what a set consists of, its index first."""
+    """Mark the address as being written, and remove the files of the existing set, its index first."""
     filesystem, root = open_filesystem(store.address)
     filesystem.invalidate_cache()
     names = {str(path).strip("/")[len(root.strip("/")) :].strip("/") for path in filesystem.find(root)}
@@ -172,7 +172,7 @@ def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
 
 
 def checksum(path: Path) -> dict[str, Any]:
-    """Bytes and SHA-256 of a file, or of a folder's files and their names; for indices."""
+    """Bytes and SHA-256 of a file, or of a folder's files and their names, for index files."""
     if path.is_file():
         return {"bytes": path.stat().st_size, "sha256": sha256(path)}
     files = [{"name": file.name, **checksum(file)} for file in sorted(path.iterdir())]

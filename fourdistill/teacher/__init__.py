@@ -1,1 +1,1 @@
-"""A 4D reconstruction of one scene, which shows it from any camera at any instant."""
+"""A 4D reconstruction of one scene, which renders it from any camera at any instant."""

@@ -1,7 +1,7 @@
-"""What is behind the foreground: a floor whose texture the cameras agree on at every instant, and one colour beyond.
+"""The background of a scene: a floor with a texture per instant, on which the cameras agree, and one colour beyond.
 
-The temporal median of a camera holds a ghost of whoever stays in place, and knows nothing of a camera that was never
-there. A floor does: its lit colour is common to all cameras, and a shadow is that colour, darker in all channels alike.
+The temporal median of a camera contains a ghost of people who stay in place, and is not available for new cameras. A
+floor is: its lit colour is the same for all cameras, and a shadow is that colour, darkened equally in all channels.
 """
 
 import warnings
@@ -19,16 +19,16 @@ from fourdistill.teacher.scene_images import SceneImages
 
 Floats = NDArray[np.float32]
 
-_LIT_QUANTILE = 0.85  # over time: shadows and passers-by are darker than the lit floor more often than brighter
-_SHADOW = (0.6, 1.08)  # brightness over that of the lit floor
-_GREY = 0.07  # how far the channels of a shadow may differ in that
+_LIT_QUANTILE = 0.85  # over time; high, because shadows and people are mostly darker than the lit floor
+_SHADOW = (0.6, 1.08)  # range of brightness relative to the lit floor
+_GREY = 0.07  # largest difference of that between the channels of a shadow
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """`height` of the floor and `half` of its side, over scene scale; `texture` (N, n, n, 3), north by east.
+    """`height` of the floor and `half` of its side, over scene scale; `texture` (N, n, n, 3), axes north and east.
 
-    `color` (3,) is what is seen beyond the floor. `times` (N,) are the instants of the textures.
+    `color` (3,) is the colour beyond the floor. `times` (N,) are the instants of the textures.
     """
 
     height: float
@@ -38,7 +38,7 @@ class Backdrop:
     times: NDArray[np.float64]
 
     def at(self, time: float) -> Floats:
-        """The floor's texture (n, n, 3) at a time in [0, 1]: between two instants, a blend of theirs."""
+        """The floor's texture (n, n, 3) at a time in [0, 1], interpolated linearly between instants."""
         place = float(np.interp(time, self.times, np.arange(len(self.times))))
         before = min(int(place), len(self.times) - 2)
         weight = np.float32(place - before)
@@ -60,9 +60,9 @@ class Backdrop:
 
 
 def fit_backdrop(scene: SceneImages, height: float | None = None) -> Backdrop:
-    """The floor that the cameras of a scene agree on, a cell of it a pixel wide at the scene's centre.
+    """Fit a floor on which the cameras of a scene agree; its cells are one pixel wide at the scene's centre.
 
-    Its height over scene scale, from the centre, is looked for where none is given.
+    `height` is over scene scale, from the centre; None: search for it.
     """
     half = 2 * half_view(scene)
     height = find_floor(scene, half) if height is None else height
@@ -73,26 +73,26 @@ def fit_backdrop(scene: SceneImages, height: float | None = None) -> Backdrop:
 
 
 def half_view(scene: SceneImages) -> float:
-    """Half of what a camera sees across at the scene's centre, over scene scale."""
+    """Half the width of a camera's view at the scene's centre, over scene scale."""
     return float(np.median(max(scene.size) / 2 / scene.K[..., 0, 0]))
 
 
 def pixel_width(scene: SceneImages) -> float:
-    """What a pixel is across at the scene's centre, over scene scale."""
+    """The width of a pixel at the scene's centre, over scene scale."""
     return float(np.median(1 / scene.K[..., 0, 0]))
 
 
 def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int = 6) -> float:
-    """The height, over scene scale, at which what the cameras see on a horizontal plane differs least between them.
+    """The height, over scene scale, of the horizontal plane on which the cameras' views agree best.
 
-    Raises `InputError` where there is no such height.
+    Raises `InputError` if there is no such height.
     """
     chosen = np.unique(np.linspace(0, len(scene.times) - 1, instants).round().astype(int))
     few = scene.without(instants=[index for index in range(len(scene.times)) if index not in chosen])
     heights = np.linspace(-half, 0.0, 41)
     cost = np.array([_disagreement(_views_of_floor(few, height, half / 2, cells)) for height in heights.tolist()])
     heights, cost = heights[np.isfinite(cost)], cost[np.isfinite(cost)]
-    # The deepest dip of its surroundings: far below the floor values fall too, as what is seen there changes little.
+    # The most prominent minimum: the cost also falls far below the floor, where views vary little.
     dips, facts = find_peaks(-cost, prominence=0, wlen=9)
     if not len(dips):
         raise InputError("teacher: expected a floor whose shadows the cameras agree on, found none; give its height")
@@ -102,13 +102,13 @@ def find_floor(scene: SceneImages, half: float, cells: int = 64, instants: int =
 
 
 def _disagreement(views: Floats) -> float:
-    """Views (C, N, n, n, 3), NaN where unseen => how far shadows differ between cameras, about 1 where unrelated.
+    """Views (C, N, n, n, 3), NaN where unseen => how much shadows differ between cameras, about 1 if unrelated.
 
-    A shadow lies on the floor, so that it darkens one cell for all cameras; lit floor is too smooth to tell heights.
+    A shadow lies on the floor, so it darkens one cell for all cameras; the lit floor is too smooth to show the height.
     """
     with np.errstate(all="ignore"), _quiet_nan():
         brightness, is_floor = _over_lit(views, _lit_floor(views)[:, None])
-        darkening = np.where(is_floor, 1 - brightness, np.nan)  # (C, N, n, n); the figure itself is left out
+        darkening = np.where(is_floor, 1 - brightness, np.nan)  # (C, N, n, n); the figure is excluded
         seen_twice = np.isfinite(darkening).sum(0) >= 2
         if seen_twice.mean() < 0.25:
             return np.inf
@@ -117,7 +117,7 @@ def _disagreement(views: Floats) -> float:
 
 
 def _views_of_floor(scene: SceneImages, height: float, half: float, cells: int) -> Floats:
-    """What each camera sees of a floor's cells: (C, N, n, n, 3), NaN where it lies outside the picture."""
+    """The cells of a floor as each camera sees them: (C, N, n, n, 3), NaN outside the picture."""
     axis = (np.arange(cells) + 0.5) / cells * 2 * half - half
     east, north = np.meshgrid(axis, axis)
     points = np.stack([east, north, np.full_like(east, height)], -1).reshape(-1, 3)
@@ -134,7 +134,7 @@ def _views_of_floor(scene: SceneImages, height: float, half: float, cells: int) 
 
 
 def _color_beyond(scene: SceneImages, height: float, half: float) -> Floats:
-    """The median colour of the pixels whose rays miss the floor; of all pixels, where none does."""
+    """The median colour of the pixels whose rays miss the floor, or of all pixels if none does."""
     colors = []
     for camera in range(len(scene.cameras)):
         origin, directions = pixel_rays(scene.K[camera, 0], scene.c2w[camera, 0], scene.size)
@@ -159,19 +159,19 @@ def _agreed_texture(views: Floats, color: Floats) -> Floats:
 
 
 def _over_lit(views: Floats, lit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Views (C, N, n, n, 3), lit floor => brightness over that of the lit floor, and where it may be floor at all."""
+    """Views (C, N, n, n, 3), lit floor => brightness relative to the lit floor, and where the view may be floor."""
     ratio = views / np.maximum(lit, 1 / 255)
     brightness, is_grey = ratio.mean(-1), ratio.max(-1) - ratio.min(-1) < _GREY
     return brightness, is_grey & (brightness > _SHADOW[0]) & (brightness < _SHADOW[1])
 
 
 def _lit_floor(views: Floats) -> Floats:
-    """Views (C, N, n, n, 3) => the lit floor as each camera sees it, (C, n, n, 3), NaN where it sees none."""
+    """Views (C, N, n, n, 3) => the lit floor in each camera's view, (C, n, n, 3), NaN where it sees none."""
     ordered = np.sort(np.where(np.isnan(views), -1, views), axis=1)
     lit = ordered[:, int(_LIT_QUANTILE * views.shape[1])]
     return np.where(lit < 0, np.nan, lit)
 
 
 def _quiet_nan():
-    """Cells that no camera sees are expected; NumPy warns of each."""
+    """Suppress NumPy's warnings about cells that no camera sees, which are expected."""
     return warnings.catch_warnings(action="ignore")

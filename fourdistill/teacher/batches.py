@@ -1,4 +1,4 @@
-"""Everything that a step of the fit needs of one instant, worked out once."""
+"""The data that a step of the fit needs for one instant, computed once."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from fourdistill.teacher.scene_images import SceneImages
 class Batch:
     """The rays of all cameras at one instant; `target`, `background` (R, 3); `mask`, `is_sure` (R,) 0 or 1.
 
-    A ray on the outline of the mask is not sure. `neighbours` (2, P) numbers vertices side by side.
+    `is_sure` is 0 for rays on the outline of the mask. `neighbours` (2, P) are the numbers of adjacent vertices.
     """
 
     vertices: Vertices

@@ -1,4 +1,4 @@
-"""The fit of one scene: backdrop, hull, then the planes by gradient descent; seeded, and resumed from a checkpoint."""
+"""Fit one scene: backdrop, hull, then the planes by gradient descent; seeded, and resumable from a checkpoint."""
 
 import math
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from fourdistill.teacher.volume import render_rays
 
 @dataclass(frozen=True)
 class FitSettings:
-    """`passes` over all instants, a step each; learning rate of the planes, the decoder's being a tenth; weights.
+    """`passes` over all instants, one step each; `lr` of the planes (the decoder's is a tenth); loss weights.
 
-    `silhouette` weighs alpha against the mask; `neighbours` density and colour side by side; `space` and `time` the
-    planes' roughness. A checkpoint is written every `checkpoint_passes`.
+    `silhouette` weights the error of alpha against the mask, `neighbours` differences in density and colour between
+    neighbours, `space` and `time` the planes' roughness. A checkpoint is written every `checkpoint_passes`.
     """
 
     passes: int = 75
@@ -51,10 +51,10 @@ def fit_reconstruction(
     stop_after: int | None = None,
     quiet: bool = False,
 ) -> Reconstruction:
-    """Fit a scene; `floor` is its height over scene scale, from the centre, looked for where none is given.
+    """Fit a scene; `floor` is the floor's height over scene scale, from the centre; None: search for it.
 
-    With a checkpoint, a fit that was cut short goes on where it was, to the same result. `stop_after` ends it after so
-    many passes, as if killed. Raises `InputError` where the checkpoint is of another fit.
+    With a checkpoint, an interrupted fit resumes and gives the same result. `stop_after` ends it after this number of
+    passes, as if killed. Raises `InputError` if the checkpoint belongs to another fit.
     """
     backdrop = fit_backdrop(scene, floor)
     backgrounds, masks = backgrounds_and_masks(scene, backdrop)
@@ -74,7 +74,7 @@ def fit_reconstruction(
 
 
 class _State:
-    """What a fit has learnt: planes, their running average, and the optimizer's moments."""
+    """The state of a fit: planes, their running average, and the optimizer's moments."""
 
     def __init__(self, planes: KPlanes, settings: FitSettings):
         self.planes = planes
@@ -84,7 +84,7 @@ class _State:
             {"params": [*planes.space, *planes.time], "lr": settings.lr},
             {"params": list(planes.decoder.parameters()), "lr": settings.lr / 10},
         ]
-        # The gradients of most cells are tiny: a larger epsilon would hold them still.
+        # Most cells have tiny gradients: a larger epsilon would suppress their updates.
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
 
     def set_rate(self, factor: float) -> None:
@@ -106,7 +106,7 @@ class _State:
             save_file(tensors, partial, metadata={"identity": identity, "passes": str(passes)})
 
     def load(self, path: Path, identity: str) -> int:
-        """Take up a checkpoint; returns the passes that are done."""
+        """Load a checkpoint; returns the number of completed passes."""
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -131,7 +131,7 @@ class _State:
 
 
 def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number: int) -> None:
-    """A step at every instant, in an order of this pass alone: a pass needs no memory of the draws before it."""
+    """Do one step per instant; the random order depends only on seed and pass number, so that a fit can resume."""
     order = np.random.default_rng([settings.seed, number]).permutation(len(batches))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
     total = settings.passes * len(batches)
@@ -140,7 +140,7 @@ def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number
         warm_up, cosine = min(1.0, (step + 1) / 50), 0.5 * (1 + math.cos(math.pi * step / total))
         state.set_rate(warm_up * (0.02 + 0.98 * cosine))
         loss = _loss(state.planes, batches[instant], int(instant), settings, generator)
-        if step % 4 == 0:  # they change slowly, and cost as much as a tenth of a step
+        if step % 4 == 0:  # roughness changes slowly, and costs a tenth of a step
             space, time = state.planes.roughness()
             loss = loss + 4 * (settings.space * space + settings.time * time)
         state.optimizer.zero_grad(set_to_none=True)
@@ -151,7 +151,7 @@ def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number
 
 
 def _loss(planes: KPlanes, batch: Batch, instant: int, settings: FitSettings, generator: torch.Generator) -> Tensor:
-    """Squared error of the colours, the silhouette where it is sure, and smoothness between neighbours."""
+    """Loss: squared error of the colours, of the silhouette where it is sure, and differences between neighbours."""
     raw = planes(batch.vertices.index, float(instant))
     color, alpha, _ = render_rays(batch.samples, raw, batch.background)
     loss = (color - batch.target).square().mean()

@@ -1,4 +1,4 @@
-"""Whether a scene may teach: how well its teacher shows a camera that it was fitted without."""
+"""Decide whether a scene may teach, by how well its teacher renders a held-out camera."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from fourdistill.teacher.teacher import Teacher
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """Mean PSNR in dB over the frames of a camera: over the whole picture, and over the box of the foreground."""
+    """Mean PSNR in dB over the frames of a camera, for the whole picture and for the box of the foreground."""
 
     picture: float
     box: float
@@ -23,14 +23,14 @@ class HeldOutScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a scene may teach, and a clause that says why."""
+    """Whether a scene may teach, and the reason as a clause."""
 
     may_teach: bool
     reason: str
 
 
 def judge(teacher: HeldOutScore, nearest: HeldOutScore, *, least_box: float = 20.0, least_gain: float = 3.0) -> Verdict:
-    """The teacher's score, and that of the nearest camera's own frames, against bounds in dB over the box."""
+    """Compare the teacher's score, and its gain over the nearest camera's frames, with bounds in dB over the box."""
     gain = teacher.box - nearest.box
     if teacher.box < least_box:
         return Verdict(False, f"{teacher.box:.1f} dB over the figure's box of a held-out camera, below {least_box:.1f}")
@@ -40,7 +40,7 @@ def judge(teacher: HeldOutScore, nearest: HeldOutScore, *, least_box: float = 20
 
 
 def score_camera(teacher: Teacher, backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOutScore:
-    """Render every frame of a camera of the whole scene and compare; `backdrop` tells what of a frame is foreground."""
+    """Render every frame of a camera of the whole scene and compare; `backdrop` separates the foreground."""
     index = _index(scene, camera)
     frames = [
         teacher.render(to_source(scene, scene.c2w[index, n]), scene.K[index, n], float(time)).image
@@ -50,7 +50,7 @@ def score_camera(teacher: Teacher, backdrop: Backdrop, scene: SceneImages, camer
 
 
 def score_nearest(backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOutScore:
-    """The same of the frames of the camera whose optical axis is nearest."""
+    """The same for the frames of the camera with the nearest optical axis."""
     index = _index(scene, camera)
     alike = np.einsum("cni,ni->c", scene.c2w[..., :3, 2], scene.c2w[index, :, :3, 2])
     alike[index] = -np.inf
@@ -58,7 +58,7 @@ def score_nearest(backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOu
 
 
 def to_source(scene: SceneImages, c2w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A pose (4, 4) in the scene's frame => in the source's units, as `Teacher.render` takes it."""
+    """A pose (4, 4) in the scene's frame => the pose in the source's units, for `Teacher.render`."""
     frame = scene.frame
     return compose(frame.axes.T @ c2w[:3, :3], frame.axes.T @ c2w[:3, 3] * frame.scale + frame.center)
 

@@ -1,4 +1,4 @@
-"""The visual hull of every instant: the points of a lattice that no camera sees to be empty."""
+"""The visual hull of every instant: the lattice points that project to foreground in all cameras."""
 
 from dataclasses import dataclass
 
@@ -15,22 +15,22 @@ from fourdistill.teacher.scene_images import SceneImages
 Mask = NDArray[np.bool_]
 
 SPACING = 1.1
-"""Of the lattice, over the width of a pixel at the scene's centre."""
-_COARSE = 2.5  # times that, to find the box that the hulls fill
+"""Lattice spacing, over the width of a pixel at the scene's centre."""
+_COARSE = 2.5  # times that spacing, to find the box around the hulls
 _CUBE = np.ones((3, 3, 3), bool)
-_WITHIN = 4  # lattice steps around the hulls of two instants that the foreground stays in between them
+_WITHIN = 4  # lattice steps: between two instants, the foreground is assumed to stay this close to their hulls
 
 
 @dataclass(frozen=True)
 class Hull:
-    """`occupied` (N, X, Y, Z): the lattice points that are in the hull of each of the instants `times` (N,)."""
+    """`occupied` (N, X, Y, Z): the lattice points in the hull at each of the instants `times` (N,)."""
 
     lattice: Lattice
     occupied: Mask
     times: NDArray[np.float64]
 
     def at(self, time: float) -> Mask:
-        """Occupied points (X, Y, Z) at a time in [0, 1]; between two instants, all that is near either's hull."""
+        """Occupied points (X, Y, Z) at a time in [0, 1]; between two instants, all points near either hull."""
         place = float(np.interp(time, self.times, np.arange(len(self.times))))
         nearest = round(place)
         if abs(place - nearest) < 1e-3:
@@ -40,9 +40,9 @@ class Hull:
 
 
 def carve_hull(scene: SceneImages, masks: Mask, floor: float) -> Hull:
-    """Foreground (C, N, H, W) => the hull above a floor of that height, in a lattice no larger than it needs.
+    """Foreground (C, N, H, W) => the hull above a floor of that height, in the smallest sufficient lattice.
 
-    Raises `InputError` where the foreground of no instant has a common place.
+    Raises `InputError` if the cameras' foregrounds do not meet in one place at any instant.
     """
     reach, spacing = 1.25 * half_view(scene), SPACING * pixel_width(scene)
     coarse = lattice_over([-reach, -reach, floor], [reach, reach, reach], _COARSE * spacing).points()
@@ -62,7 +62,7 @@ def carve_hull(scene: SceneImages, masks: Mask, floor: float) -> Hull:
 def inside_all(scene: SceneImages, masks: Mask, instant: int, points: ArrayLike) -> Mask:
     """Points (P, 3) => whether every camera sees foreground there at an instant, (P,).
 
-    A point outside a picture counts as the picture's nearest pixel: it stays only where the figure leaves the picture.
+    A point outside a picture uses its nearest pixel: it is kept only where the figure extends beyond the picture.
     """
     points = np.asarray(points, np.float64)
     kept = np.arange(len(points))
@@ -78,5 +78,5 @@ def inside_all(scene: SceneImages, masks: Mask, instant: int, points: ArrayLike)
 
 
 def with_neighbours(occupied: Mask) -> Mask:
-    """Points (X, Y, Z) of a hull => those and their 26 neighbours: what a sample near the hull is mixed from."""
+    """Points (X, Y, Z) of a hull => those and their 26 neighbours, from which samples near it are interpolated."""
     return np.asarray(binary_dilation(occupied, _CUBE), bool)

@@ -11,9 +11,9 @@ NUM_FEATURES, HIDDEN = 24, 32
 
 
 class KPlanes(nn.Module):
-    """A feature of a point is the product of what six planes hold there; a decoder makes density and colour of it.
+    """The feature of a point is the product of six planes' values; a decoder converts it to density and colour.
 
-    Planes have a cell a lattice point and a cell an instant, so that space needs no interpolation.
+    Planes have one cell per lattice point and one per instant, so that space needs no interpolation.
     """
 
     def __init__(self, shape: Sequence[int], num_instants: int, generator: torch.Generator):
@@ -22,7 +22,7 @@ class KPlanes(nn.Module):
         self.space = nn.ParameterList(
             torch.rand(shape[a] * shape[b], NUM_FEATURES, generator=generator) * 0.4 + 0.3 for a, b in SPACE_PLANES
         )
-        # About 1, which leaves the product to space: what does not move needs nothing from them.
+        # Initialised to about 1, so that the space planes determine the product: static parts need no change in time.
         self.time = nn.ParameterList(
             1 + 0.02 * torch.randn(num_instants, n, NUM_FEATURES, generator=generator) for n in shape
         )
@@ -49,7 +49,7 @@ class KPlanes(nn.Module):
         return self.decoder(features)
 
     def roughness(self) -> tuple[Tensor, Tensor]:
-        """Mean squared differences along space, of all planes, and second differences along time."""
+        """Mean squared differences of all planes along space, and mean squared second differences along time."""
         space = torch.zeros(())
         for (a, b), plane in zip(SPACE_PLANES, self.space, strict=True):
             grid = plane.view(self.shape[a], self.shape[b], -1)

@@ -1,4 +1,4 @@
-"""What of a frame is foreground: the pixels that the backdrop does not explain."""
+"""Foreground masks of frames: the pixels that differ from the backdrop."""
 
 import cv2
 import numpy as np
@@ -12,8 +12,8 @@ def foreground_mask(
 ) -> NDArray[np.bool_]:
     """Frame and its background (H, W, 3) in [0, 1] => (H, W), true where they differ by more than the threshold.
 
-    A pixel may have any colour of the background within one pixel of it: edges of shadows are never quite in place.
-    Specks go, below a twentieth of the largest piece; pinholes are filled.
+    A pixel may match any background colour within one pixel, because shadow edges are never exactly in place. Specks
+    below a twentieth of the largest piece are removed, and pinholes are filled.
     """
     darkest, brightest = cv2.erode(background, _NEIGHBOURHOOD), cv2.dilate(background, _NEIGHBOURHOOD)
     mask = np.maximum(darkest - image, image - brightest).max(-1) > threshold
@@ -27,7 +27,7 @@ def foreground_mask(
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 2) -> NDArray[np.bool_]:
-    """The box around what is true in (H, W), with a margin in pixels; nothing where nothing is true."""
+    """The box around the true pixels of (H, W), with a margin in pixels; empty if none is true."""
     box = np.zeros_like(mask)
     rows, columns = np.nonzero(mask)
     if len(rows):
@@ -37,6 +37,6 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 2) -> NDArray[np.bool_]:
 
 
 def _pieces(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArray, NDArray]:
-    """Sizes in pixels (pieces + 1,), that of what is false first, and labels (H, W)."""
+    """Sizes in pixels (pieces + 1,), of the false pixels first, and labels (H, W)."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
     return statistics[:, cv2.CC_STAT_AREA], labels

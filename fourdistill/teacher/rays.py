@@ -1,7 +1,7 @@
-"""Samples along the rays that meet a hull, each a trilinear mix of lattice points: one sparse matrix for all of them.
+"""Samples along the rays that meet a hull, interpolated trilinearly from lattice points by one sparse matrix.
 
-What a representation holds is computed once a lattice point, and a product with the matrix carries it to the samples:
-ten times fewer evaluations than one a sample.
+A representation is evaluated once per lattice point, and a product with the matrix gives its values at the samples.
+This needs ten times fewer evaluations than one per sample.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).resh
 
 @dataclass(frozen=True)
 class Vertices:
-    """The lattice points near a hull: `index` (V, 3) int64, and `number` (X, Y, Z), -1 where there is none."""
+    """The lattice points near a hull: `index` (V, 3) int64, and `number` (X, Y, Z), -1 for other points."""
 
     index: Tensor
     number: NDArray[np.int64]
@@ -33,8 +33,8 @@ class RaySamples:
     """S samples on R rays, sorted by ray and by distance.
 
     `from_vertices` (S, V) and its transpose are sparse; `outside` (S,) is the weight of corners that are no vertices.
-    `ray` (S,) numbers the rays, `first` (R,) their first samples; `camera` and `pixel` (R,) say where a ray is seen.
-    `distance` (S,) is along the ray, over scene scale.
+    `ray` (S,) is the ray of each sample, `first` (R,) the first sample of each ray, `camera` and `pixel` (R,) those of
+    each ray. `distance` (S,) is along the ray, over scene scale.
     """
 
     from_vertices: Tensor
@@ -62,7 +62,7 @@ def sample_rays(
     cameras: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
     size: tuple[int, int],
 ) -> RaySamples:
-    """Cameras (K, c2w) in the scene's frame => samples a lattice step apart in every cell that touches the hull."""
+    """Cameras (K, c2w) in the scene's frame => samples one lattice step apart in every cell that touches the hull."""
     cells = maximum_filter(occupied, 2, origin=-1, mode="constant")[:-1, :-1, :-1]  # any of a cell's eight corners
     parts = [_one_camera(lattice, occupied, cells, K, c2w, size) for K, c2w in cameras]
     places, pixels, distances = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -94,7 +94,7 @@ def _one_camera(lattice, occupied, cells, K, c2w, size):
     near = np.maximum(np.minimum(to_low, to_high).max(-1), lattice.spacing)
     far = np.maximum(to_low, to_high).min(-1)
     pixels = np.flatnonzero(far > near)
-    # At multiples of the step from the camera, so that neighbouring rays agree.
+    # At fixed distances from the camera, one step apart, so that the samples of neighbouring rays align.
     steps = np.arange(int(np.ceil((far - near)[pixels].max(initial=0) / lattice.spacing)) + 1)
     distance = (np.ceil(near[pixels] / lattice.spacing)[:, None] + steps + 0.5) * lattice.spacing
     row, column = np.nonzero(distance < far[pixels, None])
@@ -107,7 +107,7 @@ def _one_camera(lattice, occupied, cells, K, c2w, size):
 
 
 def _trilinear(places: NDArray[np.float64], vertices: Vertices) -> tuple[Tensor, NDArray[np.float32]]:
-    """Lattice coordinates (S, 3) => the sparse matrix (S, V) of their corners' weights, and the weight of no vertex."""
+    """Lattice coordinates (S, 3) => sparse matrix (S, V) of corner weights, and the weight of missing vertices (S,)."""
     cell = np.clip(np.floor(places).astype(np.int64), 0, np.array(vertices.number.shape) - 2)
     inside = places - cell
     weights = np.stack([np.where(corner, inside, 1 - inside).prod(-1) for corner in _CORNERS], 1)  # (S, 8)

@@ -1,4 +1,4 @@
-"""The teacher: backdrop, hull and planes of one scene, which render it; and the file that holds them."""
+"""The teacher: backdrop, hull and planes of one scene, which render it; and its file format."""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ FORMAT = "fourdistill-teacher-1"
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A `Teacher`: one scene in `frame`, seen in pictures of `size` (height, width)."""
+    """A `Teacher` of one scene in `frame`; it renders pictures of `size` (height, width)."""
 
     frame: SceneFrame
     size: tuple[int, int]
@@ -62,7 +62,7 @@ class Reconstruction:
 
 
 def save_reconstruction(reconstruction: Reconstruction, path: Path) -> None:
-    """Write a teacher as one safetensors file, whole or not at all."""
+    """Write a teacher atomically to one safetensors file."""
     hull, backdrop, frame = reconstruction.hull, reconstruction.backdrop, reconstruction.frame
     tensors = {f"planes.{name}": value.contiguous() for name, value in reconstruction.planes.state_dict().items()}
     tensors |= {
@@ -84,7 +84,7 @@ def save_reconstruction(reconstruction: Reconstruction, path: Path) -> None:
 
 
 def load_reconstruction(path: Path) -> Reconstruction:
-    """Read a teacher; raises `InputError` that names a file that holds none."""
+    """Read a teacher; raises `InputError` with the file's name if it is no teacher."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

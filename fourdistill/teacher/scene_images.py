@@ -1,7 +1,7 @@
 """The posed frames of one scene, all cameras at all instants, in the scene's own frame.
 
-Inside the teacher a scene is seen in the frame of `fit_scene_frame`: east, north and up are its axes, the centre is
-the origin, and the cameras' median distance is the unit. No length below depends on the units of the source.
+The teacher uses the coordinate frame of `fit_scene_frame`: its axes are east, north and up, its origin is the centre,
+and its unit is the cameras' median distance. Lengths in the teacher thus do not depend on the units of the source.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 class SceneImages:
     """`images` (C, N, H, W, 3) float32 in [0, 1]; `K` (C, N, 3, 3) pixels; `c2w` (C, N, 4, 4) in the scene's frame.
 
-    `times` (N,) are increasing, in [0, 1]; `cameras` names the C cameras; `frame` leads from the source's poses here.
+    `times` (N,) increase within [0, 1]; `cameras` are C names; `frame` converts the source's poses to `c2w`.
     """
 
     cameras: tuple[str, ...]
@@ -40,7 +40,7 @@ class SceneImages:
         return self.images.shape[2], self.images.shape[3]
 
     def without(self, cameras: Sequence[str] = (), instants: Sequence[int] = ()) -> "SceneImages":
-        """The same scene without some cameras and some instants (numbers in `times`); its frame stays."""
+        """The same scene without some cameras and some instants (indices of `times`); its frame is unchanged."""
         kept = [index for index, name in enumerate(self.cameras) if name not in cameras]
         instants_kept = [index for index in range(len(self.times)) if index not in instants]
         if not kept or len(instants_kept) < 2:
@@ -54,7 +54,7 @@ class SceneImages:
 
 
 def to_scene_frame(frame: SceneFrame, c2w: ArrayLike) -> Floats:
-    """Poses (..., 4, 4) in the source's units => poses in the scene's frame, the scene's scale being 1."""
+    """Poses (..., 4, 4) in the source's units => poses in the scene's frame, where the scene's scale is 1."""
     c2w = np.asarray(c2w, np.float64)
     center = (c2w[..., :3, 3] - frame.center) @ frame.axes.T / frame.scale
     return compose(frame.axes @ c2w[..., :3, :3], center)
@@ -73,9 +73,9 @@ def pose_images(
 
 
 def read_scene(frames: Path, frames_table: Path, scene: str) -> SceneImages:
-    """The frames of one scene of the frames table; instants that a camera lacks are left out.
+    """Read the frames of one scene from the frames table; instants that a camera lacks are left out.
 
-    Raises `InputError` where the scene is unknown, has no poses, or has not two instants that all cameras share.
+    Raises `InputError` if the scene is unknown, lacks poses, or has fewer than two instants that all cameras share.
     """
     columns = ["scene", "camera", "frame_index", "time", "path", "K", "c2w"]
     table = read_table(frames_table, FRAMES, columns)

@@ -1,4 +1,4 @@
-"""Volume rendering: what lattice points hold to the colours of rays, by alpha compositing over a known background."""
+"""Volume rendering: from values at lattice points to ray colours, by alpha compositing over a known background."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from fourdistill.teacher.rays import RaySamples
 
 EMPTY = -4.0
-"""Raw density of lattice points outside the hull: softplus makes it 0.018 a step."""
+"""Raw density of lattice points outside the hull; softplus converts it to 0.018 per step."""
 
 
 def render_rays(samples: RaySamples, raw: Tensor, background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Raw density and colour (V, 4) of the vertices, background (R, 3) => colour (R, 3), alpha (R,), distance (R,).
 
-    The distance is the mean over what a ray meets, over scene scale; it means nothing where alpha is 0.
+    The distance is the weighted mean along a ray, over scene scale; it is meaningless where alpha is 0.
     """
     mixed = _MatrixProduct.apply(samples.from_vertices, samples.to_vertices, raw)
     density = F.softplus(mixed[:, 0] + EMPTY * samples.outside)
@@ -28,17 +28,17 @@ def render_rays(samples: RaySamples, raw: Tensor, background: Tensor) -> tuple[T
 
 
 def compositing_weights(density: Tensor, ray: Tensor, first: Tensor) -> Tensor:
-    """Optical depths (S,) of samples sorted by ray and distance => the share of each in its ray's colour, (S,).
+    """Optical depths (S,) of samples sorted by ray and distance => the weight of each in its ray's colour, (S,).
 
-    `ray` (S,) numbers the rays, `first` (R,) their first samples.
+    `ray` (S,) is the ray of each sample, `first` (R,) the first sample of each ray.
     """
-    before = torch.cumsum(density.double(), 0) - density  # over all rays; double, as it grows long
+    before = torch.cumsum(density.double(), 0) - density  # over all rays; double, because the sum becomes large
     transmittance = torch.exp(-(before - before[first][ray]).float())
     return transmittance * (1 - torch.exp(-density))
 
 
 class _MatrixProduct(torch.autograd.Function):
-    """Sparse times dense, with the transpose at hand: autograd would transpose at every step."""
+    """Product of sparse and dense with a precomputed transpose: autograd would transpose at every step."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""From a camera's film or image files to square JPEGs on the scene's common clock."""
+"""Convert a camera's film or image files to square JPEGs on the scene's common clock."""

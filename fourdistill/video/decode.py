@@ -1,4 +1,4 @@
-"""One video file to images, and to a folder of square JPEGs."""
+"""Decode one video file to images, or to a folder of square JPEGs."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -19,12 +19,11 @@ from fourdistill.video.timeline import Ints
 def decode_frames(
     film: Video, info: VideoInfo, folder: Path, plan: FramePlan, frames: Ints
 ) -> tuple[Ints, tuple[str, ...]]:
-    """Write 000000.jpg, 000001.jpg, ... of the `frames` (N,), rising, of one film into an existing folder.
+    """Write the `frames` (N,), ascending, of one film as 000000.jpg, 000001.jpg, ... into an existing folder.
 
-    The frames are cropped to their central square, then resized, and a lens that distorts is undone. Gives those of
-    the frames that there are: a packet may turn out to have none; and what was done to them beyond what `info` says, a
-    line each. Raises `VideoError` where pictures are rotten, where there are none, or where the video is no copy of
-    what was calibrated.
+    The frames are cropped to their central square, resized, and undistorted if the lens distorts. Returns the numbers
+    of the frames written (a packet may give none), and one line for each treatment that `info` does not list. Raises
+    `VideoError` if pictures are corrupt, if there are none, or if the video is no copy of the calibrated one.
     """
     left, top, side = central_square((info.width, info.height))
     camera = film.camera or (film.track[0][1] if film.track else None)
@@ -33,7 +32,7 @@ def decode_frames(
         scaled, undistort = undistorter(camera, (info.width, info.height), plan.size)
         cut = Cut((0, 0, info.width, info.height), scaled)
     else:
-        layout = YUV if is_sdr(info.picture) and not info.picture.has_alpha else RGB  # one conversion less, or not
+        layout = YUV if is_sdr(info.picture) and not info.picture.has_alpha else RGB  # YUV saves a conversion
         cut = Cut((left, top, side, side), (plan.size, plan.size), layout)
     written: list[int] = []
     notes: list[str] = []
@@ -53,14 +52,14 @@ def decode_frames(
 def read_frames(
     film: Video, info: VideoInfo, frames: Ints, cut: Cut, threads: int, notes: list[str] | None = None
 ) -> Iterator[tuple[int, Image]]:
-    """Those of the `frames` (N,), rising, of a film that can be decoded, each with its number.
+    """Yield (number, image) for each of the `frames` (N,), ascending, of a film that can be decoded.
 
-    What is done to them beyond what `info` says is added to `notes`, a line each.
+    Adds one line to `notes` for each treatment that `info` does not list.
     """
-    # A picture is made of its fields with the help of the frames before and after it; a film may have fields later on.
+    # Deinterlacing a frame needs the frames before and after it, and interlacing may start late in a film.
     around = np.unique(np.concatenate([frames - 1, frames, frames + 1]))
     if not info.picture.interlaced:
-        around = around[around <= frames.max(initial=-1)]  # nothing past the last frame is looked at without need
+        around = around[around <= frames.max(initial=-1)]  # do not decode past the last frame unless needed
     number_of = {int(info.packets[frame]): frame for frame in around.tolist() if 0 <= frame < len(info.packets)}
     decoded = decode_film(film.path, info.skipped, number_of.keys(), threads, info.strict)
     wanted = frozenset(frames.tolist())
@@ -78,7 +77,7 @@ def read_frames(
 def _leave_out_neighbours(
     decoded: Iterator[tuple[int, Any]], wanted: Ints, interlaced: bool, notes: list[str] | None
 ) -> Iterator[tuple[int, Any]]:
-    """Of numbered frames, the `wanted` ones; all from the first one that has fields on."""
+    """Yield the `wanted` frames, and every frame from the first interlaced one on."""
     numbers = frozenset(wanted.tolist())
     for number, frame in decoded:
         if frame.interlaced_frame and not interlaced:

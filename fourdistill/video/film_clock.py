@@ -1,4 +1,4 @@
-"""From a film's packets to its frames and their times: the container's, never a count where there are any."""
+"""A film's frames and their times, from its packets; times are counted only if the container has none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PacketTime:
-    """What one packet says of itself; times in seconds, None where it says none."""
+    """Times and flags of one packet; times in seconds, None if missing."""
 
     shown_s: Fraction | None
     decoded_s: Fraction | None
     is_key: bool
     is_cut: bool = False
-    """Whether an edit list cuts it away: it is decoded for others, not shown."""
+    """Whether an edit list cuts it: it is not shown, and decoded only because others need it."""
 
 
 @dataclass(frozen=True)
 class FrameList:
-    """N frames, in the order in which they are shown."""
+    """N frames in display order."""
 
     times_s: NDArray[np.float64]
     packets: NDArray[np.int64]
@@ -31,7 +31,7 @@ class FrameList:
 
 
 def continue_clock(packets: Sequence[PacketTime]) -> list[PacketTime]:
-    """Where the clock jumps back, as where recordings were joined, it goes on by one interval instead."""
+    """Replace each backward jump of the clock, as between joined recordings, with one interval."""
     continued, shift = [], Fraction(0)
     last_s, interval = None, Fraction(0)
     for packet in packets:
@@ -49,16 +49,17 @@ def continue_clock(packets: Sequence[PacketTime]) -> list[PacketTime]:
 
 
 def count_from_first(packets: Sequence[PacketTime]) -> list[PacketTime]:
-    """The earliest presentation time becomes 0."""
+    """Shift the times so that the earliest presentation time is 0."""
     zero = min((packet.shown_s for packet in packets if packet.shown_s is not None), default=Fraction(0))
     return [packet if packet.shown_s is None else replace(packet, shown_s=packet.shown_s - zero) for packet in packets]
 
 
 def list_frames(packets: Sequence[PacketTime], decoded: Sequence[int], num_fed: int) -> FrameList | None:
-    """The frames of a film, judged by its first `num_fed` packets, of which those `decoded` gave a frame, in order.
+    """The frames of a film, inferred from its packets, or None if the whole film must be decoded.
 
-    A packet with a presentation time has a frame, one without is a part of another's (a second field), and what comes
-    before the first frame cannot be shown. None where that is not so: then all of the film must be decoded to know.
+    The rule: a packet with a presentation time has a frame, a packet without one is part of another frame (a second
+    field), and packets before the first frame cannot be shown. It is checked on the first `num_fed` packets, of which
+    those `decoded` gave a frame, in order.
     """
     first = first_key(packets)
     times = {
@@ -83,7 +84,7 @@ def list_frames(packets: Sequence[PacketTime], decoded: Sequence[int], num_fed: 
 
 
 def list_decoded(packets: Sequence[PacketTime], decoded: Sequence[int], fps: float) -> FrameList:
-    """The frames of a film all of which was `decoded`, in order; `fps` counts where neither time is in the file."""
+    """The frames of a completely `decoded` film, in order; `fps` gives the times if the packets have neither kind."""
     numbers = np.array(decoded, np.int64)
     shown = [packets[number].shown_s for number in decoded]
     times, assumed = sorted(time for time in shown if time is not None), None
@@ -102,5 +103,5 @@ def list_decoded(packets: Sequence[PacketTime], decoded: Sequence[int], fps: flo
 
 
 def first_key(packets: Sequence[PacketTime]) -> int:
-    """The packet at which decoding can begin; the first of all where none is said to be one."""
+    """The first key packet, at which decoding can begin; 0 if no packet is marked as a key."""
     return next((number for number, packet in enumerate(packets) if packet.is_key), 0)

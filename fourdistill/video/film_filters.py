@@ -1,7 +1,7 @@
-"""Decoded frames to images as they are meant to be seen, cut and resized, by FFmpeg's filters (through PyAV).
+"""Convert decoded frames to cropped and resized images for display, with FFmpeg's filters (through PyAV).
 
-In this order: fields to frames, upright, square pixels, cut, resized. What is transparent, high dynamic range or wide
-gamut is finished on the small image that is left.
+The order is: deinterlace, turn upright, make pixels square, crop, resize. Transparency, high dynamic range and wide
+gamut are handled last, on the small image.
 """
 
 from collections import deque
@@ -22,33 +22,33 @@ from fourdistill.video.sdr import SDR, to_sdr
 SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 RGB = "rgb24"
 YUV = "yuvj444p"
-"""What JPEGs with full chroma hold: BT.601, full range, planes of Y, Cb and Cr."""
+"""Pixel format of JPEGs with full chroma: BT.601, full range, planes of Y, Cb and Cr."""
 _LAYOUTS = {(False, False): RGB, (False, True): "rgba", (True, False): "rgb48le", (True, True): "rgba64le"}
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What to take of each picture of a film, and how large."""
+    """The crop of each picture of a film, and its output size."""
 
     box: tuple[int, int, int, int]
     """(left, top, width, height) in pixels of the upright picture."""
     size: tuple[int, int]
-    """(width, height) to which that is resized."""
+    """(width, height) to which the box is resized."""
     layout: str = RGB
-    """RGB, or YUV where that spares a conversion: there, images are as FFmpeg lays them out."""
+    """RGB, or YUV where that saves a conversion; YUV images have FFmpeg's layout."""
 
 
 def is_sdr(picture: PictureFormat) -> bool:
-    """Whether a film's colours are what a JPEG holds."""
+    """Whether a film's colours fit a JPEG without conversion."""
     return picture.transfer == SDR and not picture.wide_gamut
 
 
 def cut_frames(
     frames: Iterable[tuple[int, "av.VideoFrame"]], picture: PictureFormat, cut: Cut, background: str
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Numbered frames of a film => numbered images: (H, W, 3), or (3, H, W) of `YUV`.
+    """Numbered frames of a film => numbered images: (H, W, 3), or (3, H, W) for `YUV`.
 
-    Raises `VideoError` where frames change their size, some of which would be cut elsewhere.
+    Raises `VideoError` if the frame size changes, because the crop would then be wrong.
     """
     graph, form = None, None
     for number, frame in frames:
@@ -69,7 +69,7 @@ def cut_frames(
 
 
 class _Graph:
-    """One chain of filters, for frames of one pixel format."""
+    """One filter chain, for frames of one pixel format."""
 
     def __init__(self, frame: Any, picture: PictureFormat, cut: Cut, background: str, fields: bool) -> None:
         self.fields = fields
@@ -93,18 +93,18 @@ class _Graph:
     def _filters(self) -> Iterator[tuple[str, str]]:
         """(name, arguments) of each filter."""
         picture, cut = self._picture, self._cut
-        # Where a filter cannot take a pixel format, FFmpeg inserts a scaler of its own, whose results depend on the
-        # processor. One of ours before it makes that needless, and passes frames on where there is nothing to convert.
+        # Where a filter does not support a pixel format, FFmpeg inserts its own scaler, whose output depends on the
+        # CPU. An explicit scaler before the filter avoids this; it passes frames through if no conversion is needed.
         yield "scale", f"flags={SCALER}"
         if picture.field_order:
             yield "setfield", picture.field_order
         if self.fields:
-            yield "bwdif", "mode=send_frame:deint=interlaced"  # frames that are not flagged pass
+            yield "bwdif", "mode=send_frame:deint=interlaced"  # frames without the flag pass unchanged
         yield from picture.turns
         if picture.pixel_aspect != 1:
             yield "scale", f"{picture.width}:{picture.height}:flags={SCALER}"
         if self._alpha:
-            # Resizing mixes colours by how much they show; what lies under a transparent pixel does not show at all.
+            # Premultiplied, so that resizing weights each colour by its opacity and ignores fully transparent pixels.
             yield "scale", f"flags={SCALER}"
             yield "format", "gbrap16le" if self._deep else "gbrap"
             yield "premultiply", "inplace=1"
@@ -115,14 +115,14 @@ class _Graph:
         yield "format", self._layout
 
     def push(self, number: int, frame: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Feed one frame; gives the images that are done, in the same order."""
+        """Feed one frame; yields the images that are finished, in the same order."""
         self._numbers.append(number)
-        frame.pts = None  # the order is all that filters are to know
+        frame.pts = None  # the filters need only the order
         self._graph.vpush(frame)
         yield from self._pull()
 
     def flush(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The last images."""
+        """Yield the last images."""
         self._graph.vpush(None)
         yield from self._pull()
 

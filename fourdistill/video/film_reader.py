@@ -1,6 +1,6 @@
-"""The packets and the decoded frames of a film, by PyAV; every frame knows the packet that it came from.
+"""The packets and decoded frames of a film, with PyAV; every frame has the number of its packet.
 
-Packets are numbered in the order of the file; empty ones, by which an AVI says that nothing has changed, have none.
+Packets are numbered in file order. Empty packets, which mean an unchanged picture in AVI, get no number.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,22 +13,24 @@ import av.container
 import av.stream
 
 ENDS_ANYWHERE = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "vc1"})
-"""Containers without a beginning or an end: what is cut off in mid-picture there has lost that picture only."""
+"""Containers that can be cut at any byte: a file cut off in mid-picture has lost only that picture."""
 
-
-_IDR = 5  # of H.264's units: a slice of a picture that refreshes the decoder
+_IDR = 5  # H.264 NAL unit type: a slice of a picture that resets the decoder
 
 
 class VideoError(Exception):
-    """One video cannot be used; `str(error)` says why in one line. Others of the run may be fine."""
+    """One video cannot be used; `str(error)` gives the reason in one line. Other videos of the run may be fine."""
 
 
 @contextmanager
 def open_film(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
-    """The container and its first video stream that is no cover picture; raises `VideoError`, within the block too."""
+    """Yield the container and its first video stream that is not a cover picture.
+
+    Raises `VideoError`, also for FFmpeg errors inside the block.
+    """
     try:
-        # `file:` keeps a name such as "concat:x" a name; the whitelist keeps a playlist from reaching elsewhere.
-        # Tags need not be UTF-8 for the pictures to be readable.
+        # `file:` stops FFmpeg from interpreting names such as "concat:x"; the whitelist limits playlists to files.
+        # Tags that are not UTF-8 do not make a film unreadable.
         options = {"protocol_whitelist": "file"}
         container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
@@ -36,19 +38,19 @@ def open_film(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.V
     with container:
         try:
             yield container, _film(container)
-        except av.FFmpegError as error:  # no other: a ValueError of the block's own is no word about the film
+        except av.FFmpegError as error:  # not ValueError: one from inside the block may have another cause
             raise _unreadable(error) from error
 
 
 def _unreadable(error: Exception) -> VideoError:
-    reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's own words, without its number and the path
+    reason = getattr(error, "strerror", None) or str(error)  # FFmpeg's message without error number and path
     return VideoError(f"not a readable video: {' '.join(reason.split())}")
 
 
 def _film(container: "av.container.InputContainer") -> "av.VideoStream":
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:  # PyAV's types say that there always is one
+            if stream.codec_context is None:  # possible, although PyAV's types exclude it
                 raise VideoError("expected a codec that is known, found another")
             return stream
     raise VideoError("expected a video stream, found none")
@@ -66,10 +68,10 @@ def numbered_packets(
 
 
 def open_decoder(stream: "av.VideoStream", threads: int, strict: bool) -> Any:
-    """A decoder that says of every frame which packet it came from; 0 threads: one per core.
+    """A decoder that records for every frame the packet it came from; 0 threads: one per core.
 
-    A `strict` one takes a picture that is decoded in part for a fault, where others guess the rest; and whole ones too,
-    as long as they speak of pictures that were cut away with the film's beginning.
+    A `strict` decoder reports a partly decoded picture as an error; others conceal the missing part. It also reports
+    complete pictures that refer to pictures cut away from the film's beginning.
     """
     name = alpha_decoder(stream)
     context: Any = av.CodecContext.create(name, "r") if name else stream.codec_context
@@ -80,7 +82,7 @@ def open_decoder(stream: "av.VideoStream", threads: int, strict: bool) -> Any:
 
 
 def alpha_decoder(stream: "av.VideoStream") -> str | None:
-    """The decoder that gives a WebM's transparency, where it has some; FFmpeg's own leave it out."""
+    """The decoder that keeps a WebM's transparency, None if not needed or missing; FFmpeg's native ones drop it."""
     if stream.metadata.get("alpha_mode") != "1":
         return None
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
@@ -90,14 +92,14 @@ def alpha_decoder(stream: "av.VideoStream") -> str | None:
 def decode_film(
     path: Path, skipped: Collection[int], wanted: Collection[int] | None, threads: int, strict: bool
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
-    """Decode a film but for the packets that are `skipped`; gives (number of its packet, frame), in order of display.
+    """Decode a film without the `skipped` packets; yields (packet number, frame) in display order.
 
-    Gives what there is of the `wanted` packets, None for all, and stops with the last of them. Raises `VideoError`
-    where a picture is rotten; the last one of a film that may end anywhere is left out.
+    Yields the frames of the `wanted` packets (None: all) as far as they exist, and stops after the last. Raises
+    `VideoError` if a picture is corrupt, except the last one in the containers `ENDS_ANYWHERE`, which is left out.
     """
     given: set[int] = set()
-    # Several threads report a fault with another packet than the one it is in, or not at all at the end of the film.
-    # So they are trusted where nothing is missing; else one thread says what is rotten, and what merely has no picture.
+    # Several threads report an error with the wrong packet, or not at all at the end of the film. Their result is used
+    # only if it is complete. Otherwise one thread finds which packets are corrupt and which just have no picture.
     for decode in (_decode, decode_carefully) if wanted is not None and threads != 1 else (decode_carefully,):
         with open_film(path) as (container, stream):
             decoder = open_decoder(stream, threads if decode is _decode else 1, strict)
@@ -112,7 +114,7 @@ def decode_film(
 def _decode(
     decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
-    """All frames up to the first fault."""
+    """Yield all frames up to the first error."""
     with suppress(av.FFmpegError):
         for number, packet in numbered_packets(container, stream):
             if number not in skipped:
@@ -123,10 +125,10 @@ def _decode(
 def decode_carefully(
     decoder: Any, container: "av.container.InputContainer", stream: "av.VideoStream", skipped: Collection[int]
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
-    """All frames, by a decoder of one thread, which reports a fault with its packet; raises `VideoError` for rot.
+    """Yield all frames; raises `VideoError` for corrupt ones. The decoder must have one thread, to locate errors.
 
-    What fails before the first frame is none: it needs pictures that were cut away. Before a fault is raised, the
-    frames that the decoder held back are given.
+    Errors before the first frame are ignored: those packets need pictures that were cut away. Before an error is
+    raised, the frames that the decoder still holds are yielded.
     """
     first, last = None, -1
     faults: dict[int, str] = {}
@@ -157,7 +159,7 @@ def decode_carefully(
 def _sound(
     found: list[tuple[int, "av.VideoFrame"]], faults: dict[int, str], first: int | None
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
-    """Frames up to the first one whose packet is not before every fault, which raises `VideoError`."""
+    """Yield frames; raises `VideoError` at the first one whose packet is at or after a fault."""
     for number, frame in found:
         if fault := _find_fault(faults, first, number):
             raise VideoError(fault)
@@ -165,25 +167,25 @@ def _sound(
 
 
 def _find_fault(faults: dict[int, str], first: int | None, last: int) -> str | None:
-    """What is said of the first fault after the `first` frame's packet, up to the `last` packet."""
+    """The message of the first fault after the `first` frame's packet, up to the `last` packet; None without one."""
     return next((fault for number, fault in faults.items() if first is not None and first < number <= last), None)
 
 
 def refreshes(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:
-    """Whether a key frame leaves nothing of what came before it: H.264 also has some after which more is needed."""
+    """Whether a key frame fully resets the decoder: some H.264 key frames still need earlier pictures."""
     name = stream.codec_context.name
     return name != "h264" or any(unit[0] & 31 == _IDR for unit in _units(packet, stream.codec_context.extradata, 4))
 
 
 def has_layers(stream: "av.VideoStream", packet: "av.Packet[Any]") -> bool:
-    """Whether a packet of HEVC has pictures beside the one that is decoded: transparency, or the other eye's."""
+    """Whether an HEVC packet has layers besides the decoded one: transparency, or the other eye's view."""
     if stream.codec_context.name != "hevc":
         return False
     return any((unit[0] & 1) << 5 | unit[1] >> 3 for unit in _units(packet, stream.codec_context.extradata, 21))
 
 
 def _units(packet: "av.Packet[Any]", header: bytes | None, place: int) -> Iterator[bytes]:
-    """The heads, of 2 bytes, of the units of an H.264 or HEVC packet."""
+    """The 2-byte headers of the NAL units of an H.264 or HEVC packet."""
     data = bytes(packet)
     if not header or header[0] != 1:  # units follow start codes (ITU-T H.264, annex B)
         yield from (unit[:2] for unit in data.split(b"\0\0\1")[1:] if len(unit) > 1)
@@ -195,9 +197,9 @@ def _units(packet: "av.Packet[Any]", header: bytes | None, place: int) -> Iterat
 
 
 def decode_packet(decoder: Any, number: int, packet: "av.Packet[Any] | None") -> list[tuple[int, "av.VideoFrame"]]:
-    """Feed one packet, None at the end; gives those frames that are done, each with the number of its own packet."""
+    """Feed one packet, None at the end; returns the finished frames, each with the number of its own packet."""
     if packet is not None:
-        packet.opaque = (number,)  # PyAV finds it again by its address, which small integers share: hence a tuple
+        packet.opaque = (number,)  # a tuple: PyAV looks it up by object address, which small integers share
     frames = decoder.decode(packet)
     if any(frame.opaque is None for frame in frames):
         raise VideoError(f"expected a decoder that tells frames apart, found {decoder.name}")

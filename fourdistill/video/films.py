@@ -1,4 +1,4 @@
-"""One camera's film to frames on disk: when each was taken, from where, and whether it can be read at all."""
+"""Extract one camera's film to frames on disk, with their times and camera poses; unreadable files are reported."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from fourdistill.video.timeline import Kept
 
 @dataclass(frozen=True)
 class BadFile:
-    """One file that was skipped, and why, in one line."""
+    """One file that was skipped, with a one-line reason."""
 
     scene: str
     film: Film
@@ -30,7 +30,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class ProbedFilm:
-    """One film before decoding: `timestamps_s` (N,), rising, offset included; `info` of a video file."""
+    """One film before decoding: `timestamps_s` (N,), ascending, offset included; `info` for video files only."""
 
     scene: str
     film: Film
@@ -40,28 +40,28 @@ class ProbedFilm:
 
 @dataclass(frozen=True)
 class ExtractedFilm:
-    """One film's N frames on disk, named after their instants."""
+    """One film's N frames on disk; the file names are the numbers of their instants."""
 
     scene: str
     film: Film
     instants: NDArray[np.int64]
     timestamps_s: NDArray[np.float64]
     K: Array
-    """(N, 3, 3) of the JPEGs, NaN where nothing is known."""
+    """(N, 3, 3) of the JPEGs, NaN if unknown."""
     c2w: Array
-    """(N, 4, 4), NaN where nothing is known."""
+    """(N, 4, 4), NaN if unknown."""
     splits: tuple[str | None, ...]
-    """What the format says of each frame."""
+    """The split of each frame in the source format."""
     notes: tuple[str, ...] = ()
-    """What was done to the film, or left out of it, a line each."""
+    """Treatments of the film and omissions from it, one line each."""
     bad: tuple[BadFile, ...] = ()
     """Pictures that were skipped."""
     written: dict[str, Any] | None = None
-    """At an address: its line of the index."""
+    """At an address: its entry in the index."""
 
 
 def probe_film(task: tuple[str, Film]) -> ProbedFilm | BadFile:
-    """Look at one (scene name, film): a video's packets, or what the reader said of pictures."""
+    """Probe one (scene name, film): read a video's packets, or take the times of pictures from the reader."""
     scene, film = task
     if isinstance(film, Pictures):
         return ProbedFilm(scene, film, np.array([picture.timestamp_s for picture in film.pictures]), None)
@@ -73,7 +73,7 @@ def probe_film(task: tuple[str, Film]) -> ProbedFilm | BadFile:
 
 
 def extract_film(task: tuple[ProbedFilm, Kept], store: Store, plan: FramePlan) -> ExtractedFilm | BadFile:
-    """Extract the kept frames of one film to `<scene>/<camera>` of a store; a folder appears whole or not at all."""
+    """Extract the kept frames of one film to `<scene>/<camera>` of a store; a folder is complete or absent."""
     probed, kept = task
     film = probed.film
     if not len(kept.frames):
@@ -119,9 +119,9 @@ def _extract_video(probed: ProbedFilm, film: Video, kept: Kept, folder: Path, pl
 
 
 def cameras_of_frames(film: Video, timestamps_s: NDArray[np.float64]) -> list[Camera | None]:
-    """Container times (N,) => the camera of each frame: the one that stands still, or the track's at that time.
+    """Container times (N,) => the camera of each frame: the static camera, or the track's camera at that time.
 
-    A pose of the track belongs to the frame nearest to it, where one lies within half of an interval.
+    Each pose of the track is assigned to the nearest frame, if that is at most half a frame interval away.
     """
     if not film.track:
         return [film.camera] * len(timestamps_s)
@@ -153,7 +153,7 @@ def _extract_pictures(probed: ProbedFilm, film: Pictures, kept: Kept, folder: Pa
 
 
 def _name_after_instants(folder: Path, instants: NDArray[np.int64]) -> None:
-    """000000.jpg, 000001.jpg, ... => the numbers of their instants, which are no smaller: last ones first."""
+    """Rename 000000.jpg, 000001.jpg, ... to their instants. Instants are never smaller, so the last goes first."""
     for number in reversed(range(len(instants))):
         if instants[number] != number:
             (folder / (FRAME_PATTERN % number)).rename(folder / (FRAME_PATTERN % instants[number]))

@@ -1,4 +1,4 @@
-"""Square frames to a folder of JPEGs, by ffmpeg: the one encoder, wherever the frames come from."""
+"""Write square frames to a folder of JPEGs with ffmpeg, the only encoder for frames from all sources."""
 
 import re
 import shutil
@@ -20,26 +20,26 @@ from fourdistill.video.square import Image
 
 FRAME_PATTERN = "%06d.jpg"
 
-# bitexact: no version strings, no CPU-dependent shortcuts, so that the same input gives the same bytes.
+# bitexact: no version strings and no CPU-dependent optimisations, so that the same input gives the same bytes.
 _BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
 
 
 @dataclass(frozen=True)
 class FramePlan:
-    """How the frames of one film are cut and written."""
+    """How the frames of one film are cropped and written."""
 
     size: int
     """Width and height of the JPEGs in pixels."""
     jpeg_quality: int
     """ffmpeg's -q:v, 1 (best) to 31."""
     ffmpeg: str
-    """The binary."""
+    """Path of the ffmpeg binary."""
     threads: int
-    """Threads of the decoder and the encoder; the bytes do not depend on it."""
+    """Threads of the decoder and the encoder; the output does not depend on it."""
 
 
 def find_ffmpeg(named: str | None) -> str:
-    """The ffmpeg binary: the one named, else the one on PATH, else the one that imageio-ffmpeg brings."""
+    """The ffmpeg binary: the given one, else the one on PATH, else the one that comes with imageio-ffmpeg."""
     if named is not None:
         found = shutil.which(named)
         if found is None:
@@ -49,39 +49,39 @@ def find_ffmpeg(named: str | None) -> str:
 
 
 def _scale(film: Any, size: int) -> Any:
-    """An ffmpeg-python stream of RGB for JPEG: BT.601 full range by definition."""
+    """Scale an ffmpeg-python RGB stream and convert it to JPEG's colours, BT.601 full range."""
     return film.filter("scale", size, size, flags=SCALER, out_color_matrix="bt601", out_range="pc")
 
 
 def _jpegs(film: Any, plan: FramePlan) -> Any:
-    """A stream as JPEGs with full chroma: at 128 pixels, half of it is half of the colour detail."""
+    """Encode a stream as JPEGs with full chroma: at 128 pixels, subsampling would lose half of the colour detail."""
     quality = {"q:v": plan.jpeg_quality, "qmin": 1}
     layout = {"format": "image2", "vcodec": "mjpeg", "pix_fmt": "yuvj444p", "start_number": 0}
     return film.output(FRAME_PATTERN, fps_mode="passthrough", threads=plan.threads, **layout, **quality, **_BITEXACT)
 
 
 def _command(output: Any, plan: FramePlan) -> list[str]:
-    """The command line of an ffmpeg-python output; an error is a fault, not to be hidden."""
+    """The command line of an ffmpeg-python output; ffmpeg fails at the first error."""
     strict = output.global_args("-hide_banner", "-loglevel", "error", "-xerror")
     return [str(argument) for argument in ffmpeg.compile(strict, cmd=plan.ffmpeg)]
 
 
 def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan, layout: str = "rgb24") -> None:
-    """Write 000000.jpg, 000001.jpg, ... of images of `size`; raises `VideoError` where ffmpeg fails.
+    """Write images of `size` as 000000.jpg, 000001.jpg, ...; raises `VideoError` if ffmpeg fails.
 
-    They are RGB (size, size, 3), or of another pixel format of ffmpeg's, which must be what JPEGs hold, as it lays it
-    out. They come without times: a picture's name is its number, whatever a clock may say.
+    Images are RGB (size, size, 3), or have the ffmpeg pixel format `layout`, which must be one that JPEGs store, in
+    ffmpeg's memory layout. They have no times: file names are consecutive numbers.
     """
     raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=layout, s=f"{plan.size}x{plan.size}", framerate=1)
     film = _scale(raw, plan.size) if layout == "rgb24" else raw
     with tempfile.TemporaryFile() as log:
-        # In the folder itself: its name may hold a %, which a pattern would misread.
+        # Run in the folder, because its name may contain a %, which ffmpeg would read as part of the pattern.
         encoder = subprocess.Popen(
             _command(_jpegs(film, plan), plan),
             stdin=subprocess.PIPE, stderr=log, cwd=folder,
         )  # fmt: skip
         assert encoder.stdin is not None
-        # A broken pipe means that the encoder has failed: its own status and last line say why, below.
+        # A broken pipe means that the encoder has failed; _check_exit reports the cause from its exit code and log.
         try:
             with suppress(BrokenPipeError):
                 for square in squares:
@@ -94,7 +94,7 @@ def write_jpegs(squares: Iterable[Image], folder: Path, plan: FramePlan, layout:
 
 
 def _check_exit(returncode: int, log: Any) -> None:
-    """Raise `VideoError` with the first line of an ffmpeg's log, unless it went well: the cause, without addresses."""
+    """Raise `VideoError` if ffmpeg failed, with the first line of its log (the cause) without memory addresses."""
     if returncode != 0:
         log.seek(0)
         lines = log.read().decode(errors="replace").strip().splitlines()

@@ -1,4 +1,4 @@
-"""Which frames of each film to keep: those that the scene's common clock asks for, up to a number."""
+"""Select the frames of each film to keep: those on the scene's common clock, up to a maximum number."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from fourdistill.video.timeline import Kept, align, count_missing
 def keep_frames(
     scenes: Sequence[Scene], films: Sequence[ProbedFilm], max_frames: int | None
 ) -> tuple[list[tuple[ProbedFilm, Kept]], list[tuple[ProbedFilm, int]]]:
-    """Which frames of each film to keep, at most `max_frames`; and the films with gaps, with how many instants each.
+    """Frames of each film to keep, at most `max_frames`; and films with gaps, with their numbers of missing instants.
 
-    Raises `InputError` as `align` does.
+    Raises `InputError` like `align`.
     """
     tasks, missing = [], []
     for scene in scenes:
@@ -37,5 +37,5 @@ def keep_frames(
 
 
 def _as_numbered(film: Pictures) -> Kept:
-    """All pictures of a film, at the instants that its reader gave them."""
+    """All pictures of a film, at the instants given by its reader."""
     return Kept(np.arange(len(film.pictures)), np.array([picture.index for picture in film.pictures]))

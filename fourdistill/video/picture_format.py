@@ -1,6 +1,6 @@
-"""How a film stores its pictures, and what is done so that they look as they are meant to: read from its first frames.
+"""How a film stores its pictures, read from its first frames, and how they are treated for correct display.
 
-What FFmpeg's decoder says of a frame counts: it knows the container's word where the codec has none.
+Values come from FFmpeg's decoded frames: the decoder falls back to the container where the codec has no value.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,29 @@ from fourdistill.video.sdr import HLG, PQ, SDR
 
 _TRANSFERS = {16: PQ, 18: HLG}  # ITU-T H.273, transfer characteristics
 _BT2020 = 9  # ITU-T H.273, colour primaries
-_FIELD_ORDERS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}  # AVFieldOrder, by the field that is shown first
-# Their decoders flag each frame, whatever the container says of the film: much that is flagged there is progressive.
+_FIELD_ORDERS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}  # AVFieldOrder => the field that is shown first
+# Decoders that flag each interlaced frame. For these, the container's flag is ignored: it is often wrong.
 _FLAG_FRAMES = frozenset({"dvvideo", "h264", "hevc", "mpeg2video", "mpeg4", "prores", "vc1", "wmv3"})
-_MAX_SLANT = 0.02  # of a display matrix: sine of about one degree
+_MAX_SLANT = 0.02  # tolerance for a display matrix: the sine of about one degree
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """Of a film's pictures, upright and with square pixels unless stated otherwise."""
+    """Format of a film's pictures, upright and with square pixels unless stated otherwise."""
 
     width: int
     height: int
     stored: tuple[int, int]
-    """(width, height) as the codec has them."""
+    """(width, height) in the codec."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a stored pixel divided by its height."""
     turns: tuple[tuple[str, str], ...] = ()
-    """FFmpeg's filters, with their arguments, that turn a picture upright."""
+    """FFmpeg filters, with their arguments, that turn a picture upright."""
     slanted: bool = False
-    """Whether the display matrix turns by something else than quarters, which is not done."""
+    """Whether the display matrix is not a multiple of a quarter turn; the nearest multiple is applied."""
     interlaced: bool = False
     field_order: str | None = None
-    """tff or bff where the container alone says that there are fields; None: what each frame says counts."""
+    """tff or bff if only the container says that there are fields; None: use each frame's own flags."""
     has_alpha: bool = False
     transfer: str = SDR
     """HLG, PQ or SDR."""
@@ -45,7 +45,7 @@ class PictureFormat:
     """Whether the primaries are BT.2020's."""
 
     def treatment(self, background: str) -> list[str]:
-        """What is done to the pictures beyond cropping and resizing, a line each."""
+        """The treatments of the pictures besides cropping and resizing, one line each."""
         aspect = f"{self.pixel_aspect.numerator}:{self.pixel_aspect.denominator}"
         size = f"{self.width}x{self.height}"
         colour = f"HDR ({self.transfer})" if self.transfer != SDR else "wide colour (BT.2020)" * self.wide_gamut
@@ -60,7 +60,7 @@ class PictureFormat:
         return [line for line, applies in lines.items() if applies]
 
     def _turn(self) -> str:
-        """What `turns` come to, in words."""
+        """The combined effect of `turns`, in words."""
         num_flips = sum(name != "transpose" for name, _ in self.turns)
         if num_flips == len(self.turns):
             return "mirrored" if num_flips == 1 else "turned by 180 degrees"
@@ -71,7 +71,7 @@ def picture_format(stream: Any, frames: Sequence[Any]) -> PictureFormat:
     """The format of a PyAV stream's pictures, given its first frames, at least one."""
     first = frames[0]
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    # The width that makes pixels square, even because chroma comes in pairs of columns.
+    # The width that makes pixels square; it is even because chroma is stored for pairs of columns.
     width, height = first.width if aspect == 1 else 2 * round(first.width * aspect / 2), first.height
     turns, slanted = _turns(first)
     if any(name == "transpose" for name, _ in turns):
@@ -95,7 +95,7 @@ def picture_format(stream: Any, frames: Sequence[Any]) -> PictureFormat:
 
 
 def may_show_through(frame: Any) -> bool:
-    """Whether a frame's pixel format has room for transparency."""
+    """Whether a frame's pixel format can store transparency."""
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
@@ -107,9 +107,9 @@ def shows_through(frame: Any) -> bool:
 
 
 def _turns(frame: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
-    """FFmpeg's filters for a display matrix, which may mirror too, and whether it is slanted.
+    """FFmpeg filters for a display matrix, which may also mirror, and whether it is slanted.
 
-    Its rows are what a step to the right, and one down, in the stored picture are in the shown one.
+    Its rows are the steps in the displayed picture for one step right and one step down in the stored picture.
     """
     data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if data is None:

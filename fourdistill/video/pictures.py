@@ -1,4 +1,4 @@
-"""One camera's image files to a folder of square JPEGs: upright, on a background, the lens undone."""
+"""Convert one camera's image files to a folder of square JPEGs: upright, on a background, and undistorted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from fourdistill.video.upright import upright_camera
 
 @dataclass
 class Squares:
-    """What became of pictures: those that were written, K (3, 3) and c2w (4, 4) of each or None, what was bad."""
+    """Result of an extraction: pictures written, their K (3, 3) and c2w (4, 4) or None, and bad files with reasons."""
 
     kept: list[Picture] = field(default_factory=list)
     K: list[Array | None] = field(default_factory=list)
@@ -30,9 +30,9 @@ class Squares:
 
 
 def extract_pictures(film: Pictures, pictures: list[Picture], folder: Path, plan: FramePlan) -> Squares:
-    """Write 000000.jpg, ... of those `pictures` of a film that can be read into an existing folder.
+    """Write the readable `pictures` of a film as 000000.jpg, ... into an existing folder.
 
-    Raises `VideoError` where none can.
+    Raises `VideoError` if none is readable.
     """
     found = Squares()
     images = _images(film, pictures, plan.size, found)
@@ -58,7 +58,7 @@ def _images(film: Pictures, pictures: list[Picture], size: int, found: Squares) 
 
 
 def read_picture(path: Path, background: str) -> PIL.Image:
-    """An image file as RGB, upright, laid on a background; raises `VideoError` where it is not whole."""
+    """An image file as RGB, upright, on a background; raises `VideoError` if it is incomplete."""
     try:
         return picture_files.read_picture(path, background)
     except PictureError as error:
@@ -66,7 +66,7 @@ def read_picture(path: Path, background: str) -> PIL.Image:
 
 
 def read_upright(picture: Picture, background: str) -> tuple[PIL.Image, Camera | None]:
-    """A picture upright, and its camera turned along with it; raises as `read_picture`."""
+    """A picture turned upright, and its camera turned with it; raises like `read_picture`."""
     image, camera = read_picture(picture.path, background), picture.camera
     if camera is None:
         return image, None
@@ -75,7 +75,7 @@ def read_upright(picture: Picture, background: str) -> tuple[PIL.Image, Camera |
 
 
 def camera_upright(picture: Picture) -> Camera | None:
-    """The camera of a picture that has been turned upright; as described where the file cannot be read."""
+    """The camera of a picture after turning it upright; unchanged if the file cannot be read."""
     if picture.camera is None:
         return None
     try:
@@ -85,7 +85,7 @@ def camera_upright(picture: Picture) -> Camera | None:
 
 
 def _square(camera: Camera | None, image: PIL.Image, size: int) -> tuple[Image, Array | None]:
-    """The square (size, size, 3) of one picture, and K (3, 3) of it where its camera is known."""
+    """The square (size, size, 3) of one picture, and its K (3, 3) if the camera is known."""
     K = None if camera is None else square_intrinsics(camera, image.size, size)
     if camera is not None and camera.distortion is not None:
         scaled, undistort = undistorter(camera, image.size, size)

@@ -1,4 +1,4 @@
-"""What a film says about itself: how its pictures are stored, and the time of every frame that can be shown."""
+"""Probe a film: how its pictures are stored, and the time of every frame that can be shown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,32 +36,32 @@ from fourdistill.video.whole_files import check_whole
 
 __all__ = ["VideoError", "VideoInfo", "probe_video", "shown_size"]
 
-DEFAULT_FPS = 25.0  # FFmpeg's own, of streams that say nothing
-_WITHOUT_ZERO = frozenset({"mpegts", "mpeg"})  # containers whose clocks run on from one film to the next
-_SAMPLE = 8  # frames that are decoded, to see which packets have one
+DEFAULT_FPS = 25.0  # FFmpeg's default for streams without a frame rate
+_WITHOUT_ZERO = frozenset({"mpegts", "mpeg"})  # containers whose clock does not restart at 0 for each film
+_SAMPLE = 8  # frames to decode, to find which packets give one
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A film as it is meant to be seen: upright, with square pixels."""
+    """A film as displayed: upright, with square pixels."""
 
     picture: PictureFormat
     timestamps_s: NDArray[np.float64]
-    """(N,) presentation times from the container, rising: of frames of one time there is the first alone."""
+    """(N,) presentation times from the container, strictly ascending: of frames with equal times, only the first."""
     packets: NDArray[np.int64]
-    """(N,) the packet that each frame comes from."""
+    """(N,) packet of each frame."""
     skipped: frozenset[int]
-    """Packets that are not to be decoded: those before the first frame that can be shown."""
+    """Packets that must not be decoded: those before the first frame that can be shown."""
     strict: bool = True
-    """Whether every complaint of the decoder counts: not where a film begins with a key frame that needs others."""
+    """Whether every decoder error counts; False if the film begins with a key frame that needs earlier pictures."""
     has_layers: bool = False
-    """Whether there are pictures beside those that are decoded: HEVC's transparency, or the other eye's."""
+    """Whether there are layers that are not decoded: HEVC transparency, or the other eye's view."""
     num_without_picture: int = 0
     """Packets that give no frame, such as those before the first key frame."""
     num_same_time: int = 0
-    """Frames that are left out because others have their times."""
+    """Frames left out because they have the same time as another."""
     assumed_fps: float | None = None
-    """Rate by which frames without times are counted."""
+    """Frame rate assumed if the file has no times."""
 
     @property
     def width(self) -> int:
@@ -74,7 +74,7 @@ class VideoInfo:
         return self.picture.height
 
     def notes(self, background: str = "white") -> list[str]:
-        """What is done to the film, or left out of it, a line each."""
+        """Treatments of the film and omissions from it, one line each."""
         counts = {
             "a second layer (transparency or stereo) is left out": self.has_layers,
             f"{self.num_without_picture} packets give no picture": self.num_without_picture,
@@ -85,7 +85,7 @@ class VideoInfo:
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """Read a film's header and packets, decoding its first frames; raises `VideoError` where it is not whole."""
+    """Read a film's header and packets, and decode its first frames; raises `VideoError` if it is incomplete."""
     with open_film(path) as (container, stream):
         sample = _Sample(stream)
         packets = list(_read_packets(container, stream, sample))
@@ -118,7 +118,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def shown_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a film as it is meant to be seen, by its first frame; raises `VideoError` without one."""
+    """(width, height) of a film as displayed, from its first frame; raises `VideoError` without one."""
     with open_film(path) as (container, stream):
         decoder = open_decoder(stream, 1, strict=False)
         for _, frame in decode_carefully(decoder, container, stream, ()):
@@ -135,7 +135,7 @@ def _read_packets(container: Any, stream: Any, sample: "_Sample") -> Iterator[Pa
 
 
 def _decode_all(path: Path, packets: list[PacketTime], fps: float) -> tuple[FrameList, list[Any]]:
-    """All frames, where the packets do not tell; and the first of them."""
+    """Decode the whole film, if its packets do not show its frames; returns their list and the first frames."""
     decoded, frames = [], []
     for number, frame in decode_film(path, range(first_key(packets)), None, threads=1, strict=False):
         decoded.append(number)
@@ -145,21 +145,21 @@ def _decode_all(path: Path, packets: list[PacketTime], fps: float) -> tuple[Fram
 
 
 class _Sample:
-    """The first frames from the first key frame on, and the packets that they come from."""
+    """The first frames from the first key frame on, and their packets."""
 
     def __init__(self, stream: Any) -> None:
         self.frames: list[Any] = []
         self.decoded: list[int] = []
         self.num_fed = 0
-        """Packets up to the last one that was decoded."""
+        """Number of packets up to the last one that was decoded."""
         self.open_keys: set[int] = set()
-        """Key frames that need something of what came before."""
+        """Key frames that need earlier pictures."""
         self.has_layers = False
         self._stream, self._started = stream, False
-        self._decoder = open_decoder(stream, 1, strict=False)  # of several threads, each would hold frames back
+        self._decoder = open_decoder(stream, 1, strict=False)  # one thread, because each thread delays frames
 
     def feed(self, number: int, packet: Any) -> None:
-        """Decode one more packet, unless there is enough."""
+        """Decode one more packet, unless there are enough frames."""
         self._started |= packet.is_keyframe
         if self._started and len(self.frames) < _SAMPLE:
             if packet.is_keyframe and not refreshes(self._stream, packet):
@@ -169,7 +169,7 @@ class _Sample:
             self._take(number, packet)
 
     def finish(self) -> None:
-        """Fetch the last frames of a short film."""
+        """Flush the decoder to get the last frames of a short film."""
         if len(self.frames) < _SAMPLE and self._started:
             self._take(-1, None)
 
@@ -177,6 +177,6 @@ class _Sample:
         try:
             found = decode_packet(self._decoder, number, packet)
         except av.FFmpegError:
-            return  # as they do before the first frame that can be shown; later ones are found when all are decoded
+            return  # normal before the first frame that can be shown; later errors are found when all are decoded
         self.decoded += [number for number, _ in found]
         self.frames += [frame for _, frame in found]

@@ -1,7 +1,7 @@
-"""High dynamic range and wide colour to what a JPEG holds: sRGB, after ITU-R BT.2100, BT.2408 and BT.2020.
+"""Convert high dynamic range and wide colour to sRGB for JPEGs, after ITU-R BT.2100, BT.2408 and BT.2020.
 
-Light is counted as the scene's, relative to diffuse white (1), which HLG writes as 75 % and PQ as 203 cd/m2. Mid grey
-(0.18) thus becomes what it is in any sRGB picture; a shoulder makes room for what is brighter than white.
+Light is scene light relative to diffuse white (1), which HLG encodes as 75 % and PQ as 203 cd/m2. Mid grey (0.18) thus
+gets its usual sRGB value. A shoulder compresses highlights, to make room for light brighter than white.
 """
 
 from functools import cache
@@ -15,16 +15,16 @@ HLG, PQ, SDR = "HLG", "PQ", "SDR"
 
 _HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073  # BT.2100, table 5
 _PQ_M1, _PQ_M2, _PQ_C1, _PQ_C2, _PQ_C3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875  # table 4
-_SYSTEM_GAMMA, _NOMINAL_PEAK = 1.2, 1000.0  # of HLG's display; cd/m2
+_SYSTEM_GAMMA, _NOMINAL_PEAK = 1.2, 1000.0  # of the HLG display; cd/m2
 _HLG_WHITE, _PQ_WHITE = 0.75, 203.0  # BT.2408, table 1: signal, cd/m2
-_KNEE = 0.8  # of diffuse white: below, light stays as it is
-_BT709_FROM_BT2020 = np.array(  # of linear light, BT.2087
+_KNEE = 0.8  # relative to diffuse white: light below is unchanged
+_BT709_FROM_BT2020 = np.array(  # for linear light, BT.2087
     [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
 )
 
 
 def to_sdr(image: NDArray[np.uint16], transfer: str, wide_gamut: bool) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) of 16 bits, of `transfer` HLG, PQ or SDR and maybe BT.2020's primaries => sRGB of 8 bits."""
+    """16-bit RGB (H, W, 3) with `transfer` HLG, PQ or SDR, and BT.2020 primaries if `wide_gamut` => 8-bit sRGB."""
     light = _light(transfer)[image]
     if wide_gamut:
         light = np.einsum("ij,hwj->hwi", _BT709_FROM_BT2020.astype(np.float32), light)
@@ -35,7 +35,7 @@ def to_sdr(image: NDArray[np.uint16], transfer: str, wide_gamut: bool) -> NDArra
 
 @cache
 def _light(transfer: str) -> NDArray[np.float32]:
-    """Light of each signal (65536,)."""
+    """Lookup table (65536,): light for each 16-bit signal value."""
     signal = np.arange(2**16) / (2**16 - 1)
     return {HLG: _hlg_light, PQ: _pq_light, SDR: _bt709_light}[transfer](signal).astype(np.float32)
 
@@ -50,7 +50,7 @@ def _hlg_light(signal: Array) -> Array:
 
 
 def _pq_light(signal: Array) -> Array:
-    """BT.2100's EOTF gives cd/m2 of a display; what it showed is the scene's by the OOTF of HLG's (BT.2408, 6.3)."""
+    """BT.2100's EOTF gives display light in cd/m2; the inverse of HLG's OOTF gives scene light (BT.2408, 6.3)."""
     power = signal ** (1 / _PQ_M2)
     display = 1e4 * (np.maximum(power - _PQ_C1, 0) / (_PQ_C2 - _PQ_C3 * power)) ** (1 / _PQ_M1)
     return (display / _PQ_WHITE) ** (1 / _SYSTEM_GAMMA)
@@ -61,7 +61,7 @@ def _bt709_light(signal: Array) -> Array:
 
 
 def _shoulder(light: Array) -> Array:
-    """Light as it is up to the knee; from there to the nominal peak it bends below 1 (Reinhard et al. 2002, eq. 4)."""
+    """Keep light up to the knee; compress it below 1 from there to the nominal peak (Reinhard et al. 2002, eq. 4)."""
     peak = ((_NOMINAL_PEAK / _PQ_WHITE) ** (1 / _SYSTEM_GAMMA) - _KNEE) / (1 - _KNEE)
     over = np.clip((light - _KNEE) / (1 - _KNEE), 0, peak)
     return np.where(light <= _KNEE, light, _KNEE + (1 - _KNEE) * over * (1 + over / peak**2) / (1 + over))

@@ -1,4 +1,4 @@
-"""From a film's image to the square that is kept: crop, resize, and undo the lens where it is known to distort."""
+"""Convert a film's image to a square: crop, resize, and undistort if the lens distortion is known."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,9 @@ SUPERSAMPLING = 2  # an undistorted pixel is the mean of 2x2 samples
 
 
 def central_square(size: Size) -> tuple[int, int, int]:
-    """Size of an image => (left, top, side) of its central square, all even: chroma comes in pairs.
+    """Size of an image => (left, top, side) of its central square, all even for subsampled chroma.
 
-    Raises `VideoError` where there is none.
+    Raises `VideoError` if the image is too small.
     """
     width, height = size
     side = min(width, height) // 2 * 2
@@ -31,9 +31,9 @@ def central_square(size: Size) -> tuple[int, int, int]:
 
 
 def film_intrinsics(camera: Camera, size: Size) -> Array:
-    """K (3, 3) of a film of `size` as it is, which may be a letterboxed copy of what was calibrated.
+    """K (3, 3) of a film of `size`, which may be a resized or letterboxed copy of the calibrated one.
 
-    Raises `VideoError` where it is no such copy.
+    Raises `VideoError` if it is no such copy.
     """
     K, padded = camera_geometry.letterbox(camera.K, camera.size, size)
     if padded > MAX_PADDED:
@@ -45,18 +45,17 @@ def film_intrinsics(camera: Camera, size: Size) -> Array:
 
 
 def square_intrinsics(camera: Camera, film_size: Size, size: int) -> Array:
-    """K (3, 3) of the central square of a film's image, resized to `size` pixels; raises as `film_intrinsics`."""
+    """K (3, 3) of the central square of a film's image, resized to `size` pixels; raises like `film_intrinsics`."""
     left, top, side = central_square(film_size)
     K = camera_geometry.crop(film_intrinsics(camera, film_size), left, top)
     return camera_geometry.resize(K, (side, side), (size, size))
 
 
 def undistorter(camera: Camera, film_size: Size, size: int) -> tuple[Size, Callable[[Image], Image]]:
-    """The size to bring a film's images to, and what makes undistorted squares (size, size, 3) of those.
+    """The size to scale a film's images to, and a function from those to undistorted squares (size, size, 3).
 
-    Raises `VideoError` where the lens, as far as it is known, shows one place twice within the square.
-
-    The images come scaled to about twice the wanted size, where the map is bilinear and a 2x2 mean follows.
+    Images are scaled to about twice the output size, sampled bilinearly by the undistortion map, and averaged over
+    2x2 samples. Raises `VideoError` if the distortion is not one-to-one within the square.
     """
     assert camera.distortion is not None
     fine = size * SUPERSAMPLING

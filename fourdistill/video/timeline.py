@@ -1,9 +1,9 @@
-"""The common clock of a scene's cameras: which of each camera's frames to keep, and the instant that each belongs to.
+"""The common clock of a scene's cameras: which frames of each camera to keep, and the instant of each.
 
-Frames of synchronised cameras agree on their number. Where they do not (a later start, a dropped frame, another rate,
-a variable one) or where fewer frames a second are wanted, the scene gets instants, and every camera gives each
-instant the frame nearest to it in time, if one lies within half of an interval. Nothing is doubled and nothing drifts:
-instants are times, not counts.
+In synchronised cameras, frames with the same number belong together. If they do not (late start, dropped frames,
+another or a variable frame rate), or if a lower frame rate is wanted, the scene gets a list of instants. Each camera
+then contributes to each instant its nearest frame in time, if that is within half an interval. No frame is used twice,
+and there is no drift, because instants are times, not counts.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fourdistill.errors import InputError
 
-MAX_INSTANTS = 10_000_000  # of a scene, films of a day and more: past that, a time is wrong
-ROUNDING_S = 2.1e-3  # Matroska counts in milliseconds: an interval is up to one longer or shorter than it should be
+MAX_INSTANTS = 10_000_000  # per scene, enough for films of over a day: beyond that, a time must be wrong
+ROUNDING_S = 2.1e-3  # Matroska counts in milliseconds: an interval can be up to 1 ms too long or too short
 
 Times = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,16 +24,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Kept:
-    """Frames of one camera to keep: their number in the film (N,) and their instant in the scene (N,), both rising."""
+    """Frames of one camera to keep: numbers in the film (N,) and instants in the scene (N,), both ascending."""
 
     frames: Ints
     instants: Ints
 
 
 def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]:
-    """Ascending times (N_c,) of each camera => what to keep of it; with `fps`, that many frames a second at most.
+    """Ascending times (N_c,) of each camera => the frames to keep, with `fps` at most that many per second.
 
-    Raises `InputError` where the times are so far apart, or the rate so high, that the instants are past counting.
+    Raises `InputError` if the time span and the rate give more than `MAX_INSTANTS` instants.
     """
     if fps is None and agree(timestamps_s):
         return [Kept(np.arange(len(times)), np.arange(len(times))) for times in timestamps_s]
@@ -48,7 +48,7 @@ def align(timestamps_s: Sequence[Times], fps: float | None = None) -> list[Kept]
 
 
 def agree(timestamps_s: Sequence[Times]) -> bool:
-    """Whether frames of equal number were taken within half a frame of each other, in all cameras that have them."""
+    """Whether frames with the same number are synchronised (within half a frame) in all cameras that have them."""
     num = max(len(times) for times in timestamps_s)
     grid = np.full((len(timestamps_s), num), np.nan)
     for row, times in zip(grid, timestamps_s, strict=True):
@@ -57,7 +57,7 @@ def agree(timestamps_s: Sequence[Times]) -> bool:
 
 
 def synchronised(times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Times (C, N), NaN where there is no frame => whether a frame lies within half a frame of its instant's median."""
+    """Times (C, N), NaN without a frame => whether each is within half a frame interval of its instant's median."""
     seen = np.isfinite(times_s).any(axis=0)
     instants = np.full(times_s.shape[1], np.nan)
     instants[seen] = np.nanmedian(times_s[:, seen], axis=0)
@@ -68,12 +68,12 @@ def synchronised(times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def count_missing(kept: Sequence[Kept]) -> list[int]:
-    """For each camera, the instants of the scene between its own first and last that it has no frame of."""
+    """For each camera, the number of instants between its first and last for which it has no frame."""
     return [int(k.instants[-1] - k.instants[0] + 1 - len(k.instants)) if len(k.instants) else 0 for k in kept]
 
 
 def is_variable_rate(timestamps_s: Times) -> bool:
-    """Whether the intervals between frames differ by more than a tenth of the usual one, and than rounding to 1 ms."""
+    """Whether frame intervals differ by more than a tenth of their median, and more than rounding to 1 ms causes."""
     intervals = np.diff(timestamps_s)
     return bool(len(intervals) and np.ptp(intervals) > max(0.1 * np.median(intervals), ROUNDING_S))
 
@@ -87,7 +87,7 @@ def _check_span(first: float, last: float, interval: float) -> None:
 
 
 def _instants_of_slowest(timestamps_s: Sequence[Times]) -> Times:
-    """The slowest camera's own times, gaps filled and both ends continued at its usual interval, over the scene."""
+    """The slowest camera's times, with gaps filled and both ends extended over the scene at its median interval."""
     intervals = [np.median(np.diff(times)) if len(times) > 1 else 0.0 for times in timestamps_s]
     slowest = timestamps_s[int(np.argmax(intervals))]
     interval = max(intervals)
@@ -106,7 +106,7 @@ def _instants_of_slowest(timestamps_s: Sequence[Times]) -> Times:
 
 
 def _nearest(times: Times, instants: Times) -> Kept:
-    """The frame nearest to each instant, where it lies within half of the usual interval between instants."""
+    """The frame nearest to each instant, if it is within half of the median interval between instants."""
     interval = np.median(np.diff(instants)) if len(instants) > 1 else np.inf
     right = np.clip(np.searchsorted(times, instants), 0, len(times) - 1)
     left = np.maximum(right - 1, 0)
@@ -114,7 +114,7 @@ def _nearest(times: Times, instants: Times) -> Kept:
     distance = np.abs(times[frames] - instants)
     close = distance <= interval / 2 * (1 + 1e-9)
     order = np.lexsort((distance, frames))
-    first_of_frame = np.zeros(len(instants), bool)  # a frame serves the instant that it is nearest to
+    first_of_frame = np.zeros(len(instants), bool)  # each frame is used only for its nearest instant
     first_of_frame[order[np.flatnonzero(np.diff(frames[order], prepend=-1))]] = True
     keep = np.flatnonzero(close & first_of_frame)
     return Kept(frames[keep], keep)

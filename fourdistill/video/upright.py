@@ -1,8 +1,8 @@
-"""Posed pictures that lie on their side: the picture is turned upright, and its camera along with it.
+"""Turn posed pictures upright according to their EXIF orientation, and their cameras with them.
 
-One rule for every format: a description speaks of the pixels as they are stored, as COLMAP and what builds on it see
-them, unless its width and height are those of the upright picture alone. An EXIF orientation that mirrors is undone as
-far as a camera can be turned, which is not mirrored: the picture is upright then, and mirrored as its description is.
+All formats follow one rule: a camera description refers to the stored pixels, as in COLMAP and tools based on it,
+unless its width and height match only the upright picture. If the orientation also mirrors, only its rotation is
+undone, because a camera cannot be mirrored: the result is upright, and mirrored like the stored pixels.
 """
 
 from dataclasses import replace
@@ -13,23 +13,23 @@ from fourdistill.geometry import camera as camera_geometry
 from fourdistill.pictures import Header
 from fourdistill.scene import Camera
 
-MAX_PADDED = 0.02  # of a picture or film that is a letterboxed copy of what was calibrated
+MAX_PADDED = 0.02  # largest padded fraction of a picture or film that is a letterboxed copy of the calibrated one
 _QUARTER_TURNS = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}  # clockwise, by EXIF orientation
 MIRRORED = (2, 4, 5, 7)
 
 
 def is_copy(camera: Camera, size: tuple[int, int]) -> bool:
-    """Whether an image of `size` (width, height) may be a resized, perhaps letterboxed copy of what was calibrated."""
+    """Whether an image of `size` (width, height) may be a resized or letterboxed copy of the calibrated one."""
     return camera_geometry.letterbox(camera.K, camera.size, size)[1] <= MAX_PADDED
 
 
 def is_of_upright(camera: Camera, header: Header) -> bool:
-    """Whether a description speaks of the upright picture rather than of the pixels as stored."""
+    """Whether a camera description refers to the upright picture rather than to the stored pixels."""
     return header.orientation == 1 or (is_copy(camera, header.upright_size) and not is_copy(camera, header.size))
 
 
 def upright_camera(camera: Camera, header: Header) -> tuple[Camera, bool]:
-    """A picture's camera as described => that of the upright picture, and whether it has to be mirrored again."""
+    """A picture's described camera => the camera of the upright picture, and whether that must be mirrored again."""
     if is_of_upright(camera, header):
         return camera, False
     for _ in range(_QUARTER_TURNS[header.orientation]):
@@ -38,12 +38,12 @@ def upright_camera(camera: Camera, header: Header) -> tuple[Camera, bool]:
 
 
 def _turned(camera: Camera) -> Camera:
-    """A camera turned clockwise by a quarter about its axis, as its picture is."""
+    """A camera turned clockwise by 90 degrees about its axis, like its picture."""
     K, turned_from_camera = camera_geometry.turn(camera.K, camera.size)
     c2w = camera.c2w.copy()
     c2w[:3, :3] = c2w[:3, :3] @ turned_from_camera.T
     lens = camera.distortion
-    if lens is not None:  # k1, k2, k3 know no direction; (p2, p1) is one, and turns
+    if lens is not None:  # k1, k2, k3 are radially symmetric; (p2, p1) is a direction and turns
         k1, k2, p1, p2, *rest = lens
         lens = (k1, k2, p2, -p1, *rest)
     return replace(camera, K=np.asarray(K), size=camera.size[::-1], c2w=c2w, distortion=lens)

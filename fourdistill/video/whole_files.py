@@ -1,7 +1,7 @@
-"""Whether a film's file is as long as it says: a truncated one is not taken for a shorter film.
+"""Detect truncated files, which would otherwise be read as shorter films.
 
-Only what a container says of its own bytes is believed. A duration in a header proves nothing: it is that of other
-streams too, and some recorders never write it.
+Only byte sizes stated in the container are used. The duration in a header is no evidence: it also covers other
+streams, and some recorders never write it.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ from typing import Any
 
 from fourdistill.video.film_reader import VideoError
 
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # ids of Matroska's two outermost elements
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # IDs of Matroska's two outermost elements
 
 
 def check_whole(path: Path, format_name: str, stream: Any) -> None:
-    """Raise `VideoError` where bytes are missing that the file speaks of; its packets have been read."""
+    """Raise `VideoError` if the file is shorter than it states. Its packets must have been read before."""
     size = path.stat().st_size
     if "mp4" in format_name:
         expected = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
@@ -26,7 +26,7 @@ def check_whole(path: Path, format_name: str, stream: Any) -> None:
 
 
 def _matroska_size(path: Path) -> int:
-    """Where the last byte of a Matroska's segment is, 0 where it does not say (RFC 8794, 4 and 5)."""
+    """Byte position of the end of a Matroska file's segment, 0 if not stated (RFC 8794, 4 and 5)."""
     position = 0
     with path.open("rb") as file:
         for expected in (_EBML, _SEGMENT):
@@ -37,6 +37,6 @@ def _matroska_size(path: Path) -> int:
             length = 9 - head[4].bit_length()  # bytes of the size: one more than its leading zeros
             value = int.from_bytes(head[4 : 4 + length], "big") & ((1 << 7 * length) - 1)
             if value == (1 << 7 * length) - 1:
-                return 0  # unknown: it was written as it was filmed
+                return 0  # unknown: written live while recording
             position += 4 + length + value
     return position

@@ -1,10 +1,10 @@
-"""Stage `compare`: what the U-Net's design choices do to its use of text and image prompt, after short trainings.
+"""Stage `compare`: how the U-Net's design choices affect its use of text and image prompt, after short trainings.
 
-Each variant of `params.yaml` trains a U-Net that differs from the chosen one in what it names. Afterwards frames of
-scenes never trained on are noised to the same shares of signal under every schedule, and the picture is predicted
-once with the right condition and once with another scene's. The distance between the two errors, the condition gap,
-is how much the model listens; the error itself is how well it answers. Both are in latents of unit variance, where
-the mean picture has an error of about 1.
+Each variant of `params.yaml` trains a U-Net that differs from the chosen one in the listed parameters. Frames of scenes
+never trained on are then noised to the same signal shares under every schedule. The picture is predicted once with the
+right condition and once with another scene's. The difference of the two errors, the condition gap, measures how much
+the model uses the condition; the error itself measures accuracy. Both are in latents of unit variance, where the mean
+picture has an error of about 1.
 """
 
 import json
@@ -26,7 +26,7 @@ CHOICES = Path("base_choices.json")
 def predicted_picture(
     scheduler: Any, prediction: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor
 ) -> torch.Tensor:
-    """The clean latents (B, C, h, w) that a U-Net's output stands for (Salimans & Ho 2022, appendix D)."""
+    """The clean latents (B, C, h, w) implied by a U-Net's output (Salimans & Ho 2022, appendix D)."""
     alpha = scheduler.alphas_cumprod[timestep]
     if scheduler.config.prediction_type == "v_prediction":
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
@@ -34,7 +34,7 @@ def predicted_picture(
 
 
 def pick(examples: Examples, rng: np.random.Generator) -> np.ndarray:
-    """Frames of the scenes never trained on, `PER_SCENE` from each, scene after scene."""
+    """Indices of `PER_SCENE` frames from each scene never trained on, grouped by scene."""
     frames = examples.frames
     scenes = np.unique(frames.scene[frames.is_val])
     return np.concatenate([rng.choice(np.flatnonzero(frames.scene == s), PER_SCENE, replace=False) for s in scenes])
@@ -50,7 +50,7 @@ def condition_gaps(unet: Any, params: dict, examples: Examples, shares: list[flo
     )
     captions = examples.text[examples.frames.caption[rows]]
     nothing = {"text": torch.zeros_like(tokens), "image": examples.text[-1:].expand_as(captions)}
-    other = np.roll(np.arange(len(rows)), PER_SCENE)  # the next scene's
+    other = np.roll(np.arange(len(rows)), PER_SCENE)  # frames of the next scene
     x = torch.from_numpy(examples.latents[rows]).float()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     scheduler: Any = make_scheduler(params)
@@ -82,7 +82,7 @@ def main() -> None:
         started = time.perf_counter()
         unet = train(params, examples, OUT / name, seed).eval()
         table[name] = {
-            "seconds": round(time.perf_counter() - started, 1),  # of a training that was not resumed
+            "seconds": round(time.perf_counter() - started, 1),  # valid for a training that was not resumed
             "parameters": sum(p.numel() for p in unet.parameters()),
             **condition_gaps(unet, params, examples, settings["signal_shares"], seed),
         }

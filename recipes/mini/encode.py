@@ -1,4 +1,4 @@
-"""Stage `encode`: VAE latents and image-prompt features of every frame, once, in arrays mapped from disk."""
+"""Stage `encode`: compute VAE latents and image-prompt features of every frame, stored as memory-mapped arrays."""
 
 from typing import Any
 

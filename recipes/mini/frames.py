@@ -1,6 +1,6 @@
 """Stage `frames`: decode the rendered scenes into one array of pictures and one table of captions.
 
-Training reads single frames in random order, which a video cannot give; the stages after it map the array from disk.
+Training reads single frames in random order, which videos do not allow; later stages memory-map the array.
 """
 
 import json
@@ -16,7 +16,7 @@ from work import WORK, load_section
 
 @dataclass(frozen=True)
 class Frames:
-    """The base's training data: `pixels` uint8 (N, H, W, 3); scene id and caption id of each; captions by id."""
+    """The base's training data: `pixels` uint8 (N, H, W, 3); scene id and caption id of each frame; captions by id."""
 
     pixels: np.ndarray
     scene: np.ndarray  # (N,) int32
@@ -26,7 +26,7 @@ class Frames:
 
     @classmethod
     def load(cls, folder: Path = WORK / "frames") -> "Frames":
-        """Open what the stage wrote; the pixels stay on disk."""
+        """Open the stage's outputs; the pixels stay on disk."""
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         table = json.loads((folder / "frames.json").read_text())
         scene, caption = np.array(table["scene"], np.int32), np.array(table["caption"], np.int32)
@@ -45,7 +45,7 @@ def decode(video: Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Decode every scene below the render folder."""
+    """Decode every scene in the render folder."""
     num_val = load_section("split")["val_scenes"]
     scenes = sorted(path for path in (WORK / "raw").iterdir() if (path / "caption.txt").exists())
     captions = [(scene / "caption.txt").read_text().strip() for scene in scenes]

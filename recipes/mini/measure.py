@@ -1,6 +1,6 @@
-"""Stage `measure`: what the packaged base can do, on scenes it was never trained on, through stock diffusers alone.
+"""Stage `measure`: measure the packaged base on scenes never trained on, with stock diffusers only.
 
-Writes `base_metrics.json` and two sheets of samples to look at.
+Writes `base_metrics.json` and two sheets of samples.
 """
 
 import json
@@ -33,7 +33,7 @@ def to_pixels(images: list[Image.Image]) -> torch.Tensor:
 
 
 def sheet(rows: list[list[Image.Image]], path) -> None:
-    """Rows of pictures => one picture, each row beside the next in blocks of eight columns."""
+    """Rows of pictures => one picture, with the rows below each other in blocks of eight columns."""
     width, height = rows[0][0].size
     columns = 8
     blocks = math.ceil(len(rows[0]) / columns)
@@ -46,7 +46,7 @@ def sheet(rows: list[list[Image.Image]], path) -> None:
 
 
 class Scorer:
-    """The base's own CLIP, as similarity between pictures and captions."""
+    """Similarity between pictures and captions by the base's own CLIP."""
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
@@ -64,7 +64,7 @@ class Scorer:
 
 
 def generate(pipe, batch_size: int, steps: int, guidance_scale: float, **inputs: list) -> list[Image.Image]:
-    """Run the stock pipeline over lists of equal length in batches, one seed for each picture."""
+    """Run the stock pipeline in batches over lists of equal length, with one seed per picture."""
     count = len(next(iter(inputs.values())))
     images = []
     for start in range(0, count, batch_size):
@@ -76,7 +76,7 @@ def generate(pipe, batch_size: int, steps: int, guidance_scale: float, **inputs:
 
 
 def scene_hits(images: list[Image.Image], chosen: list[int], frames: Frames, candidates: np.ndarray) -> float:
-    """How often the real frame nearest to a generated picture, by pixels, is of the scene that prompted it."""
+    """How often the real frame nearest to a generated picture, by pixel distance, is from the prompt's scene."""
     real = (frames.pixels[candidates].reshape(len(candidates), -1) / 255).astype(np.float32)  # (M, H * W * 3)
     hits = []
     for image, index in zip(images, chosen, strict=True):
@@ -111,7 +111,7 @@ def main() -> None:
     )
     pipe.set_ip_adapter_scale(1.0)
     pipe_inputs = {"prompt": [""] * len(chosen), "ip_adapter_image": to_images(truth)}
-    # One by one: stock diffusers takes several pictures as several prompts for each sample.
+    # One by one: stock diffusers would use several pictures as several prompts of each sample.
     from_image = generate(pipe, 1, params["num_inference_steps"], 1.0, **pipe_inputs)
 
     started = time.perf_counter()
@@ -128,7 +128,7 @@ def main() -> None:
         ).item(),
         "image.scene_top1": scene_hits(from_image, chosen, frames, val),
         "num_captions": len(chosen),
-        "seconds_per_image": seconds,  # text and image prompt, guided, 30 steps, alone in its batch
+        "seconds_per_image": seconds,  # text and image prompt, guidance, 30 steps, batch size 1
     }
     out = WORK / "measured"
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stage `package`: the whole base in Stable Diffusion layout and half precision, measured and published next."""
+"""Stage `package`: save the whole base in Stable Diffusion layout and half precision."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ LIMIT_BYTES = 40 * 2**20
 
 
 def load_unet(num_tokens: int) -> Any:
-    """The trained U-Net with its image keys and values inside."""
+    """The trained U-Net with its image-prompt keys and values."""
     folder = WORK / "unet" / "model"
     unet: Any = UNet2DConditionModel.from_config(json.loads((folder / "config.json").read_text()))
     add_image_attention(unet, num_tokens)
@@ -35,9 +35,9 @@ def load_unet(num_tokens: int) -> Any:
 
 
 def image_prompt_checkpoint(unet: Any, projector: IPAdapterPlusImageProjection) -> dict[str, torch.Tensor]:
-    """Projector and image keys and values under the names of IP-Adapter-Plus's own checkpoints, prefixes flattened.
+    """Projector, image keys and values under the names of IP-Adapter-Plus's checkpoints, with prefixes flattened.
 
-    Keys of `ip_adapter` count `unet.attn_processors` in its own order.
+    The numbers in the `ip_adapter` keys index `unet.attn_processors` in its order.
     """
     checkpoint = projector_weights(projector)
     for index, processor in enumerate(unet.attn_processors.values()):
@@ -48,7 +48,7 @@ def image_prompt_checkpoint(unet: Any, projector: IPAdapterPlusImageProjection) 
 
 
 def without_image_prompt(unet: Any) -> Any:
-    """A plain text-to-image U-Net with the same weights."""
+    """A plain text-to-image U-Net with the remaining weights."""
     plain: Any = UNet2DConditionModel.from_config(unet.config)
     plain.load_state_dict({key: value for key, value in unet.state_dict().items() if ".processor." not in key})
     return plain
@@ -82,9 +82,9 @@ def main() -> None:
     for path in partial.rglob("*.json"):
         config = json.loads(path.read_text())
         if path.name in ("config.json", "model_index.json"):
-            config.pop("_name_or_path", None)  # a folder of this machine
+            config.pop("_name_or_path", None)  # a local folder
             if path.parent.name in ("text_encoder", "image_encoder"):
-                config["dtype"] = "float32"  # transformers loads what it names; diffusers' own parts are float32
+                config["dtype"] = "float32"  # transformers loads this dtype; diffusers' parts load as float32
             path.write_text(json.dumps(config, indent=2) + "\n")
     (partial / "ip_adapter").mkdir()
     save_file(image_prompt_checkpoint(unet, projector), partial / "ip_adapter" / "ip-adapter-plus_mini.safetensors")

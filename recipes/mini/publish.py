@@ -1,4 +1,4 @@
-"""Stage `publish`: put the measured base where the main pipeline and git have it, `data/base/mini`."""
+"""Stage `publish`: copy the measured base to `data/base/mini`, where the main pipeline and git have it."""
 
 import shutil
 
@@ -6,7 +6,7 @@ from work import MINI, PUBLISHED, WORK
 
 
 def main() -> None:
-    """Replace every part of the published base; what it does not know, such as the model card, stays."""
+    """Replace every part of the published base; other files there, such as the model card, stay."""
     PUBLISHED.mkdir(parents=True, exist_ok=True)
     for folder in (MINI, WORK / "measured"):
         for part in sorted(folder.iterdir()):

@@ -1,7 +1,7 @@
 """The sub-models of a base as tasks of the package's trainer.
 
-A batch is a pure function of (seed, step): the trainer hands `compute_loss` a generator seeded by both, so a run that
-was killed and resumed sees the same batches, crops and noise as one that never stopped.
+A batch is a pure function of (seed, step): the trainer passes `compute_loss` a generator seeded by both. So a resumed
+run sees the same batches, crops and noise as an uninterrupted one.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
@@ -18,24 +19,24 @@ LossFn = Callable[[torch.nn.Module, int, torch.Generator], tuple[torch.Tensor, d
 
 
 class SubModelTask(Task):
-    """A model and the loss of one step; `belongs_to`: JSON values that tell its parameters and data from others."""
+    """A model and the loss of one step; `belongs_to`: JSON values that identify its parameters and data."""
 
     def __init__(self, name: str, model: torch.nn.Module, compute_loss: LossFn, belongs_to: object):
         super().__init__(name, model)
         self.compute_loss, self.belongs_to = compute_loss, belongs_to
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must belong to."""
+        """What a saved state must match."""
         return {"belongs_to": self.belongs_to}
 
     def place(self, accelerator: Accelerator) -> None:
-        """Everything but the model is where it computes."""
+        """Keep the accelerator; `compute_loss` already has its data on the right device."""
         self.accelerator = accelerator
 
     def loss(
         self, model: torch.nn.Module, step: int, micro_batch: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """`compute_loss` in the training's precision, for what it calls beside the model's own forward too."""
+        """Run all of `compute_loss`, not only the model's forward, in the training's precision."""
         with self.accelerator.autocast():
             return self.compute_loss(model, step, generator)
 
@@ -58,21 +59,18 @@ def fit(
 ) -> torch.nn.Module:
     """Train `model` for `steps` steps under bf16 autocast and return it, with EMA weights if `ema_decay` is set.
 
-    `compute_loss(model, step, generator)` gives the loss and a dict of figures to log. State goes to
-    `work_dir/checkpoint` every `save_every` steps, and stays after the last; the same call picks it up again, if it
-    says of itself that it belongs to the same thing (`belongs_to`, such as the parameters, and the numbers here). Logs
-    go to `work_dir/dvclive`.
+    `compute_loss(model, step, generator)` returns the loss and a dict of figures to log. State is saved to
+    `work_dir/checkpoint` every `save_every` steps and after the last. The same call resumes from it if `belongs_to`
+    (such as the parameters) and the settings here are the same. Logs go to `work_dir/dvclive`.
     """
     settings = TrainerSettings(
         seed=seed,
         max_steps=steps,
         batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
+        optimizer=Optimizer(learning_rate, "cosine", warmup_steps, weight_decay, max_grad_norm=1.0),
+        logging=Logging(log_every, validate_every=max(steps, 1), num_val_pairs=0),
+        checkpoints=Checkpointing(save_every, keep=1, address=None),
         ema_decay=ema_decay,
-        log_every=log_every,
-        checkpoint_every=save_every,
         keep_last=True,
         mixed_precision="bf16",
     )

@@ -1,8 +1,8 @@
-"""Stage `train_clip`: a small CLIP (text and vision) trained contrastively on frames and captions, with its tokenizer.
+"""Stage `train_clip`: train a small CLIP (text and vision) and its tokenizer contrastively on frames and captions.
 
-An image prompt reads the vision tower's penultimate layer. A contrastive loss alone lets that layer forget what is in
-a patch and where the patch lies, and cross-attention cannot look for a place that no token names. So linear heads must
-give back each patch's pixels and its place from its token; the heads are thrown away afterwards.
+An image prompt uses the vision tower's penultimate layer. With a contrastive loss alone, that layer loses the content
+and position of patches, and cross-attention cannot attend to a position that no token encodes. So linear heads must
+reconstruct each patch's pixels and position from its token; the heads are discarded afterwards.
 """
 
 import json
@@ -29,7 +29,7 @@ OUT = WORK / "clip" / "model"
 
 
 def train_tokenizer(captions: list[str], params: dict) -> CLIPTokenizer:
-    """A CLIP byte-pair tokenizer learnt from the captions."""
+    """A CLIP byte-pair tokenizer trained on the captions."""
     bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -53,7 +53,7 @@ def train_tokenizer(captions: list[str], params: dict) -> CLIPTokenizer:
 
 
 class ContrastiveModel(nn.Module):
-    """Both towers, the temperature, and the heads that keep patches in the penultimate vision layer."""
+    """Both towers, the temperature, and the heads that keep patch information in the penultimate vision layer."""
 
     def __init__(self, tokenizer: CLIPTokenizer, params: dict) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ContrastiveModel(nn.Module):
 def sincos_grid(size: int, width: int) -> torch.Tensor:
     """Sine-cosine code of the centres of a size x size grid, row by row => (size * size, width).
 
-    Wavelengths go from twice the picture to a third of it.
+    Wavelengths range from twice the picture's side to a third of it.
     """
     centres = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(centres, centres, indexing="ij")
@@ -120,14 +120,14 @@ def sincos_grid(size: int, width: int) -> torch.Tensor:
 
 
 def contrastive_loss(logits: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE (CLIP, arXiv 2103.00020, figure 3) in which equal captions are all right answers."""
+    """Symmetric InfoNCE (CLIP, arXiv 2103.00020, figure 3) in which all equal captions are positives."""
     same = (caption[:, None] == caption[None]).float()  # (B, B)
     target = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def clip_pixels(pixels: torch.Tensor, processor: CLIPImageProcessor) -> torch.Tensor:
-    """Pixel values in [-1, 1] => normalised as the image processor does, (B, 3, H, W)."""
+    """Pixel values in [-1, 1] => normalised as by the image processor, (B, 3, H, W)."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
     return ((pixels + 1) / 2 - mean) / std
 

@@ -1,12 +1,12 @@
-"""Stage `train_projector`: teach the image prompt's projector what to say before anyone listens.
+"""Stage `train_projector`: train the image prompt's projector before the U-Net.
 
-IP-Adapter Plus's resampler makes a few tokens of the image embeddings. Left to the U-Net's loss alone they never came
-to name places, and cross-attention cannot look for a place that no token names: after 5,000 steps the pictures had the
-prompt's colours and not its pose. So each token gets a cell of the picture here: linear heads must give back the cell's
-latents and its place from it. The heads are thrown away afterwards.
+IP-Adapter Plus's resampler turns the image embeddings into a few tokens. Trained by the U-Net's loss alone, they never
+encoded positions, and cross-attention cannot attend to a position that no token encodes: after 5,000 steps the pictures
+had the prompt's colours but not its pose. So each token is assigned a cell of the picture here: linear heads must
+reconstruct the cell's latents and position from it. The heads are discarded afterwards.
 
-Error of a fresh U-Net at t = 999 with an unseen prompt (mean picture: 0.42), 200 steps of 32: 0.17 with these tokens,
-0.40 without. A loss on the U-Net's attention beside it changed that to 0.16, and was left out.
+Error of a new U-Net at t = 999 with an unseen prompt (mean picture: 0.42), after 200 steps of batch 32: 0.17 with these
+tokens, 0.40 without. An additional loss on the U-Net's attention gave 0.16 and was left out.
 """
 
 from typing import Any
@@ -26,13 +26,13 @@ OUT = WORK / "projector" / "model.safetensors"
 
 
 def build_projector(image_width: int, width: int, params: dict) -> IPAdapterPlusImageProjection:
-    """A resampler with one query for each cell of a square grid, which says where the cell lies."""
+    """A resampler with one query for each cell of a square grid, initialised to the cell's position code."""
     projector = IPAdapterPlusImageProjection(
         embed_dims=image_width,
         output_dims=width,
         hidden_dims=width,
         depth=params["depth"],
-        dim_head=64,  # diffusers' loader divides by 64 to count heads
+        dim_head=64,  # diffusers' loader divides by 64 to get the number of heads
         heads=width // 64,
         num_queries=params["grid"] ** 2,
     )
@@ -58,7 +58,7 @@ class PlacedTokens(nn.Module):
         self.where = nn.Linear(width, projector.latents.shape[1])
 
     def forward(self, image_embeds: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image embeddings (B, S, D), latents (B, C, h, w) => error of the cells' latents (), of their places ()."""
+        """Image embeddings (B, S, D), latents (B, C, h, w) => losses of the cells' latents () and positions ()."""
         tokens = self.projector(image_embeds)  # (B, T, width)
         num_tokens = tokens.shape[1]
         size = latents.shape[-1] // round(num_tokens**0.5)

@@ -1,8 +1,8 @@
-"""Stage `train_unet`: a text-to-image U-Net with an IP-Adapter-Plus image prompt, on latents and features from disk.
+"""Stage `train_unet`: train a text-to-image U-Net with an IP-Adapter-Plus image prompt, on latents and features.
 
-Text and image prompt are dropped independently, so that each can be guided. The projector of `train_projector` stays as
-it is. The picture that prompts is the picture that is generated, as in IP-Adapter's own training: the base learns
-nothing of displacements.
+Text and image prompt are dropped independently, so that guidance works for each. The projector of `train_projector`
+is frozen. The prompt picture is also the target picture, as in IP-Adapter's own training: the base learns nothing about
+displacements.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ENCODED = WORK / "encoded"
 
 
 def make_scheduler(params: dict) -> DDIMScheduler:
-    """The noise schedule, and what the U-Net predicts (`compare.py` measures what each choice does)."""
+    """The noise schedule and prediction type (`compare.py` measures the effect of each choice)."""
     return DDIMScheduler(
         beta_schedule=params["beta_schedule"],
         prediction_type=params["prediction_type"],
@@ -53,9 +53,9 @@ def build(params: dict, latent_channels: int, text_width: int) -> UNet2DConditio
 
 
 def add_image_attention(unet: Any, num_tokens: int) -> None:
-    """Give every cross-attention its image keys and values, started from the text's as IP-Adapter does.
+    """Add image keys and values to every cross-attention, initialised from the text's as in IP-Adapter.
 
-    The U-Net then takes (text hidden states, [image tokens]) for its encoder hidden states.
+    The U-Net then takes (text hidden states, [image tokens]) as its encoder hidden states.
     """
     width = unet.config.cross_attention_dim
     processors = dict(unet.attn_processors)
@@ -72,7 +72,7 @@ def add_image_attention(unet: Any, num_tokens: int) -> None:
 
 @torch.no_grad()
 def encode_captions(captions: list[str]) -> torch.Tensor:
-    """Captions, and the empty one last => text hidden states (N + 1, L, D)."""
+    """Captions => text hidden states (N + 1, L, D); the last is the empty caption's."""
     folder = WORK / "clip" / "model"
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text").eval()
@@ -82,17 +82,17 @@ def encode_captions(captions: list[str]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Examples:
-    """Every frame's latents and conditions, mapped from disk."""
+    """Latents and conditions of every frame, memory-mapped."""
 
     frames: Frames
     latents: np.ndarray  # (N, C, h, w) float16
     image_embeds: np.ndarray  # (N, T, D) float16
-    null_image: torch.Tensor  # (T, D): what an empty picture gives
+    null_image: torch.Tensor  # (T, D): features of an empty picture
     text: torch.Tensor  # (captions + 1, L, D); the last is the empty caption
 
     @classmethod
     def load(cls) -> "Examples":
-        """Open what the stage `encode` wrote, and encode the captions."""
+        """Open the outputs of the stage `encode`, and encode the captions."""
         frames = Frames.load()
         latents, image_embeds = (
             np.load(ENCODED / f"{name}.npy", mmap_mode="r") for name in ("latents", "image_embeds")
@@ -104,9 +104,9 @@ class Examples:
 def draw_timesteps(
     params: dict, step: int, num_train_timesteps: int, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """(B,) timesteps: at first only where the picture is all noise, then all of them, high ones more often.
+    """(B,) timesteps: at first only the noisiest, then all of them, with high ones more often.
 
-    From pure noise the U-Net can only draw what its conditions say, so it learns to read them there.
+    From pure noise, the conditions are the U-Net's only information, so it learns to use them there.
     """
     share = torch.rand(count, generator=generator)
     if step < params["noise_steps"]:
@@ -117,7 +117,7 @@ def draw_timesteps(
 
 
 def make_loss(params: dict, examples: Examples, projector: torch.nn.Module) -> LossFn:
-    """The loss of one step: frames drawn, conditions dropped, noise predicted as the scheduler names it."""
+    """The loss of one step: sample frames, drop conditions, predict noise or velocity."""
     scheduler: Any = make_scheduler(params)
     train = np.flatnonzero(~examples.frames.is_val)
     drop = params["drop"]
@@ -135,7 +135,7 @@ def make_loss(params: dict, examples: Examples, projector: torch.nn.Module) -> L
         image[torch.from_numpy(no_image)] = examples.null_image
         with torch.no_grad():
             image_tokens = projector(image)  # (B, T, width)
-        # Guidance shows the U-Net an empty picture, a pipeline without the adapter none at all: it must know both.
+        # Guidance uses an empty picture, a pipeline without the adapter no image tokens: the U-Net is trained on both.
         no_tokens = no_image & (rng.random(len(indices)) < params["no_tokens"])
         image_tokens[torch.from_numpy(no_tokens)] = 0  # zeros add nothing: keys and values have no bias
 

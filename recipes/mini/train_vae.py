@@ -1,7 +1,7 @@
-"""Stage `train_vae`: an autoencoder of 128×128 pictures, eight times smaller on each side.
+"""Stage `train_vae`: train an autoencoder of 128×128 pictures, with latents eight times smaller on each side.
 
-Most steps see crops about the subject, which cost a quarter of a picture; the last ones see whole pictures, because
-a group norm's statistics over a crop differ from those over the picture that the model will be given.
+Most steps use crops around the subject, which cost a quarter of a picture. The last steps use whole pictures, because
+group norm statistics of a crop differ from those of the whole pictures that the model is used on.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from work import WORK, digest, load_section
 
 
 def build(params: dict) -> Any:
-    """An `AutoencoderKL` with one downsampling per level but the last."""
+    """An `AutoencoderKL` with one downsampling per level, except the last."""
     levels = len(params["block_out_channels"])
     types: Any = {
         "down_block_types": ("DownEncoderBlock2D",) * levels,
@@ -33,9 +33,10 @@ def build(params: dict) -> Any:
 
 
 def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """Random crops about random pixels of the subject => (B, 3, size, size) in [-1, 1].
+    """Random crops around random pixels of the subject => (B, 3, size, size) in [-1, 1].
 
-    The background is most of a picture and soon learnt; what stands out from the picture's border is the subject.
+    The background covers most of a picture and is learnt quickly. Pixels that differ from the picture's border colour
+    count as subject.
     """
     pictures = frames.batch(rng.choice(train, batch_size, replace=False))
     height, width = pictures.shape[-2:]
@@ -54,7 +55,7 @@ def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rn
 
 
 def chroma(error: torch.Tensor) -> torch.Tensor:
-    """The part of a colour error (B, 3, H, W) that leaves the luminance (Rec. 601) as it is."""
+    """The part of a colour error (B, 3, H, W) that does not change the luminance (Rec. 601)."""
     weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
     return error - (error * weights).sum(dim=1, keepdim=True)
 
@@ -65,7 +66,7 @@ def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main() -> None:
-    """Train, save to the work folder, scaled so that latents have unit variance."""
+    """Train, and save to the work folder with a scaling factor for latents of unit variance."""
     params, seed = load_section("vae"), load_section("seed")
     frames = Frames.load()
     train = np.flatnonzero(~frames.is_val)
@@ -81,7 +82,7 @@ def main() -> None:
         posterior = model.encode(pixels).latent_dist  # (B, 2C, H/8, W/8)
         noise = torch.randn(posterior.mean.shape, generator=generator)
         decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()  # (B, 3, H, W)
-        # Without a weight of its own colour comes last: pink tops were still skin-coloured after 9,000 steps.
+        # Without its own weight, colour is learnt last: pink tops were still skin-coloured after 9,000 steps.
         colour_loss = params["colour_weight"] * chroma(decoded - pixels).square().mean()
         pixel_loss = F.l1_loss(decoded, pixels) + params["mse_weight"] * F.mse_loss(decoded, pixels) + colour_loss
         edge_loss = sum(F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True))

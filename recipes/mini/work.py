@@ -1,4 +1,4 @@
-"""Where the base pipeline works and what its `params.yaml` says."""
+"""Folders and parameters of the base pipeline."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ def load_section(name: str) -> Any:
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 over the bytes of some files: what a saved training belongs to."""
+    """SHA-256 over the bytes of files, which identifies the data of a saved training."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

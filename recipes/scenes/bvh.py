@@ -1,8 +1,8 @@
-"""Biovision Hierarchy (BVH) files: a skeleton, and for every frame how each joint is turned and moved.
+"""Biovision Hierarchy (BVH) files: a skeleton, and the rotation and translation of each joint in every frame.
 
-Read here and not by a library, after a look at those of PyPI: `upc-pymotion` 0.3.4 takes a cut file for frames of
-zeros and stops at a frame more than the head counts (`Boxing_Toes.bvh` has one), `bvh` and `bvhtoolbox` are no longer
-kept up, and the others bring viewers along.
+No library on PyPI was suitable: `upc-pymotion` 0.3.4 reads a truncated file as frames of zeros and fails if there is
+one frame more than the header says (as in `Boxing_Toes.bvh`), `bvh` and `bvhtoolbox` are no longer maintained, and the
+others depend on viewers.
 """
 
 import math
@@ -22,9 +22,9 @@ CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis i
 class Recording:
     """A BVH file's content, in its own unit of length and axes.
 
-    `joints` names, parents first; `parents` (J,) indices, -1 for the root; `ends` (J, 3) the end site of a joint that
-    has one, else NaN; `frame_time` seconds; `translations` (T, J, 3) and `rotations` (T, J, 3, 3) from the joint's
-    frame into its parent's.
+    `joints` names, parents first; `parents` (J,) indices, -1 for the root; `ends` (J, 3) end sites, NaN for joints
+    without one; `frame_time` seconds; `translations` (T, J, 3) and `rotations` (T, J, 3, 3) from the joint's frame to
+    its parent's.
     """
 
     joints: tuple[str, ...]
@@ -47,7 +47,7 @@ class Recording:
 
 @dataclass
 class _Joint:
-    """One joint while its block is read; `channels` name the columns of its motion in their order."""
+    """One joint while its block is read; `channels` names the columns of its motion, in order."""
 
     name: str
     parent: int
@@ -57,7 +57,7 @@ class _Joint:
 
 
 class _Words:
-    """The words of a file one after another, each with its line's number for the message when it is wrong."""
+    """Iterates over the words of a file, with line numbers for error messages."""
 
     def __init__(self, path: Path, lines: list[str]):
         self.path, self.line = path, 0
@@ -99,15 +99,15 @@ class _Words:
         return int(value)
 
     def left(self) -> int:
-        """How many words follow; they are gone then."""
+        """Consume the remaining words and return their number."""
         return sum(1 for _ in self._words)
 
 
 def read_bvh(path: Path) -> Recording:
     """Read the BVH file `path`: any channels in any order, angles in degrees, as intrinsic rotations.
 
-    A joint's position channels take the place of its offset. Whole frames after as many as the head counts are not
-    read: some programs write one too many. Raises `InputError` naming file, line and what was expected.
+    A joint's position channels replace its offset. Whole frames beyond the header's count are ignored, because some
+    programs write one too many. Raises `InputError` naming file, line and what was expected.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -139,7 +139,7 @@ def read_bvh(path: Path) -> Recording:
 
 
 def _read_joint(words: _Words, parent: int, joints: list[_Joint]) -> None:
-    """Read a joint from its name to its closing brace, and all that hang on it; append them to `joints`."""
+    """Read a joint and its descendants, from its name to its closing brace; append them to `joints`."""
     name = words.next("a joint's name")
     if name in (joint.name for joint in joints):
         raise words.error("a name that no other joint has", repr(name))
@@ -173,7 +173,7 @@ def _recording(
         axis = AXES.index(channel[0])
         if channel.endswith("position"):
             translations[:, index, axis] = column
-        else:  # the channels' order is the order of the product: the first one turns last
+        else:  # matrices multiply in channel order, so the first channel's rotation is applied last
             rotations[:, index] = rotations[:, index] @ axis_rotation(axis, np.deg2rad(column))
     ends = np.array([joint.end for joint in joints])
     names, parents = tuple(joint.name for joint in joints), tuple(joint.parent for joint in joints)

@@ -1,6 +1,6 @@
 """Calibrated cameras around the subject, and the poses_bounds.npy that describes them.
 
-World: y up, the floor at y = 0, metres. Inside, `c2w` is OpenCV: +x right, +y down, +z forward.
+World: y up, the floor at y = 0, metres. `c2w` uses OpenCV axes: +x right, +y down, +z forward.
 """
 
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ JITTERED_ELEVATION_DEG = (-5.0, 50.0)
 JITTERED_ZOOM_OUT = 1.22
 JITTERED_LOOK_AT_M = 0.10
 STANDING_FRACTION = 0.75  # of the picture's height, at most
-MARGIN = 0.95  # of the half picture that the subject may use
+MARGIN = 0.95  # share of the half picture that the subject may fill
 NEAREST_EYE_M = 0.12  # above the floor
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` in pixels, `size` pixels a side, axis at the middle."""
+    """A square pinhole camera: `c2w` (4, 4) OpenCV, `focal` and side `size` in pixels, centred principal point."""
 
     c2w: np.ndarray
     focal: float
     size: int
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) => pixels (N, 2) as x, y; the middle of the first pixel is (0.5, 0.5)."""
+        """World points (N, 3) => pixels (N, 2) as x, y; the centre of the first pixel is (0.5, 0.5)."""
         in_camera = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
         return in_camera[:, :2] / in_camera[:, 2:] * self.focal + self.size / 2
 
 
 def ring_cameras(num_cameras: int, size: int, points: np.ndarray, height: float) -> list[Camera]:
-    """Cameras at equal angles and one distance, all looking at the middle of what the subject sweeps.
+    """Cameras at equal angles and the same distance, all looking at the centre of the subject's swept volume.
 
-    `points` (N, 3): a sample of everywhere that the subject is during the clip; `height`: its standing height.
+    `points` (N, 3): samples of the subject's surface over the clip; `height`: its standing height.
     """
     look_at = sweep_centre(points)
     azimuths = np.arange(num_cameras) * (2 * np.pi / num_cameras)
@@ -49,7 +49,7 @@ def ring_cameras(num_cameras: int, size: int, points: np.ndarray, height: float)
 def jittered_cameras(
     num_cameras: int, size: int, points: np.ndarray, height: float, generator: np.random.Generator
 ) -> list[Camera]:
-    """Cameras each with an azimuth, elevation, distance, field of view and point of aim of its own; else a ring."""
+    """A ring whose cameras each have their own azimuth, elevation, distance, field of view and look-at point."""
     centre = sweep_centre(points)
     first = generator.uniform(0, 2 * np.pi)
     cameras = []
@@ -60,23 +60,23 @@ def jittered_cameras(
         look_at = centre + generator.uniform(-JITTERED_LOOK_AT_M, JITTERED_LOOK_AT_M, 3)
         zoom_out = generator.uniform(1.0, JITTERED_ZOOM_OUT)
         distance = zoom_out * fitting_distance(points, look_at, _direction(azimuth, elevation), half, height)
-        # A camera that looks up must not sink into the floor.
+        # A camera that looks up must stay above the floor.
         elevation = max(elevation, -np.arcsin(min(1.0, (look_at[1] - NEAREST_EYE_M) / distance)))
         cameras.append(look_at_camera(look_at + distance * _direction(azimuth, elevation), look_at, half, size))
     return cameras
 
 
 def sweep_centre(points: np.ndarray) -> np.ndarray:
-    """The middle (3,) of the box around `points` (N, 3)."""
+    """The centre (3,) of the bounding box of `points` (N, 3)."""
     return (points.min(0) + points.max(0)) / 2
 
 
 def fitting_distance(
     points: np.ndarray, look_at: np.ndarray, direction: np.ndarray, half: float, height: float
 ) -> float:
-    """The least distance at which a camera out along `direction` sees all `points`, and a standing body is not too big.
+    """The smallest distance along `direction` at which a camera sees all `points` and a standing body is not too big.
 
-    `half` is the tangent of half the field of view. A point is inside when |offset| <= (distance - nearness) · half.
+    `half` is the tangent of half the field of view. A point is inside if |offset| <= (distance - nearness) · half.
     """
     axes = look_at_axes(-direction)
     right, down, forward = ((points - look_at) @ axes).T
@@ -85,7 +85,7 @@ def fitting_distance(
 
 
 def look_at_axes(forward: np.ndarray) -> np.ndarray:
-    """A viewing direction (3,) => the camera's right, down and forward in the world, as columns (3, 3)."""
+    """A viewing direction (3,) => the camera's right, down and forward axes in the world, as columns (3, 3)."""
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -93,7 +93,7 @@ def look_at_axes(forward: np.ndarray) -> np.ndarray:
 
 
 def look_at_camera(eye: np.ndarray, look_at: np.ndarray, half: float, size: int) -> Camera:
-    """The camera at `eye` that looks at `look_at`; `half` is the tangent of half its field of view."""
+    """The camera at `eye` that looks at `look_at`; `half`: tangent of half its field of view."""
     c2w = np.eye(4)
     c2w[:3, :3] = look_at_axes(look_at - eye)
     c2w[:3, 3] = eye
@@ -113,5 +113,5 @@ def poses_bounds(cameras: list[Camera], points: np.ndarray) -> np.ndarray:
 
 
 def _direction(azimuth: float, elevation: float) -> np.ndarray:
-    """Unit vector from the subject to a camera; azimuth 0 is +x (what the subject faces at first)."""
+    """Unit vector from the subject to a camera; azimuth 0 is +x (the subject's initial facing direction)."""
     return np.array([np.cos(azimuth) * np.cos(elevation), np.sin(elevation), np.sin(azimuth) * np.cos(elevation)])

@@ -1,4 +1,4 @@
-"""Captions that say what is seen: who, in what clothes, doing what."""
+"""Captions of scenes: the person, the clothes and the action."""
 
 from body import Shape
 from clips import parts
@@ -20,7 +20,7 @@ ACTIONS = {
     "spin": "spins around",
     "spinkick": "does a spinning kick",
     "walk": "walks",
-    # cuts of recordings; no side is named: half of all scenes are mirrored
+    # cuts of recordings; no left or right, because half of all scenes are mirrored
     "leap_a": "jumps forward with both feet",
     "leap_b": "jumps far forward",
     "leap_c": "crouches and jumps forward",

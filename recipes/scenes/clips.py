@@ -1,4 +1,4 @@
-"""Motions by name: the fifteen clips of the wheel, cuts of three recordings, and what is made of them."""
+"""Motions by name: the fifteen clips of the wheel, cuts of three recordings, and motions composed of them."""
 
 import re
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def _cuts(recording: str, **spans: tuple[float, float]) -> dict[str, Cut]:
     return {name: Cut(recording, *span) for name, span in spans.items()}
 
 
-# Where each begins and ends was chosen by eye, between one action and the next. None overlaps another, and the seven
-# jumps that are left out look like `leap_b` and `leap_c`.
+# Start and end of each were chosen by eye, between two actions. Cuts do not overlap. Seven jumps that look like
+# `leap_b` and `leap_c` are left out.
 CUTS = (
     _cuts(
         "playground_jumps",
@@ -56,13 +56,13 @@ CUTS = (
     )
 )  # fmt: skip
 
-# For tests of what was never trained on: nothing that a model is trained with may show any of these.
+# For tests on unseen motions: no training data may show any of these.
 HELD_OUT = (
     "climb_f", "swing_b", "reach_b", "let_go_b", "box_d", "box_i", "box_k", "stand_up",
-    # of benchmarks/unseen_motion.yaml: whose clips are known, but not together
+    # for benchmarks/unseen_motion.yaml: the clips are known, their combinations are not
     "run+punch", "walk+dance_a", "kick+dance_b", "walk+spinkick",
 )  # fmt: skip
-# Motions that are made of known ones, for a model to know more of them.
+# Motions composed of known ones, for more variety in training.
 COMPOSED = (
     "run+box_c", "walk+box_e", "jump+dance_a", "dance_b+box_f", "walk_a+dance_b", "leap_a+box_g", "spin+hang_a",
     "box_h+dance_a", "kick+reach_a", "climb_a+punch", "turn_a+punch-mirrored", "walk+climb_b",
@@ -82,9 +82,9 @@ def expand_groups(names: Sequence[str]) -> list[str]:
 
 
 def parts(name: str) -> list[tuple[str, bool, bool]]:
-    """A motion's name => of each clip that it is made of its name, whether it is mirrored, and whether reversed.
+    """A motion's name => for each of its clips: name, whether mirrored, whether reversed.
 
-    Raises `ValueError` that says what was expected.
+    Raises `ValueError` with what was expected.
     """
     matches = [ONE.fullmatch(part) for part in name.split("+")]
     if len(matches) > 2 or None in matches:
@@ -93,9 +93,10 @@ def parts(name: str) -> list[tuple[str, bool, bool]]:
 
 
 def load_clip(folder: Path, name: str) -> Clip:
-    """The motion called `name`; `folder` holds the wheels.
+    """The motion `name`; `folder` holds the wheels.
 
-    A clip or a cut, `-mirrored` and `-reversed` or not; or the legs of one such and the rest of another: `walk+punch`.
+    A clip or a cut, optionally `-mirrored` and `-reversed`, or two of them joined: `walk+punch` has the legs of the
+    first and the rest of the second.
     """
     clips = []
     for part, mirrored, backwards in parts(name):
@@ -106,7 +107,7 @@ def load_clip(folder: Path, name: str) -> Clip:
 
 
 def cut_clip(cut: Cut) -> Clip:
-    """The frames of a cut as a clip of its own: it begins at 0 s, above the origin, and faces +x."""
+    """The frames of a cut as a clip that starts at 0 s, above the origin, facing +x."""
     whole = _recording(cut.recording)
     inside = (whole.times >= cut.start) & (whole.times <= cut.end)
     piece = Clip(whole.times[inside] - whole.times[inside][0], whole.root_positions[inside], whole.rotations[inside])
@@ -115,7 +116,7 @@ def cut_clip(cut: Cut) -> Clip:
 
 @cache
 def _recording(name: str) -> Clip:
-    """A whole recording as `retarget.py` keeps it."""
+    """A whole recording, as saved by `retarget.py`."""
     tensors = load_file(RECORDINGS)
     times, positions, rotations = (tensors[f"{name}.{part}"] for part in ("times", "root_positions", "rotations"))
     return Clip(times.astype(float), positions.astype(float), rotations.astype(float))

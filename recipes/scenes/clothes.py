@@ -1,7 +1,7 @@
-"""Clothes, skin and hair: drawn at random with names, painted on the body, and given a little thickness.
+"""Clothes, skin and hair: drawn at random by name, painted on the body, and given a small thickness.
 
-Garments are regions of the resting body, decided at every pixel from interpolated fields. So a hem is a clean line
-and no gap can open between cloth and skin, whatever the pose.
+Garments are regions of the resting body, computed at every pixel from interpolated fields. So hems are clean lines, and
+no gap can open between cloth and skin in any pose.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from body import MESH_GROUPS, Body
 from raycast import srgb_to_linear
 from skinning import FINGERS, vertex_normals
 
-# Names as people use them → sRGB in 0…255.
+# Common colour names → sRGB in 0…255.
 COLOURS = {
     "white": (236, 234, 228), "grey": (138, 141, 146), "black": (38, 38, 42), "navy": (36, 48, 92),
     "blue": (52, 98, 176), "light blue": (138, 184, 222), "teal": (30, 130, 130), "green": (62, 132, 74),
@@ -28,8 +28,8 @@ HAIR_COLOURS = {
     "grey": (158, 155, 150),
 }  # fmt: skip
 SKIN_TONES = ((243, 208, 184), (229, 184, 152), (206, 158, 122), (170, 121, 84), (128, 86, 60), (88, 58, 43))
-SLEEVES = {"sleeveless": 0.06, "short-sleeved": 0.42, "long-sleeved": 0.97}  # share of the arm that is covered
-LEGS = {"shorts": 0.42, "trousers": 0.95}  # share of the leg
+SLEEVES = {"sleeveless": 0.06, "short-sleeved": 0.42, "long-sleeved": 0.97}  # covered share of the arm
+LEGS = {"shorts": 0.42, "trousers": 0.95}  # covered share of the leg
 HAIR_STYLES = {"female": ("long", "long", "short"), "male": ("short", "short", "short", "bald")}
 CLOTH_THICKNESS_M, SHOE_THICKNESS_M = 0.012, 0.010
 HAIR_THICKNESS_M = {"bald": 0.0, "short": 0.016, "long": 0.028}
@@ -40,7 +40,7 @@ FIELDS = ("height", "torso", "arm_along", "leg_along", "foot", "hand", "scalp", 
 
 @dataclass(frozen=True)
 class Outfit:
-    """What a person wears and looks like; colours are names of the tables above. `stripe` is None for a plain top."""
+    """A person's clothes and looks; colours are names from the tables above. `stripe` is None for a plain top."""
 
     skin: tuple[int, int, int]
     hair: str
@@ -54,7 +54,7 @@ class Outfit:
 
 
 def draw_outfit(sex: str, age: str, generator: np.random.Generator) -> Outfit:
-    """A believable outfit for a person of `sex` and `age`; top and bottom never share a colour."""
+    """A plausible outfit for a person of `sex` and `age`; top and bottom never have the same colour."""
     tone = generator.uniform(0, len(SKIN_TONES) - 1)
     low = int(tone)
     mixed = np.array(SKIN_TONES[low]) * (1 - tone + low) + np.array(SKIN_TONES[min(low + 1, 5)]) * (tone - low)
@@ -78,10 +78,10 @@ def draw_outfit(sex: str, age: str, generator: np.random.Generator) -> Outfit:
 
 
 def garment_fields(body: Body) -> np.ndarray:
-    """Per vertex (V, len(FIELDS)), from the resting body.
+    """Fields of every vertex (V, len(FIELDS)), from the resting body.
 
-    `height` metres above the floor; `torso`, `foot`, `hand` 0…1 influences; `arm_along` 0 at the shoulder, 1 at the
-    wrist, -1 off the arm; `leg_along` likewise from waist to ankle; `scalp` and `mane` metres inside short and long
+    `height` metres above the floor; `torso`, `foot`, `hand` bone influences in 0…1; `arm_along` 0 at the shoulder, 1 at
+    the wrist, -1 off the arm; `leg_along` likewise from waist to ankle; `scalp` and `mane` metres inside short and long
     hair (negative outside); `eye` 1 on the eyes.
     """
     skeleton, vertices = body.skeleton, body.vertices
@@ -119,7 +119,7 @@ def garment_fields(body: Body) -> np.ndarray:
 
 
 def regions(fields: np.ndarray, outfit: Outfit) -> dict[str, np.ndarray]:
-    """Fields (N, A) => masks (N,) of shoes, bottom, top, hair and eyes; what is in none of them is skin."""
+    """Fields (N, A) => masks (N,) of shoes, bottom, top, hair and eyes; the rest is skin."""
     value = dict(zip(FIELDS, fields.T, strict=True))
     on_arm = value["arm_along"] > -0.5
     shoes = (value["foot"] > 0.5) & ~on_arm
@@ -148,12 +148,12 @@ def paint(fields: np.ndarray, outfit: Outfit) -> np.ndarray:
 
 
 def thickness(body: Body, fields: np.ndarray, outfit: Outfit) -> np.ndarray:
-    """The resting vertices (V, 3) pushed outwards where they carry cloth, shoes or hair, smoothed across borders."""
+    """The resting vertices (V, 3), pushed outwards under cloth, shoes and hair, smoothed across borders."""
     area = regions(fields, outfit)
     depth = CLOTH_THICKNESS_M * (area["top"] | area["bottom"]) + SHOE_THICKNESS_M * area["shoes"]
     depth = depth + HAIR_THICKNESS_M[outfit.hair_style] * area["hair"]
     depth = np.where(area["eyes"], 0.0, depth)
-    for _ in range(2):  # spread over neighbours, so that no edge is a cliff
+    for _ in range(2):  # average with neighbours, so that borders are not steps
         total, count = np.zeros(len(depth)), np.zeros(len(depth))
         for a, b in ((0, 1), (1, 2), (2, 0)):
             for start, end in ((a, b), (b, a)):

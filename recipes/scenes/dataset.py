@@ -1,4 +1,4 @@
-"""One scene: a person, an outfit, a clip and cameras, all drawn from one seed => a folder in the DyNeRF layout."""
+"""Write one scene: person, outfit, clip and cameras, all drawn from one seed => a folder in the DyNeRF layout."""
 
 import shutil
 import subprocess
@@ -19,11 +19,11 @@ from raycast import Mesh, Surroundings, render
 from settings import Settings
 from skinning import Rigging, pose_body, rig_body, vertex_normals
 
-FIT_FRAMES, FIT_STRIDE = 12, 16  # how much of the motion the cameras are fitted to
+FIT_FRAMES, FIT_STRIDE = 12, 16  # frames, and vertex stride, that the cameras are fitted to
 
 
 def scene_name(index: int, clip: str) -> str:
-    """Scenes sort by their index."""
+    """Folder name of a scene; names sort by index."""
     return f"scene{index:03d}_{clip.replace('+', '_and_')}"
 
 
@@ -43,7 +43,7 @@ def draw_shape(generator: np.random.Generator) -> Shape:
 
 
 def draw_surroundings(generator: np.random.Generator) -> Surroundings:
-    """A pale background with a breath of colour, and a sun from anywhere but low."""
+    """A pale, slightly tinted background, and a sun from any direction that is not low."""
     background = float(generator.uniform(0.74, 0.86)) * generator.uniform(0.97, 1.03, 3)
     angle, height = generator.uniform(0, 2 * np.pi), generator.uniform(0.9, 1.6)
     sun = np.array([np.cos(angle), height, np.sin(angle)])
@@ -51,11 +51,11 @@ def draw_surroundings(generator: np.random.Generator) -> Surroundings:
 
 
 def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheels: Path) -> None:
-    """Render scene `index` into `out/<scene>`, whole or not at all; a scene that is there is left alone."""
+    """Render scene `index` into `out/<scene>`, atomically; an existing scene is kept."""
     target = out / scene_name(index, clip_name)
     if target.exists():
         return
-    # 1. Who, in what, doing what
+    # 1. Person, outfit and motion
     generator = np.random.default_rng([settings.seed, index])
     shape = draw_shape(generator)
     outfit = draw_outfit(shape.sex, shape.age, generator)
@@ -66,12 +66,12 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
     if generator.random() < 0.5:
         clip = mirror_clip(clip)
 
-    # 2. When: evenly over the clip, so that the video's frame rate is the true one
+    # 2. Frame times: evenly over the clip, so that the video's frame rate is the true one
     phase = generator.random() if settings.layout == "jittered" else 0.0
     seconds = clip.duration * (np.arange(settings.frames) + phase) / settings.frames
     rate = Fraction(settings.frames / clip.duration).limit_denominator(1000)
 
-    # 3. From where
+    # 3. Cameras
     surroundings = draw_surroundings(generator)
     fit_times = np.linspace(0, clip.duration, FIT_FRAMES)
     swept = np.concatenate([posed(dressed, clip, time)[::FIT_STRIDE] for time in fit_times])
@@ -80,7 +80,7 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
     else:
         cameras = jittered_cameras(settings.cameras, settings.resolution, swept, shape.height, generator)
 
-    # 4. The pictures: one mesh per moment, seen by all cameras
+    # 4. Pictures: one mesh per instant, rendered for all cameras
     pictures = np.empty((len(cameras), settings.frames, settings.resolution, settings.resolution, 3), np.uint8)
     for frame, time in enumerate(seconds):
         vertices = posed(dressed, clip, time)
@@ -92,7 +92,7 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
 
 
 def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
-    """Vertices (V, 3) at a moment of the clip, the hips kept above the origin as on a treadmill."""
+    """Vertices (V, 3) at an instant of the clip, with the hips kept above the origin as on a treadmill."""
     position, rotations = sample_clip(clip, seconds)
     return pose_body(rigging, position * [0, 1, 0], rotations)
 
@@ -100,7 +100,7 @@ def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
 def save_scene(
     target: Path, pictures: np.ndarray, rate: Fraction, cameras: list[Camera], swept: np.ndarray, caption: str, crf: int
 ) -> None:
-    """Write videos, poses and caption beside the target, then move them into place together."""
+    """Write videos, poses and caption to a temporary folder, then rename it to `target`."""
     partial_folder = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
@@ -112,7 +112,7 @@ def save_scene(
 
 
 def encode_video(path: Path, frames: np.ndarray, rate: Fraction, crf: int) -> None:
-    """Frames (N, H, W, 3) uint8 => H.264, the same bytes every time."""
+    """Frames (N, H, W, 3) uint8 => H.264, byte-reproducible."""
     height, width = frames.shape[1:3]
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y",

@@ -1,13 +1,13 @@
-"""Recorded motion: clips of joint rotations, their interpolation, and the rotation of every joint in the world.
+"""Recorded motion: clips of joint rotations, their interpolation, and world rotations of all joints.
 
-Frame of a clip: +x forward, y up, +z to the person's right (right-handed). Quaternions are w, x, y, z.
+Axes of a clip: +x forward, y up, +z to the person's right (right-handed). Quaternions are w, x, y, z.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Joint → (its parent, numbers in the file): four make a quaternion, one is the angle of a hinge about z.
+# Joint → (parent, number of values in the file): four are a quaternion, one is the angle of a hinge about z.
 JOINTS = {
     "root": (None, 4),
     "chest": ("root", 4),
@@ -24,7 +24,7 @@ JOINTS = {
     "left_elbow": ("left_shoulder", 1),
 }
 JOINT_NAMES = tuple(JOINTS)
-LEGS = ("root", "hip", "knee", "ankle")  # how the names of the joints end that carry the body
+LEGS = ("root", "hip", "knee", "ankle")  # suffixes of the names of the joints that support the body
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Clip:
 def combine_clips(legs: Clip, rest: Clip) -> Clip:
     """Root and legs of one clip with chest, neck and arms of another, stretched to the first one's duration.
 
-    A motion that neither of them is, for models that know both.
+    The result is a new motion for models that have seen both.
     """
     pace = rest.duration / legs.duration
     rotations = legs.rotations.copy()
@@ -55,7 +55,7 @@ def combine_clips(legs: Clip, rest: Clip) -> Clip:
 
 
 def parse_clip(frames: np.ndarray) -> Clip:
-    """Frames (T, 44) as the files have them => a clip whose hinges are quaternions like all other joints."""
+    """Frames (T, 44) as in the files => a clip whose hinges are quaternions like all other joints."""
     times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
     columns = np.split(frames[:, 4:], np.cumsum([size for _, size in JOINTS.values()])[:-1], axis=1)
     rotations = np.stack([_hinge(part[:, 0]) if part.shape[1] == 1 else part for part in columns], axis=1)
@@ -63,7 +63,7 @@ def parse_clip(frames: np.ndarray) -> Clip:
 
 
 def mirror_clip(clip: Clip) -> Clip:
-    """The clip as a mirror shows it: left and right change places (reflection in the plane z = 0)."""
+    """The mirrored clip: left and right are swapped (reflection in the plane z = 0)."""
     swap = {"left": "right", "right": "left"}
     names = [f"{swap[side]}_{rest}" if rest else side for side, _, rest in (n.partition("_") for n in JOINT_NAMES)]
     order = [JOINT_NAMES.index(name) for name in names]
@@ -71,13 +71,13 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def reverse_clip(clip: Clip) -> Clip:
-    """The clip from its end to its beginning."""
+    """The clip played backwards."""
     return Clip(clip.duration - clip.times[::-1], clip.root_positions[::-1], clip.rotations[::-1])
 
 
 def turn_clip(clip: Clip) -> Clip:
-    """The clip turned about the vertical to face +x at its beginning, and moved to start above the origin."""
-    forward = rotation_matrix(clip.rotations[0, 0])[:, 0]  # what the root's +x has become
+    """The clip, turned about the vertical to face +x and moved above the origin in its first frame."""
+    forward = rotation_matrix(clip.rotations[0, 0])[:, 0]  # the root's +x axis in the world
     half = np.arctan2(forward[2], forward[0]) / 2
     turn = np.array([np.cos(half), 0.0, np.sin(half), 0.0])
     rotations = clip.rotations.copy()
@@ -87,7 +87,7 @@ def turn_clip(clip: Clip) -> Clip:
 
 
 def sample_clip(clip: Clip, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Root position (3,) and local rotations (13, 4) at `seconds`, which is held within the clip."""
+    """Root position (3,) and local rotations (13, 4) at `seconds`, clamped to the clip."""
     later = int(np.clip(np.searchsorted(clip.times, seconds, side="right"), 1, len(clip.times) - 1))
     before, after = clip.times[later - 1], clip.times[later]
     weight = float(np.clip((seconds - before) / (after - before), 0.0, 1.0))
@@ -96,7 +96,7 @@ def sample_clip(clip: Clip, seconds: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def world_rotations(rotations: np.ndarray) -> dict[str, np.ndarray]:
-    """Local quaternions (13, 4) => joint → world rotation (4,), each its parent's times its own."""
+    """Local quaternions (13, 4) => joint → world rotation (4,), the parent's times the local one."""
     world: dict[str, np.ndarray] = {}
     for (name, (parent, _)), local in zip(JOINTS.items(), rotations, strict=True):
         world[name] = local if parent is None else multiply(world[parent], local)
@@ -109,7 +109,7 @@ def slerp(start: np.ndarray, end: np.ndarray, weight: float) -> np.ndarray:
     end = np.where(cosine < 0, -end, end)
     angle = np.arccos(np.clip(np.abs(cosine), 0.0, 1.0))
     sine = np.sin(angle)
-    # Below a milliradian the sine cannot be divided by; the chord is as good as the arc there.
+    # Below a milliradian, division by the sine is unstable, and linear interpolation is as good.
     safe = np.where(sine < 1e-3, 1.0, sine)
     mix_start = np.where(sine < 1e-3, 1 - weight, np.sin((1 - weight) * angle) / safe)
     mix_end = np.where(sine < 1e-3, weight, np.sin(weight * angle) / safe)

@@ -1,4 +1,4 @@
-"""Ray casting on the CPU: a coloured triangle mesh on a pale floor, lit by the sky and a sun that casts shadows."""
+"""Ray casting on the CPU: a coloured triangle mesh on a pale floor, lit by sky and sun, with shadows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from cameras import Camera
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-SKY_LIGHT = np.array([0.50, 0.53, 0.58])  # what a surface that faces up receives, linear light
-FLOOR_LIGHT = np.array([0.34, 0.32, 0.30])  # … and one that faces down
+SKY_LIGHT = np.array([0.50, 0.53, 0.58])  # received by a surface that faces up, linear light
+FLOOR_LIGHT = np.array([0.34, 0.32, 0.30])  # received by a surface that faces down
 SUN_LIGHT = np.array([0.78, 0.74, 0.66])
-MAT_RADIUS_M = 1.0  # the floor is a little darker around the subject: its ellipse shows the camera's elevation
+MAT_RADIUS_M = 1.0  # a slightly darker disc around the subject; its ellipse shows the camera's elevation
 MAT_SHADE = 0.86
 SHADOW_SHADE = 0.52
 SHADOW_REACH_M = 3.0
@@ -20,16 +20,16 @@ SUPERSAMPLE = 2
 
 @dataclass(frozen=True)
 class Surroundings:
-    """`background` (3,) linear colour of floor and wall alike; `sun` (3,) unit direction towards the sun."""
+    """`background` (3,) linear colour of floor and wall; `sun` (3,) unit direction towards the sun."""
 
     background: np.ndarray
     sun: np.ndarray
 
 
 class Mesh:
-    """A triangle mesh ready for rays: `vertices` (V, 3), `normals` (V, 3), `faces` (F, 3), `fields` (V, A).
+    """A triangle mesh for ray casting: `vertices` (V, 3), `normals` (V, 3), `faces` (F, 3), `fields` (V, A).
 
-    `fields` are interpolated at each hit and handed to `paint`, which makes linear colours (N, 3) of them.
+    `fields` are interpolated at each hit and passed to `paint`, which returns linear colours (N, 3).
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Mesh:
     ):
         self.vertices, self.normals, self.faces, self.fields, self.paint = vertices, normals, faces, fields, paint
         self._scene = EmbreeScene()
-        # The geometry registers itself with the scene, which must be kept alive together with it.
+        # The geometry registers itself with the scene; both must be kept alive.
         self._geometry = TriangleMesh(self._scene, vertices[faces].astype(np.float32))
 
     def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> dict[str, np.ndarray]:
-        """Rays (N, 3) => `primID` (N,), -1 for a miss, with `u`, `v` and `tfar` (N,)."""
+        """Rays (N, 3) => `primID` (N,), -1 for a miss; `u`, `v` and `tfar` (N,)."""
         return self._scene.run(_float32(origins), _float32(directions), query="INTERSECT", output=True)
 
     def shadowed(self, points: np.ndarray, sun: np.ndarray) -> np.ndarray:
-        """Whether the mesh stands between each point (N, 3) and the sun, (N,) bool."""
+        """Whether the mesh is between each point (N, 3) and the sun, (N,) bool."""
         if not len(points):
             return np.zeros(0, dtype=bool)
         return self._scene.run(_float32(points), _float32(np.broadcast_to(sun, points.shape))) >= 0
@@ -72,7 +72,7 @@ def render(mesh: Mesh, camera: Camera, surroundings: Surroundings) -> np.ndarray
 
 
 def camera_rays(camera: Camera, samples: int) -> np.ndarray:
-    """Unit directions (S, S, 3) through the middles of an S × S grid over the picture."""
+    """Unit directions (S, S, 3) through the cell centres of an S × S grid over the picture."""
     grid = ((np.arange(samples) + 0.5) / samples - 0.5) * camera.size / camera.focal
     x, y = np.meshgrid(grid, grid)
     directions = np.stack([x, y, np.ones_like(x)], axis=-1) @ camera.c2w[:3, :3].T
@@ -92,7 +92,7 @@ def linear_to_srgb(colour: np.ndarray) -> np.ndarray:
 def _shade_mesh(
     mesh: Mesh, camera: Camera, surroundings: Surroundings, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the rays (N, 3) hit the mesh (M,), and their linear colours (M, 3)."""
+    """Indices (M,) of the rays (N, 3) that hit the mesh, and their linear colours (M, 3)."""
     eye = camera.c2w[:3, 3]
     hits = mesh.first_hits(np.broadcast_to(eye, directions.shape), directions)
     index = np.flatnonzero(hits["primID"] >= 0)
@@ -112,7 +112,7 @@ def _shade_mesh(
 
 
 def _shade_floor(mesh: Mesh, camera: Camera, surroundings: Surroundings, directions: np.ndarray) -> np.ndarray:
-    """Linear colours (N, 3) of the rays that meet nothing but the floor y = 0 or the wall of the same colour."""
+    """Linear colours (N, 3) of rays that hit only the floor y = 0 or the wall of the same colour."""
     colours = np.tile(surroundings.background, (len(directions), 1))
     down = np.flatnonzero(directions[:, 1] < -1e-3)
     eye = camera.c2w[:3, 3]
@@ -128,7 +128,7 @@ def _shade_floor(mesh: Mesh, camera: Camera, surroundings: Surroundings, directi
 
 
 def _bounding_box(mesh: Mesh, camera: Camera, samples: int) -> tuple[slice, slice]:
-    """The rows and columns of the ray grid that can see the mesh: rays elsewhere need not be cast at it."""
+    """Rows and columns of the ray grid that can hit the mesh; other rays are not cast at it."""
     pixels = camera.project(mesh.vertices) * (samples / camera.size)
     low = np.clip(np.floor(pixels.min(0)).astype(int) - 1, 0, samples)
     high = np.clip(np.ceil(pixels.max(0)).astype(int) + 1, 0, samples)

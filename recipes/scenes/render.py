@@ -1,8 +1,8 @@
-"""Stage `render`: make a set of scenes of moving people filmed by calibrated cameras."""
+"""Stage `render`: render a set of scenes of moving people, seen by calibrated cameras."""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy is loaded: the scenes share the cores, not the loops inside them
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy is imported: parallelism is over scenes, not within them
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ PARAMS = Path(__file__).parent / "params.yaml"
 
 
 def choose_clips(settings: Settings) -> list[str]:
-    """A clip for each scene: every round gives each motion once, in an order drawn anew."""
+    """A clip for each scene: every round contains each motion once, in a new random order."""
     generator = np.random.default_rng([settings.seed, 2**31])
     clips: list[str] = []
     while len(clips) < settings.scenes:
@@ -65,7 +65,7 @@ def command(
     jobs: Annotated[int, typer.Option(help="Processes; -1: one per core.")] = -1,
     wheels: Annotated[Path | None, typer.Option(help="Where the body and motion wheels are kept.")] = None,
 ) -> None:
-    """Render scenes in the Neural 3D Video layout; scenes that are there already are kept."""
+    """Render scenes in the Neural 3D Video layout; existing scenes are kept."""
     overrides = {"seed": seed, "scenes": scenes, "cameras": cameras, "frames": frames, "resolution": resolution}
     overrides |= {"layout": layout, "motions": motions.split(",") if motions is not None else None, "crf": crf}
     try:

@@ -1,8 +1,8 @@
-"""Recordings in BVH files => the joints of `motion.py`, kept in `recordings.safetensors` beside this script.
+"""Recordings in BVH files => the joints of `motion.py`, saved in `recordings.safetensors` beside this script.
 
     python recipes/scenes/retarget.py --bvh /usr/share/assimp/models/BVH
 
-The files come with Debian's package `assimp-testmodels`. Only who changes this script needs them.
+The files come with Debian's package `assimp-testmodels`. They are needed only to run this script.
 """
 
 import os
@@ -25,19 +25,19 @@ from skinning import CLIP_HIP_HEIGHT, FINGERS, Rigging, pose_body, rig_body
 from fourdistill.errors import InputError
 
 OUT = Path(__file__).parent / "recordings.safetensors"
-FRAMES_PER_SECOND = 30  # at least as many are kept, all at equal distances
+FRAMES_PER_SECOND = 30  # at least as many are kept, at equal intervals
 SIDES = ("right", "left")
-# The one whose feet are put on the floor: an average build, which those that are drawn differ from to both sides.
+# The body whose feet define the floor's height: an average build, in the middle of the drawn ones.
 STANDARD_SHAPE = Shape("male", "young", 0.5, 0.5, 1.7, (0.34, 0.33, 0.33))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recording's file and which of its joints are whose.
+    """A recording's file and the meaning of its joints.
 
-    `trunk`: our root, chest and neck; `legs` and `arms`: hip, knee, ankle and shoulder, elbow, wrist, `{}` standing for
-    the side. `rest`: the frame that shows the pose with straight legs and level feet; None: the skeleton as it is
-    defined. `jumps`: whether it leaves the floor; else what it stands on, rungs too, is the floor.
+    `trunk`: the joints for our root, chest and neck; `legs` and `arms`: hip, knee, ankle and shoulder, elbow, wrist,
+    where `{}` is the side. `rest`: a frame with straight legs and level feet; None: the skeleton's default pose.
+    `jumps`: whether the person leaves the floor; if not, whatever they stand on, rungs included, counts as the floor.
     """
 
     file: str
@@ -60,9 +60,9 @@ SOURCES = {
 
 
 def retarget(recording: Recording, source: Source, standard: Rigging) -> Clip:
-    """`recording` by the joints of `motion.py`: every part of the body turned in the world as in the recording.
+    """`recording` with the joints of `motion.py`: every body part has the same world rotation as in the recording.
 
-    It faces where it faces and starts where it starts; heights are such that `standard` stands on the floor.
+    Initial direction and position are not changed; heights are such that `standard` stands on the floor.
     """
     every = max(1, int(1 / (FRAMES_PER_SECOND * recording.frame_time)))
     positions, world = recording.world()
@@ -74,7 +74,7 @@ def retarget(recording: Recording, source: Source, standard: Rigging) -> Clip:
         rest = world[source.rest]
     turned = world @ rest.transpose(0, 2, 1)
 
-    # 1. Where every joint is turned to in the world, in the order of JOINTS
+    # 1. World rotation of every joint
     goal = {name: turned[:, place[joint]] for name, joint in zip(("root", "chest", "neck"), source.trunk, strict=True)}
     for side in SIDES:
         for limb, joints, bends in (("leg", source.legs, -1), ("arm", source.arms, 1)):
@@ -88,12 +88,12 @@ def retarget(recording: Recording, source: Source, standard: Rigging) -> Clip:
             goal[f"{side}_{names[0]}"], goal[f"{side}_{names[1]}"] = upper, upper @ hinge
         goal[f"{side}_ankle"] = turned[:, place[source.legs[2].format(side.capitalize())]]
 
-    # 2. … and against its parent
+    # 2. Rotation relative to the parent, in the order of JOINTS
     local = [goal[name] if parent is None else goal[parent].transpose(0, 2, 1) @ goal[name]
              for name, (parent, _) in JOINTS.items()]  # fmt: skip
     rotations = np.stack([matrix_quaternions(part) for part in local], axis=1)
 
-    # 3. Where the hips are
+    # 3. Position of the hips
     legs = [[place[joint.format(side.capitalize())] for joint in source.legs] for side in SIDES]
     figure = CLIP_HIP_HEIGHT / standard.hip_height
     size = figure * _standard_leg(standard) / np.mean([_leg(positions[0, leg]) for leg in legs])
@@ -106,15 +106,15 @@ def retarget(recording: Recording, source: Source, standard: Rigging) -> Clip:
 
 
 def limb_rotations(joints: np.ndarray, turned: np.ndarray, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """A limb of two bones => the rotations (T, 3, 3) of the upper one in the world and of the hinge between them.
+    """A limb of two bones => rotations (T, 3, 3) of the upper one in the world and of the hinge between them.
 
-    `joints` (T, 3, 3) positions of its three joints, `turned` (T, 3, 3) how far the upper bone is turned from its
-    rest. At rest a limb of `motion.py` hangs down; its hinge turns about z by at least 0 times `sign`, +1 or -1.
+    `joints` (T, 3, 3): positions of its three joints; `turned` (T, 3, 3): rotation of the upper bone from its rest
+    pose. At rest, a limb of `motion.py` hangs down. Its hinge turns about z by an angle of sign `sign`, +1 or -1, or 0.
     """
     upper, lower = (_unit(joints[:, end] - joints[:, end - 1]) for end in (1, 2))
     normal = sign * np.cross(upper, lower)
-    # A limb that is stretched has no plane to bend in. The hinge is fixed to the upper bone: where it is in all the
-    # recording tells where it is then. The more the limb is bent, the more its own plane counts.
+    # A straight limb does not define a bending plane. The hinge axis is fixed to the upper bone, so the whole recording
+    # determines it. The more the limb is bent, the more weight its own plane gets.
     in_bone = np.einsum("tji,tj->ti", turned, normal)
     axis = np.linalg.eigh(in_bone.T @ in_bone)[1][:, -1]
     axis = axis * np.sign(np.sum(in_bone @ axis))
@@ -127,19 +127,19 @@ def limb_rotations(joints: np.ndarray, turned: np.ndarray, sign: int) -> tuple[n
 
 
 def standing_heights(rigging: Rigging, rotations: np.ndarray) -> np.ndarray:
-    """How high (T,), in metres, the hips of a body are that stands, sits or lies on the floor; `rotations` (T, 13, 4).
+    """Hip heights (T,), in metres, of a body that touches the floor in every pose of `rotations` (T, 13, 4).
 
-    Hands do not count: without wrists they cannot lie flat, and would lift who leans on them.
+    Hands are excluded: without wrist joints they cannot lie flat, and would lift a body that leans on them.
     """
     counts = rigging.body.influence("hand", *FINGERS) < 0.1
     return np.array([-pose_body(rigging, np.zeros(3), pose)[counts, 1].min() for pose in rotations])
 
 
 def matrix_quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Rotation matrices (T, 3, 3) => unit quaternions (T, 4), each on the side of the one before.
+    """Rotation matrices (T, 3, 3) => unit quaternions (T, 4), each with the sign closest to its predecessor.
 
-    The largest eigenvalue's vector of a symmetric matrix: Bar-Itzhack, "New method for extracting the quaternion from
-    a rotation matrix" (2000).
+    Each is the eigenvector of a symmetric matrix's largest eigenvalue: Bar-Itzhack, "New method for extracting the
+    quaternion from a rotation matrix" (2000).
     """
     (a, b, c), (d, e, f), (g, h, i) = matrices.transpose(1, 2, 0)
     rows = [[a + e + i, h - f, c - g, d - b], [h - f, a - e - i, b + d, c + g],
@@ -150,7 +150,7 @@ def matrix_quaternions(matrices: np.ndarray) -> np.ndarray:
 
 
 def _leg(joints: np.ndarray) -> float:
-    """Length of thigh and shin; `joints` (3, 3): hip, knee and ankle."""
+    """Total length of thigh and shin; `joints` (3, 3): hip, knee and ankle."""
     return float(np.linalg.norm(np.diff(joints, axis=0), axis=1).sum())
 
 

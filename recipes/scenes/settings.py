@@ -1,4 +1,4 @@
-"""What a set of scenes is made with: params.yaml under the command line, checked, and kept beside the scenes."""
+"""Settings of a set of scenes: read from params.yaml and the command line, checked, and saved beside the scenes."""
 
 import json
 from dataclasses import asdict
@@ -30,7 +30,7 @@ Motion = Annotated[str, AfterValidator(_motion)]
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Settings:
-    """One set of scenes; `resolution` pixels a side (even: H.264 halves the chroma planes), `crf` as x264 counts."""
+    """One set of scenes; `resolution` pixels a side (even: H.264 halves the chroma planes), `crf` as in x264."""
 
     seed: Annotated[int, Field(ge=0)]
     scenes: Count
@@ -43,9 +43,9 @@ class Settings:
 
 
 def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
-    """The section `render` of `path`, each value replaced by the one in `overrides` that is not None.
+    """The section `render` of `path`, overridden by the values in `overrides` that are not None.
 
-    Groups among the motions are replaced by what is in them.
+    Groups of motions are expanded.
 
     Raises `InputError` naming the file, the key and what was expected.
     """
@@ -62,7 +62,7 @@ def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
     if isinstance(values.get("motions"), list):
         values["motions"] = expand_groups(values["motions"])
     try:
-        # Through JSON, so that a list passes for a tuple in strict mode.
+        # Through JSON, because strict mode then accepts a list as a tuple.
         return TypeAdapter(Settings).validate_json(json.dumps(values))
     except ValidationError as error:
         fault = error.errors()[0]
@@ -71,9 +71,9 @@ def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
 
 
 def claim_folder(out: Path, settings: Settings) -> None:
-    """Make `out` the folder of these settings: scenes that others made are never taken for finished ones.
+    """Mark `out` as the folder of these settings, so that scenes of other settings never count as finished.
 
-    Only the number of scenes may differ from run to run: the first ones stay the same.
+    Only the number of scenes may differ between runs: the first ones stay the same.
     """
     out.mkdir(parents=True, exist_ok=True)
     kept = out / KEPT_FILE

@@ -7,13 +7,13 @@ from body import Body, Skeleton
 from motion import rotation_matrix, slerp, world_rotations
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
-# The spine and neck of the rig have more joints than the clip: they share the clip's rotation, as a spine does.
-# Bone → (joint below, joint above, share of the way from the one to the other).
+# The spine and neck of the rig have more joints than the clip, whose rotation is distributed over them.
+# Bone → (joint below, joint above, interpolation weight between them).
 SHARED_BONES = {
     "spine_01": ("root", "chest", 0.35),
     "spine_02": ("root", "chest", 0.7),
     "neck_01": ("chest", "neck", 0.5),
-    # A raised arm lifts the collar bone with it.
+    # A raised arm lifts the collar bone.
     "clavicle_l": ("chest", "left_shoulder", 0.15),
     "clavicle_r": ("chest", "right_shoulder", 0.15),
 }
@@ -22,15 +22,15 @@ LIMB_BONES = {
     "thigh": "hip", "calf": "knee", "foot": "ankle", "ball": "ankle", "upperarm": "shoulder", "lowerarm": "elbow",
     "hand": "elbow", **dict.fromkeys(FINGERS, "elbow"),
 }  # fmt: skip
-# Hip height of the figure that the clips were recorded for; root positions scale with a body's own hip height.
+# Hip height of the clips' figure; root positions scale with a body's own hip height.
 CLIP_HIP_HEIGHT = 0.88
 
 
 @dataclass(frozen=True)
 class Rigging:
-    """What does not change from frame to frame: `alignment` (B, 3, 3) turns the resting A-pose into the clip's rest.
+    """Constants over frames: `alignment` (B, 3, 3) rotates the resting A-pose into the clip's rest pose.
 
-    In the clips' rest pose the arms and legs hang straight down, while the mesh spreads them.
+    In the clips' rest pose, arms and legs hang straight down; the mesh has them spread.
     """
 
     body: Body
@@ -43,7 +43,7 @@ class Rigging:
 
 
 def rig_body(body: Body) -> Rigging:
-    """Find the rotations that hang the limbs of `body` straight down."""
+    """Compute the rotations that make the limbs of `body` hang straight down."""
     skeleton = body.skeleton
     alignment = np.tile(np.eye(3), (len(skeleton.bones), 1, 1))
     for side in ("_l", "_r"):
@@ -91,7 +91,7 @@ def bone_world_rotations(skeleton: Skeleton, rotations: np.ndarray) -> np.ndarra
 
 
 def blend(body: Body, bone_rotations: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Skin `body` by bones turned by `bone_rotations` (B, 3, 3) with their heads at `joints` (B, 3) => (V, 3)."""
+    """Skin `body` with bones rotated by `bone_rotations` (B, 3, 3), heads at `joints` (B, 3) => vertices (V, 3)."""
     # x => R (x - head) + joint, written as R x + t so that the blend is one weighted sum of 3 × 4 matrices
     translations = joints - np.einsum("bij,bj->bi", bone_rotations, body.skeleton.heads)
     transforms = np.concatenate([bone_rotations, translations[:, :, None]], axis=2)  # (B, 3, 4)
@@ -102,7 +102,7 @@ def blend(body: Body, bone_rotations: np.ndarray, joints: np.ndarray) -> np.ndar
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3), faces weighted by their area."""
+    """Unit normals (V, 3), averaged over faces weighted by area."""
     corners = vertices[faces]
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     index = faces.ravel()

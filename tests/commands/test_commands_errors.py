@@ -1,4 +1,4 @@
-"""What people give by mistake ends with one line and status 2, whatever the command, and leaves nothing behind."""
+"""User mistakes in any command give one line and status 2, and leave no files."""
 
 import errno
 import os
@@ -11,8 +11,7 @@ from tiny_adapters import build_tiny_adapter, tiny_picture
 from typer.testing import CliRunner
 
 from fourdistill.cli import app
-from fourdistill.commands.inspect import FORMATS
-from fourdistill.sources.readers import READERS
+from fourdistill.sources.formats import FORMATS
 from fourdistill.storage.files import partial_of
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def place(tiny_base, tmp_path_factory):
-    """A folder with an adapter, a picture, an IP-Adapter, a text and an empty folder, and `base` beside."""
+    """A folder with an adapter, a picture, an IP-Adapter, a text file, an empty folder and a link to the base."""
     folder = tmp_path_factory.mktemp("place")
     build_tiny_adapter(tiny_base, folder / "adapter")
     tiny_picture().save(folder / "photo.png")
@@ -32,7 +31,7 @@ def place(tiny_base, tmp_path_factory):
 
 
 def assert_one_line(place, words, message):
-    """Run in `place`; the folder is afterwards what it was."""
+    """Run in `place`, which must not change."""
     before = sorted(place.rglob("*"))
     cwd = Path.cwd()
     os.chdir(place)
@@ -59,7 +58,7 @@ LONG = "x" * 300
         (["--adapter", " "], "--adapter: expected a folder or a Hub id, found an empty name"),
         (["--base", "empty"], "empty: model_index.json: expected a model in diffusers' layout, found an empty folder"),
         (["--base", "adapter"], "adapter: model_index.json: expected a model in diffusers' layout, found an adapter"),
-        (["--base", "text"], "text: expected a model folder in diffusers' layout (Stable Diffusion 1.x or 2.x), found"),
+        (["--base", "text"], "text: expected a model folder in diffusers' layout (Stable Diffusion 1.x, 2.x or XL)"),
         (["--base", LONG], LONG),
         (["--adapter", "empty"], "empty/config.json: expected an adapter's configuration, found an empty folder"),
         (["--adapter", "base"], "base/config.json: expected an adapter's configuration, found a pipeline of diffusers"),
@@ -138,11 +137,18 @@ def test_a_fault_of_the_program_stays_a_traceback(place, monkeypatch):
 
 
 def test_help_names_every_format():
-    assert FORMATS.split(", ") == sorted(READERS)
+    result = CliRunner().invoke(app, ["inspect", "--help"], env={"COLUMNS": "300"})
+    assert ", ".join(sorted(FORMATS)) in result.stdout
+
+
+def test_help_imports_no_reader():
+    """Which take as long as all of the command line."""
+    code = "import sys, fourdistill.cli; sys.exit(any(name in sys.modules for name in ('av', 'PIL', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_bad_arguments_do_not_wait_for_torch(tmp_path):
-    """Neither does the help of a command wait for what takes long to import."""
+    """Nor does the help of a command wait for slow imports."""
     code = "import sys; from fourdistill.cli import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'matplotlib', 'aiohttp', 'gradio')))"
     for words in (["inspect", "--help"], [*DRAW[:2], str(tmp_path / "none.png"), "--out", str(tmp_path / "a.png")]):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def parts(tiny_base, tmp_path_factory):
-    """Options naming a tiny base, an adapter and a picture."""
+    """Options for a tiny base, an adapter and a picture."""
     folder = tmp_path_factory.mktemp("parts")
     build_tiny_adapter(tiny_base, folder / "adapter")
     tiny_picture().save(folder / "photo.png")
@@ -109,8 +109,32 @@ def test_pairwise_takes_each_time_with_one_camera(parts, tmp_path):
     assert Image.open(tmp_path / "path.png").size == (96, 32)
 
 
+def test_cameras_from_a_file_are_those_of_the_pipeline(parts, tmp_path):
+    quarter = [[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 1]]  # a turn to azimuth 90
+    still = np.eye(4).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps([quarter, still]))
+    (tmp_path / "poses.txt").write_text("0 0 -1 1\n0, 1, 0, 0\n1 0 0 1\n\n# none\n1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    drawn = {}
+    for name in ("poses.json", "poses.txt"):
+        out = tmp_path / f"{name}.png"
+        result = generate(parts, out, "--relative-pose", tmp_path / name, "--time", "0,0.5", "--json")
+        assert result.exit_code == 0, result.output
+        facts = json.loads(result.stdout)
+        assert (facts["rows"], facts["columns"]) == (2, 2)
+        assert [(one["relative_pose"], one["time"]) for one in facts["pictures"]] == [
+            (pose, time) for pose in (quarter, still) for time in (0, 0.5)
+        ]
+        drawn[name] = np.asarray(Image.open(out)).astype(int)
+    assert np.array_equal(*drawn.values())
+    (cell,) = call(parts, time=0.5, azimuth=90, seed=0)
+    assert np.abs(drawn["poses.json"][:32, 32:] - np.asarray(cell)).max() <= 1
+    (tmp_path / "one.json").write_text(json.dumps(quarter))
+    result = generate(parts, tmp_path / "one.png", "--relative-pose", tmp_path / "one.json")
+    assert result.exit_code == 0 and Image.open(tmp_path / "one.png").size == (32, 32)
+
+
 def test_it_works_right_after_install(tmp_path):
-    """With the base, the adapter and the example that come with the repository."""
+    """With the base, adapter and example of the repository."""
     out = tmp_path / "walk.png"
     result = run("generate", "--image", ROOT / "examples/walk.png", "--time", 0.25, "--steps", 2, "--out", out)
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""A page served as a user serves it, and a real browser to use it with."""
+"""The page, served as by a user, and a real browser."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Debian's Chromium as root, kept from asking the network for anything of its own.
+# Options for Debian's Chromium as root, without network requests of its own.
 CHROMIUM = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -24,14 +24,14 @@ CHROMIUM = [
 class Served:
     address: str
     process: subprocess.Popen
-    folder: Path  # holds its temporary files, its home and what it was started in
+    folder: Path  # with its temporary files, home and working directory
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=30)
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright keeps an event loop running in this thread
+@pytest.fixture(scope="module")  # not longer: Playwright keeps an event loop running in this thread
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -51,11 +51,11 @@ def served(tmp_path_factory):
     running.stop()
     assert "Traceback" not in (folder / "said.txt").read_text()
     left = [path for place in ("tmp", "cwd") for path in (folder / place).rglob("*")]
-    assert left == []  # neither what was uploaded nor what was drawn
+    assert left == []  # neither uploads nor drawings
 
 
 def serve(folder: Path) -> Served:
-    """`fourdistill demo` with two diffusion steps, in a folder of its own."""
+    """Start `fourdistill demo` with two diffusion steps, in its own folder."""
     for name in ("tmp", "home", "cwd"):
         (folder / name).mkdir()
     with socket.socket() as free:

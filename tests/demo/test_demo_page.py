@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does, and what they then see."""
+"""The page in a real browser: user actions and their visible results."""
 
 import base64
 import re
@@ -36,7 +36,7 @@ def pipe():
 
 def open_page(page, served):
     page.goto(served.address)
-    page.wait_for_selector(PICTURE)  # it opens with the first example, drawn
+    page.wait_for_selector(PICTURE)  # it opens with a drawing of the first example
 
 
 def example(name):
@@ -44,20 +44,20 @@ def example(name):
 
 
 def drawn_by(pipe, name, **command):
-    """What the pipeline draws from an example, as an array."""
+    """The pipeline's image from an example, as an array."""
     given = {"time": 0.0, "azimuth": 0.0, "elevation": 0.0, "radius": 1.0, "num_inference_steps": STEPS, **command}
     image = pipe(example(name), generator=torch.Generator().manual_seed(0), **given).images[0]
     return np.asarray(image)
 
 
 def shown(page):
-    """The picture that the page shows, as an array."""
+    """The displayed picture, as an array."""
     url = page.locator(PICTURE).get_attribute("src")
     return np.asarray(Image.open(BytesIO(base64.b64decode(url.split(",", 1)[1]))).convert("RGB"))
 
 
 def wait_until_shown(page, expected):
-    """Exactly these pixels, within half a minute."""
+    """Wait up to half a minute for exactly these pixels."""
     for _ in range(150):
         if np.array_equal(shown(page), expected):
             return
@@ -83,7 +83,7 @@ def test_upload_and_sliders_draw_what_the_pipeline_draws(page, pipe):
     wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0))
     page.get_by_role(
         "img", name="camera 1° to the right", exact=True
-    ).wait_for()  # the drawing of the camera comes by an event of its own
+    ).wait_for()  # the drawing of the camera has its own event
     set_number(page, "Time", 0.25)
     wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0, time=0.25))
 
@@ -141,7 +141,7 @@ def test_what_is_no_picture_is_refused(page, tmp_path, kind):
 
 
 def draw_for_minutes(page):
-    """Begin a drawing that nobody would wait for."""
+    """Start a very long drawing."""
     page.get_by_role("tab", name="Time sweep").click()
     page.get_by_role("button", name="How it is drawn").click()
     page.get_by_label("Draw the picture whenever something is moved").uncheck()
@@ -157,14 +157,14 @@ def test_a_drawing_can_be_stopped(page):
     set_number(page, "Frames", 2)
     set_number(page, "Steps", 2)
     page.locator("button.primary:visible").click()
-    page.get_by_role("link", name="Save GIF").wait_for()  # long before the first would have been done
+    page.get_by_role("link", name="Save GIF").wait_for()  # long before the first drawing could end
 
 
 def test_leaving_the_page_ends_its_drawing(browser, served, page):
     draw_for_minutes(page)
     page.goto("about:blank")
     other = browser.new_context().new_page()
-    open_page(other, served)  # draws its picture at once
+    open_page(other, served)  # draws its picture immediately
     other.context.close()
 
 

@@ -1,4 +1,4 @@
-"""The page's parts without a browser."""
+"""Parts of the page, without a browser."""
 
 import base64
 import errno
@@ -104,8 +104,8 @@ def test_stopping_reaches_ones_own_drawings_alone():
 
 
 def target_center(svg):
-    """Where the commanded camera stands in the drawing."""
-    x, y = re.findall(r'class="target" d="M([\d.-]+) ([\d.-]+)', svg)[1]  # of the lines from the centre
+    """Position of the commanded camera in the drawing."""
+    x, y = re.findall(r'class="target" d="M([\d.-]+) ([\d.-]+)', svg)[1]  # of the lines from its centre
     return float(x), float(y)
 
 
@@ -159,7 +159,7 @@ def test_cleaning_removes_uploads_and_keeps_the_examples(pipe, tmp_path, monkeyp
     upload.touch()
     page = build_page(Handlers(Artist(pipe), [tmp_path / "one.png"]), num_inference_steps=2)
     page.upload_file_set.add(str(upload))
-    delete_files_created_by_app(page, age=None)  # as every minute, then of those older than `delete_cache` says
+    delete_files_created_by_app(page, age=None)  # runs every minute on files older than `delete_cache` allows
     assert not upload.exists()
     assert [path.name for path in (tmp_path / "cache").rglob("*.png")] == ["one.png"]
 
@@ -189,7 +189,7 @@ def free_port(family=socket.AF_INET):
 
 @pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
 def test_of_a_name_with_several_addresses_one_is_enough(missing, monkeypatch):
-    """`localhost` is ::1 and 127.0.0.1 where IPv6 is off: as no kind of socket, or as no address."""
+    """`localhost` can be ::1 and 127.0.0.1 with IPv6 off: the socket family or the address is missing."""
     port = free_port()
     addresses = [
         (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0)),
@@ -235,4 +235,4 @@ def test_the_page_is_served_whatever_proxies_there_are(host, pipe, tmp_path, mon
         assert page.local_url == f"http://{bracketed('localhost' if host == '0.0.0.0' else host)}:{port}/"
     finally:
         page.close(verbose=False)
-    assert {name: os.environ[name] for name in BROKEN} == BROKEN  # for a browser that is opened
+    assert {name: os.environ[name] for name in BROKEN} == BROKEN  # for the browser that is opened

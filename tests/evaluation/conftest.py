@@ -16,7 +16,7 @@ from fourdistill.pairs.build import build_pairs
 
 @pytest.fixture(scope="session")
 def grid_scenes(tmp_path_factory):
-    """Two scenes, `walk` held out as a whole: frames, their table, 60 test pairs by the real stage. Read only."""
+    """Two scenes, `walk` fully held out: frames, their table, 60 test pairs by the real stage. Read only."""
     folder = tmp_path_factory.mktemp("grid")
     rows = frame_rows("kick", "train") + frame_rows("walk", "test")
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def grid_scenes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def features(tiny_base, grid_scenes, tmp_path_factory):
-    """What `encode_frames` writes for the grid's frames."""
+    """Output of `encode_frames` for the grid's frames."""
     folder = tmp_path_factory.mktemp("features") / "features"
     encode = partial(encode_images, load_base(str(tiny_base)))
     encode_frames(

@@ -1,4 +1,4 @@
-"""Known answers: what the control metrics must say of pictures whose place on the grid is known."""
+"""Known answers: control metrics of pictures whose position on the grid is known."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from grid_scenes import NUM_CAMERAS, NUM_FRAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values as values_and_rows
 from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.displacement import Displacement, Placement
 from fourdistill.geometry.scene_frame import wrap_angle
 
@@ -32,7 +32,7 @@ def ring(num_cameras: int = 8, num_frames: int = 16) -> Grid:
         seen=Placement(
             time=np.array([frame / (num_frames - 1) for _, frame in cells]),
             timestamp_s=np.array([frame / 10 for _, frame in cells]),
-            c2w=np.zeros((len(cells), 4, 4)),  # nobody asks
+            c2w=np.zeros((len(cells), 4, 4)),  # not used
             spherical=np.stack([azimuth, np.full(len(cells), 0.2), np.ones(len(cells))], axis=1),
             scale=np.ones(len(cells)),
         ),
@@ -153,7 +153,7 @@ def test_values_know_their_commands():
 
 def test_a_picture_found_at_a_camera_without_pose_still_has_a_view_error():
     spherical = RING.spherical.copy()
-    spherical[:16] = np.nan  # nobody knows where cam00 is
+    spherical[:16] = np.nan  # the pose of cam00 is unknown
     partly = with_positions(RING, spherical)
     target, unposed = 3 * 16 + 4, 4
     values = control_values(

@@ -1,4 +1,4 @@
-"""Every metric of pictures must get worse, step by step, as the truth is blurred or drowned in noise."""
+"""Every picture metric must get worse, step by step, with increasing blur or noise on the true pictures."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import control_values, outcomes
 from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
 from fourdistill.evaluation.metrics.retrieval import Grid
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, warp_error
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.displacement import Displacement, Placement
 
 SIZE, NUM_CAMERAS, NUM_FRAMES = 48, 6, 10
@@ -21,7 +21,7 @@ GRID = Grid(
     seen=Placement(
         time=np.array([frame / (NUM_FRAMES - 1) for _, frame in CELLS]),
         timestamp_s=np.array([frame / 10 for _, frame in CELLS]),
-        c2w=np.zeros((len(CELLS), 4, 4)),  # nobody asks
+        c2w=np.zeros((len(CELLS), 4, 4)),  # not used
         spherical=np.array([(2 * np.pi * camera / NUM_CAMERAS, 0.2, 1.0) for camera, _ in CELLS]),
         scale=np.ones(len(CELLS)),
     ),
@@ -29,7 +29,7 @@ GRID = Grid(
 
 
 def picture(camera: int, frame: int) -> Image.Image:
-    """A ball that wanders before a wall, both of the camera's own colours."""
+    """A ball that moves in front of a wall, with colours that depend on the camera."""
     rng = np.random.default_rng(camera)
     wall = Image.fromarray(rng.integers(60, 200, (6, 6, 3), dtype=np.uint8)).resize(
         (SIZE, SIZE), Image.Resampling.BICUBIC
@@ -40,7 +40,7 @@ def picture(camera: int, frame: int) -> Image.Image:
 
 
 TRUTH = [picture(*cell) for cell in CELLS]
-ROWS = [TRUTH[camera * NUM_FRAMES : (camera + 1) * NUM_FRAMES] for camera in range(NUM_CAMERAS)]  # a sweep a camera
+ROWS = [TRUTH[camera * NUM_FRAMES : (camera + 1) * NUM_FRAMES] for camera in range(NUM_CAMERAS)]  # one sweep per camera
 
 
 def blurred(images, level):
@@ -55,7 +55,7 @@ def noised(images, level, seed=0):
 
 
 def control_errors(images) -> dict[str, float]:
-    """Every picture as the answer to the command that leads from the middle frame of another camera to its own."""
+    """Errors of pictures as answers to commands from the middle frame of another camera to their own cells."""
     middle = [(camera + 1) % NUM_CAMERAS * NUM_FRAMES + NUM_FRAMES // 2 for camera, _ in CELLS]
     commands = [
         Command("joint", GRID.keys[a], GRID.keys[b], Displacement.from_user(), None) for b, a in enumerate(middle)
@@ -77,7 +77,7 @@ def errors(images) -> dict[str, float]:
 
 
 def sequence_distance(rows) -> float:
-    """Of coarse grey pictures in place of CLIP features, each of length 1."""
+    """Distance with coarse grey pictures of norm 1 instead of CLIP features."""
 
     def features(sequences):
         small = [[np.asarray(i.convert("L").resize((12, 12)), float).ravel() for i in row] for row in sequences]

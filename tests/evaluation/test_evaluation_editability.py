@@ -11,12 +11,10 @@ from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.draw import choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.editability import (
     CaptionEncoder,
     at_lambda,
@@ -30,6 +28,9 @@ from fourdistill.evaluation.evaluate import Inputs, Outputs, edit_points, evalua
 from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.summary import Summary, summarise_edits
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.evaluation.report.pictures import contact_sheet, wrap
 from fourdistill.evaluation.systems.generate import Painter
 
@@ -38,7 +39,7 @@ FIGURES = ("clip_t", "clip_i", "time_frames", "azimuth_deg")
 
 
 class Answers(Painter):
-    """Instead of a painter: the true source or target of every command."""
+    """A painter that returns the true source or target of every command."""
 
     def __init__(self, pipe, read, side):
         self.pipe, self.read, self.side, self.weights = pipe, read, side, []
@@ -108,7 +109,7 @@ def evaluated(pipe, base, grid_scenes, features, tmp_path_factory):
         grid_scenes.scenes_table,
     )
     names = ("metrics.json", "figures.json", "plots", "reports/evaluation", "index.html")
-    evaluate(pipe, inputs, Outputs(*(folder / n for n in names)), replace(SETTINGS, baselines=False), seed=0)
+    evaluate(pipe, inputs, Outputs(*(folder / n for n in names)), changed(SETTINGS, baselines=False), seed=0)
     return folder, json.loads((folder / "figures.json").read_text())
 
 
@@ -125,7 +126,7 @@ def test_edits_are_joint_commands_of_every_scene_in_turn(grid_scenes):
     scenes = [command.source.scene for command in chosen]
     assert scenes == scenes[:3] * 2 and set(scenes) == {"walk", "run", "hop"}
     assert len({(command.source, command.target) for command in chosen}) == 6
-    assert {command.caption for command in chosen} == {"a man in a kick"}  # theirs is the other
+    assert {command.caption for command in chosen} == {"a man in a kick"}  # their own is the other one
 
 
 def test_without_joint_commands_others_are_edited_and_without_captions_none(grid_scenes):
@@ -166,7 +167,7 @@ def test_no_setting_is_painted_twice(pipe, read, spaces, cells, encode, edits):
         (weights["lambda_"], weights["text_guidance"]) for weights in paint.weights
     ]
     assert set(scored.figures()) == {"", "as_pictured.", "lambda_0.", "own_lambda."}
-    # A perfect answer stands on its cell and is as like the truth as can be.
+    # A perfect answer is on its cell and has the highest possible similarity.
     for edited in scored.tried:
         assert not edited.scores["time_frames"].any() and not edited.scores["azimuth_deg"].any()
         np.testing.assert_allclose(edited.scores["clip_i"], 1, rtol=1e-4)
@@ -200,7 +201,7 @@ def test_an_evaluation_measures_and_shows_edits(evaluated):
     short = json.loads((folder / "metrics.json").read_text())
     assert short["edit.time"] == pytest.approx(metrics["editability.time_frames"], rel=1e-3)
     rows = list(csv.DictReader((folder / "plots" / "editability.csv").open()))
-    # Two thirds of the adapter's own lambda are those of the prompt at full strength.
+    # At full prompt strength, lambda is two thirds of the adapter's own.
     assert [row["setting"] for row in rows] == ["as pictured", "half", "as in the prompt", "lambda 3", "lambda 0"]
     assert [float(row["lambda"]) for row in rows] == [3, 2.5, 2, 3, 0]
     for i, prefix in ((0, "as_pictured."), (2, ""), (3, "own_lambda."), (4, "lambda_0.")):
@@ -248,4 +249,4 @@ def test_a_long_prompt_is_wrapped_below_its_row():
     row = [Image.new("RGB", (64, 64))] * 2
     one, three = (contact_sheet([row, row], ["a", "b"], ["x", label]) for label in ("y", "y\nz\nz"))
     assert one.width == three.width and three.height - one.height == 2 * (one.height - 128) // 3
-    assert np.asarray(three)[-18:].min() < 200  # something is written in its last line
+    assert np.asarray(three)[-18:].min() < 200  # its last line contains text

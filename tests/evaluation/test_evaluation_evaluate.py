@@ -11,16 +11,18 @@ import torch
 from imports import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey, choose_pairs
-from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.evaluate import Inputs, Outputs, evaluate
 from fourdistill.evaluation.folder import score_folder
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.pairs import choose_pairs
 from fourdistill.evaluation.report.headline import HEADLINE
 from fourdistill.evaluation.report.tables import LABELS
 from fourdistill.evaluation.scoring import Scorer, score_quality
@@ -36,7 +38,7 @@ def pipe(tiny_base):
 
 @pytest.fixture(scope="module")
 def run_in(pipe, tiny_base, grid_scenes, features):
-    """Run an evaluation into a folder; its figures."""
+    """A function that runs an evaluation into a folder and returns its figures."""
 
     def run(folder, settings=SETTINGS, frames=grid_scenes.frames):
         inputs = Inputs(
@@ -56,7 +58,7 @@ def run_in(pipe, tiny_base, grid_scenes, features):
 
 @pytest.fixture
 def run(run_in, tmp_path):
-    """Run an evaluation into tmp_path; its figures."""
+    """A function that runs an evaluation into tmp_path and returns its figures."""
     return partial(run_in, tmp_path)
 
 
@@ -69,7 +71,7 @@ def evaluated(run_in, tmp_path_factory):
 
 @pytest.fixture
 def paint(pipe, grid_scenes):
-    """A painter of one step a picture."""
+    """A painter with one step per picture."""
     return make_painter(pipe, grid_scenes)
 
 
@@ -95,7 +97,7 @@ def test_everything_is_written(evaluated, grid_scenes):
     sweeps = {f"walk_{sweep}.{ending}" for sweep in ("time", "camera", "joint") for ending in ("png", "gif")}
     assert {path.name for path in folder.iterdir()} == pictures | sweeps | {"pairs.csv", "generated"}
     with Image.open(folder / "walk_time.gif") as gif:
-        assert getattr(gif, "n_frames", 1) == 4  # three steps, there and back
+        assert getattr(gif, "n_frames", 1) == 4  # three steps, forth and back
 
     rows = list(csv.DictReader((folder / "pairs.csv").open()))
     chosen = choose_pairs(grid_scenes.pairs_table, 9, seed=0)
@@ -111,15 +113,15 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
              "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")  # fmt: skip
     baselines = [f"baseline.{name}." for name in ("copy", "zero", "shuffled", "lambda_0", "nearest_train")]
     for system in ("", *baselines, "ceiling.vae."):
-        for space in ("", "latents.", "clip."):  # pixels are the declared space
+        for space in ("", "latents.", "clip."):  # pixels is the declared space
             for name in names:
                 figure = system + space + name
                 assert np.isfinite(metrics[figure])
-                if name in ("time.mae_frames", "view.azimuth_error_deg"):  # the others stand on one sweep
+                if name in ("time.mae_frames", "view.azimuth_error_deg"):  # the others come from a single sweep
                     assert metrics[f"{figure}.ci_low"] <= metrics[figure] <= metrics[f"{figure}.ci_high"], figure
                 elif name != "time.mae_s" and not name.startswith("view"):
                     assert f"{figure}.ci_low" not in metrics
-    # The middle of nine frames to the first, middle and last: a copy is off by 4, 0, 4 frames and never moves.
+    # From the middle of nine frames to the first, middle and last: a copy is off by 4, 0, 4 frames and never moves.
     copy = {name: metrics[f"baseline.copy.{name}"] for name in names}
     assert (
         copy["time.spearman"] == copy["leakage.time_frames"] == copy["leakage.azimuth_deg"] == copy["joint.top1"] == 0
@@ -130,7 +132,7 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
 
 
 def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
-    metrics, (_, full) = run(replace(SETTINGS, baselines=False, num_edits=0)), evaluated
+    metrics, (_, full) = run(changed(SETTINGS, baselines=False, edits={"num": 0})), evaluated
     assert not {name for name in metrics if name.startswith(("baseline.zero", "baseline.shuffled", "baseline.lambda"))}
     assert {"baseline.copy.psnr", "baseline.nearest_train.psnr", "ceiling.vae.psnr"} <= metrics.keys()
     assert metrics == pytest.approx({name: full[name] for name in metrics})
@@ -139,23 +141,21 @@ def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
 def test_guidance_of_each_condition_reaches_the_pipeline(run, evaluated, tmp_path):
     _, plain = evaluated
     for name in ("text", "image", "time", "view"):
-        metrics = run(replace(SETTINGS, baselines=False, num_edits=0, **{f"{name}_guidance": 20.0}))
+        metrics = run(changed(SETTINGS, baselines=False, edits={"num": 0}, guidance={name: 20.0}))
         assert metrics["psnr"] != plain["psnr"], name
         assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
 
 
 def test_the_carrier_reaches_the_pipeline(run, evaluated):
     _, plain = evaluated
-    shown = run(replace(SETTINGS, baselines=False, num_edits=0, carrier="image_prompt"))
+    shown = run(changed(SETTINGS, baselines=False, edits={"num": 0}, carrier="image_prompt"))
     assert shown["psnr"] != plain["psnr"]
 
 
 def test_what_was_generated_scores_the_same_from_its_folder(evaluated, pipe, grid_scenes):
     folder, metrics = evaluated
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
-    score = Scorer(
-        read, make_spaces(pipe), grid_scenes.frames_table, grid_scenes.scenes_table, SETTINGS.scoring(), seed=0
-    )
+    score = Scorer(read, make_spaces(pipe), grid_scenes.frames_table, grid_scenes.scenes_table, SETTINGS.scores, seed=0)
     again = score_folder(folder / "reports" / "evaluation" / "generated", score, max_gap_s=None).summary.metrics
     assert {"psnr", "time.mae_frames", "joint.top1", "baseline.copy.clip.leakage.time_frames"} <= again.keys()
     assert again == pytest.approx({name: metrics[name] for name in again}, abs=1e-4)
@@ -177,7 +177,7 @@ def test_the_page_holds_everything_and_fetches_nothing(evaluated):
 def test_sequences_are_scored_beside_the_truth(evaluated):
     _, metrics = evaluated
     for kind in ("time", "view"):
-        # A copy stands still; with one sweep of a kind there are no two sequences to compare.
+        # A copy does not move; a single sweep of a kind leaves no two sequences to compare.
         assert metrics[f"baseline.copy.sequence.{kind}.similarity"] == pytest.approx(1, abs=1e-4)
         assert metrics[f"ceiling.vae.sequence.{kind}.similarity"] < 1
         assert metrics[f"sequence.{kind}.warp_error"] > 0
@@ -186,8 +186,8 @@ def test_sequences_are_scored_beside_the_truth(evaluated):
 
 def test_figures_depend_neither_on_the_batch_nor_on_an_earlier_run(run, evaluated):
     _, first = evaluated
-    run(replace(SETTINGS, num_inference_steps=1, baselines=False, num_edits=0))
-    assert run(replace(SETTINGS, batch_size=5)) == pytest.approx(first, abs=0.02)
+    run(changed(SETTINGS, num_inference_steps=1, baselines=False, edits={"num": 0}))
+    assert run(changed(SETTINGS, batch_size=5)) == pytest.approx(first, abs=0.02)
 
 
 def test_a_killed_evaluation_leaves_no_half_written_report(run, tmp_path, grid_scenes):
@@ -279,10 +279,10 @@ def test_a_frame_that_the_table_lacks_is_named(grid_scenes):
 
 
 def test_the_figures_that_the_ablation_and_the_headline_show_are_measured(evaluated):
-    """Which scenes are known or new depends on the data; what is measured of them does not."""
+    """The data determine which scenes are known or new, but not what is measured."""
     listed = YAML(typ="safe").load((ROOT / "benchmarks" / "ablation.yaml").read_text())["figures"].values()
     for name in {*listed, *HEADLINE.values()}:
         if "silhouette." in name or "colour." in name:
-            continue  # the fixture's frames are noise, before which nobody stands out; see their own test
+            continue  # the fixture's frames are noise without a figure; tested separately
         if not name.startswith(("gap.", "editability.")):
             assert name.removeprefix("known_scene.").removeprefix("new_scene.") in evaluated[1], name

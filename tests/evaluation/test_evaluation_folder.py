@@ -1,4 +1,4 @@
-"""Pictures of other systems: the true frames score perfectly, and a wrong table is named by file, line and field."""
+"""Pictures of other systems: true frames score perfectly; errors in the table name file, line and field."""
 
 import csv
 import json
@@ -126,7 +126,7 @@ def test_pictures_are_read_as_everywhere_else(tmp_path):
     Image.fromarray(np.full((2, 3), 0x8000, np.uint16)).save(tmp_path / "deep.png")
     Image.new("RGBA", (3, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     turned = Image.Exif()
-    turned[0x0112] = 6  # orientation: lying on its side
+    turned[0x0112] = 6  # orientation: a quarter turn
     Image.new("RGB", (3, 2), "red").save(tmp_path / "turned.jpg", exif=turned)
     assert read_answer(tmp_path / "deep.png").getcolors() == [(6, (128, 128, 128))]
     assert read_answer(tmp_path / "clear.png").getcolors() == [(6, (255, 255, 255))]

@@ -3,8 +3,8 @@ import pytest
 from grid_scenes import NUM_FRAMES, frame_rows, write_frames
 from stage_settings import pair_settings, settings_of
 
-from fourdistill.evaluation.commands.draw import choose_pairs
-from fourdistill.evaluation.commands.sweeps import build_sweeps
+from fourdistill.evaluation.protocol.pairs import choose_pairs
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 from fourdistill.pairs.build import build_pairs
 from fourdistill.tables import PAIRS, read_table
 
@@ -39,7 +39,7 @@ def test_relative_pose_is_in_scene_scales(tmp_path):
     commands = sweeps_of(tmp_path, frame_rows("walk", "test"))["walk_camera"]
     opposite = next(c for c in commands if abs(c.told["azimuth"]) > 179)
     x, y, z = opposite.displacement.relative_pose[3::4]
-    # The ring's radius is 3 and so is the scale, the elevation 0.3 rad: the opposite camera is 2 cos(0.3) scales away.
+    # Radius and scale are 3, the elevation is 0.3 rad: the opposite camera is 2 cos(0.3) scales away.
     assert (x * x + y * y + z * z) ** 0.5 == pytest.approx(2 * 0.955336, abs=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_scenes_held_out_as_a_whole_come_first(tmp_path):
     both = sweeps_of(tmp_path, rows, num_scenes=5)
     assert set(both) == {
         f"{scene}_{kind}" for scene in ("walk", "kick") for kind in ("time", "camera", "joint")
-    }  # run has nothing to show
+    }  # run has no test frames
     assert {c.source.camera for c in both["kick_time"]} == {"cam02"}
 
 
@@ -93,11 +93,11 @@ def test_joint_sweeps_change_both_and_end_in_held_out_frames(tmp_path):
 
 
 def test_displacements_are_those_that_pairs_have_where_cameras_move(tmp_path):
-    """The frame of a scene is that of all its cameras: those of one instant alone give another centre and scale."""
+    """The scene frame is that of all cameras: those of one instant would give another centre and scale."""
     rows = frame_rows("walk", "test")
     for row in rows:
         pose = np.reshape(row["c2w"], (4, 4))
-        pose[:3, 3] *= 1 + 0.2 * row["frame_index"]  # outwards, at every instant further
+        pose[:3, 3] *= 1 + 0.2 * row["frame_index"]  # further outwards at every instant
         row["c2w"] = pose.ravel().tolist()
     table, pairs = write_frames(tmp_path / "frames.parquet", rows), tmp_path / "pairs.parquet"
     build_pairs(

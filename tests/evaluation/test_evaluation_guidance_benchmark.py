@@ -1,4 +1,4 @@
-"""`benchmarks/guidance.py`: its figures are known where the answers are."""
+"""`benchmarks/guidance.py`: its figures for known answers."""
 
 import importlib.util
 
@@ -9,10 +9,10 @@ from PIL import Image
 from tiny_evaluation import make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.frames import FrameReader
-from fourdistill.evaluation.commands.sweeps import build_sweeps
 from fourdistill.evaluation.metrics.cells import read_cells
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.frames import FrameReader
+from fourdistill.evaluation.protocol.sweeps import build_sweeps
 
 spec = importlib.util.spec_from_file_location("guidance", ROOT / "benchmarks" / "guidance.py")
 assert spec is not None and spec.loader is not None
@@ -22,7 +22,7 @@ spec.loader.exec_module(guidance)
 
 @pytest.fixture(scope="module")
 def measured(tiny_base, grid_scenes):
-    """(rows, weights that were asked for) where only strong guidance finds its target, and copies are made before."""
+    """(rows, requested weights) of a painter that hits the target only at time guidance 3 and otherwise copies."""
     pipe = make_pipe(tiny_base)
     read = FrameReader(grid_scenes.frames_table, grid_scenes.frames, SIZE)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)

@@ -13,7 +13,7 @@ def test_the_figures_are_rounded_and_what_was_not_measured_is_left_out():
 
 
 def test_as_dvc_shows_them_they_fit_a_terminal():
-    figures = dict.fromkeys(HEADLINE, 0.1234)  # as many digits as one has
+    figures = dict.fromkeys(HEADLINE, 0.1234)  # the usual number of digits
     table = metrics_table({"workspace": {"data": {"metrics.json": {"data": figures}}}}, round_digits=True, precision=5)
     widths = [max(len(str(text)) for text in [name, *table.column(name)]) + 2 for name in table.keys()]  # noqa: SIM118
     assert set(HEADLINE) <= set(table.keys())

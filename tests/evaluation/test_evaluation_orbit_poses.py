@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from textured_room import SIZE, K, orbit, photograph
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.orbit_poses import OrbitScorer, pose_errors, summarise_orbits
 from fourdistill.evaluation.metrics.summary import Summary
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import FRAMES, write_table
 

@@ -1,7 +1,7 @@
-"""The weights are on no test machine: what is real here is every way of not having them, and torchmetrics' arithmetic.
+"""Perceptual metrics without their weights: all cases of missing weights, and the arithmetic around the networks.
 
-Values come from seeded random networks in the place of the pretrained ones, so they say nothing about likeness; they
-say whether the arithmetic around the networks is right.
+Seeded random networks replace the pretrained ones. So the values say nothing about similarity, but they verify the
+arithmetic, which is that of torchmetrics.
 """
 
 import hashlib
@@ -108,7 +108,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def served():
-    """A server on this machine: its address, and what it answers to every request."""
+    """A local server: its address, and its answer to every request."""
     answer = {"status": 200, "body": b"weights"}
 
     class Handler(http.server.BaseHTTPRequestHandler):

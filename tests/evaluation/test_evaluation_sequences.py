@@ -54,7 +54,7 @@ def test_similarity_is_one_for_a_still_and_less_for_a_moving_sequence():
 
 
 def sequences(count, seed, noise=0.1):
-    """Sequences of five pictures whose features turn at one pace from starts of their own, (count, 5, 4)."""
+    """Features (count, 5, 4) of sequences that rotate at one speed from random starts."""
     rng = np.random.default_rng(seed)
     angles = rng.uniform(0, 0.5, (count, 1)) + 0.3 * np.arange(5)
     features = np.stack([np.cos(angles), np.sin(angles), np.cos(2 * angles), np.sin(2 * angles)], axis=2)

@@ -1,4 +1,4 @@
-"""Drawn scenes: someone who never leaves the middle of a plain set, with a shadow that never leaves its place."""
+"""Synthetic scenes: a person who stays in the middle of a plain set, with a static shadow."""
 
 import csv
 from types import SimpleNamespace
@@ -12,24 +12,24 @@ from PIL import Image
 from tiny_evaluation import SETTINGS, make_pipe
 from tiny_scenes import SIZE
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
 from fourdistill.evaluation.folder import COLUMNS, score_folder
 from fourdistill.evaluation.metrics.backdrop import BackdropReader, estimate_backdrop, to_lab
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.silhouette import figure_mask, loose_share, score_silhouettes
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.evaluation.report.sheets import write_pairs
 from fourdistill.evaluation.scoring import Scorer
 from fourdistill.geometry.displacement import Displacement
 
 SIDE = 96
-WALL, FLOOR = 226, 212  # sRGB; in shadow 0.52 of a floor's light is left: 159
+WALL, FLOOR = 226, 212  # sRGB; a shadow leaves 0.52 of the floor's light: 159
 TOP, LEGS = (186, 60, 50), (40, 52, 110)
 FRAMES = range(9)
 
 
 def rectangle(size, left, right, top, bottom):
-    """Pixels (size, size) of a rectangle, its sides as shares of the picture."""
+    """Mask (size, size) of a rectangle, whose sides are given as shares of the picture."""
     mask = np.zeros((size, size), bool)
     rows, columns = (slice(round(a * size), round(b * size)) for a, b in ((top, bottom), (left, right)))
     mask[rows, columns] = True
@@ -37,7 +37,7 @@ def rectangle(size, left, right, top, bottom):
 
 
 def parts(frame, size=SIDE):
-    """Trunk and legs stay, an arm swings: what is where in one frame."""
+    """Masks of one frame by part: trunk and legs are static, an arm swings."""
     swing = 0.02 * frame
     return {
         "top": rectangle(size, 0.4, 0.6, 0.2, 0.5) | rectangle(size, 0.6, 0.8, 0.2 + swing, 0.28 + swing),
@@ -53,7 +53,7 @@ def empty_set(size=SIDE):
 
 
 def draw(frame, size=SIDE, top=TOP, legs=LEGS, noise=2.0):
-    """One frame (size, size, 3) uint8 with a camera's noise."""
+    """One frame (size, size, 3) uint8 with camera noise."""
     pixels, where = empty_set(size), parts(frame, size)
     pixels[where["shadow"]] = 159
     pixels[where["top"]], pixels[where["legs"]] = top, legs
@@ -76,7 +76,7 @@ def figure(frame, size=SIDE):
 
 
 def score(drawn, frame=4, **clothes):
-    """Scores of one picture in the place of one frame, as plain numbers."""
+    """Scores of one picture as the answer for one frame, as plain numbers."""
     truth = Image.fromarray(draw(frame, **clothes))
     found = score_silhouettes({"": [Image.fromarray(drawn)]}, [truth], [estimate_backdrop(film(**clothes))])[""]
     return {name.split(".")[1]: float(values[0]) for name, values in found.items()}
@@ -86,9 +86,9 @@ def test_the_set_is_found_behind_someone_who_never_leaves():
     found, true = backdrop_of(film()), to_lab(empty_set())
     away = np.abs(found - true).max(2)
     behind = figure(0) & figure(8)
-    assert away[~behind & ~parts(0)["shadow"]].max() < 3  # noise, by its 80 % quantile
-    assert away[behind | parts(0)["shadow"]].max() < 7  # wall and floor are 5 apart, and flow into one another there
-    assert np.abs(np.median(film(), axis=0) - true).max(2)[behind].min() > 20  # the median is the person
+    assert away[~behind & ~parts(0)["shadow"]].max() < 3  # noise at its 80 % quantile
+    assert away[behind | parts(0)["shadow"]].max() < 7  # wall and floor differ by 5 and blend there
+    assert np.abs(np.median(film(), axis=0) - true).max(2)[behind].min() > 20  # the median shows the person
 
 
 def test_the_mask_is_the_figure_without_its_shadow():
@@ -109,7 +109,7 @@ def test_a_figure_shows_where_a_shadow_always_lies_and_light_there_is_none():
 
 def test_a_furnished_room_has_no_backdrop():
     room = film()
-    room[:, :, : SIDE // 3, 2] += 40  # a yellow wall to the left
+    room[:, :, : SIDE // 3, 2] += 40  # a yellow wall on the left
     assert estimate_backdrop(room) is None
     noise = np.random.default_rng(0).integers(0, 256, (9, SIDE, SIDE, 3), dtype=np.uint8)
     assert estimate_backdrop(to_lab(noise)) is None
@@ -145,7 +145,7 @@ def test_other_clothes_are_another_colour_and_the_same_silhouette():
 
 
 def test_a_difference_of_greys_is_that_of_their_lightness():
-    """Sharma et al. 2005, equation 22 without chroma: the difference of L, weighed less away from 50."""
+    """Sharma et al. 2005, equation 22 without chroma: the difference of L, weighted less away from 50."""
 
     def lightness(byte):
         return 116 * ((byte / 255 + 0.055) / 1.055) ** (2.4 / 3) - 16
@@ -158,7 +158,7 @@ def test_a_difference_of_greys_is_that_of_their_lightness():
 
 
 def test_clothes_of_the_backdrops_colour_are_not_scored():
-    """White trousers leave shoes that stand alone: the true figure is not whole, and no picture can be held to it."""
+    """White trousers disconnect the shoes: the true figure is incomplete and cannot serve as a reference."""
 
     def booted(frame):
         pixels = draw(frame, legs=(WALL - 8,) * 3)
@@ -180,14 +180,14 @@ def test_a_piece_is_loose_when_three_pixels_or_more_are_between(gap_at, gap, far
     mask[3:9, gap_at + gap : gap_at + gap + far] = True
     small, large = sorted((gap_at, far))
     assert loose_share(mask) == pytest.approx(small / (small + large))
-    mask[6, gap_at : gap_at + gap] = True  # a thread between them
+    mask[6, gap_at : gap_at + gap] = True  # a thin connection
     assert loose_share(mask) == 0
     assert loose_share(np.zeros((4, 4), bool)) == 0
 
 
 @pytest.fixture
 def plain_scenes(tmp_path):
-    """`kick`, trained on, and `walk`, not, on the plain set from four cameras that stand still."""
+    """`kick` (a training scene) and `walk` (a test scene) on the plain set, from four static cameras."""
     rows = frame_rows("kick", "train") + frame_rows("walk", "test")
     for row in rows:
         path = tmp_path / "frames" / row["path"]
@@ -206,7 +206,7 @@ def test_a_camera_that_moves_has_no_backdrop(plain_scenes):
         if row["scene"] == "walk" and row["camera"] == "cam01":
             row["c2w"] = [*row["c2w"][:3], row["c2w"][3] + 0.01 * row["frame_index"], *row["c2w"][4:]]
         if row["camera"] == "cam02":
-            row["c2w"] = None  # then the rim decides
+            row["c2w"] = None  # then the picture's border decides
     write_frames(plain_scenes.table, rows)
     backdrop = BackdropReader(plain_scenes.table, read_scenes(plain_scenes))
     assert backdrop(FrameKey("walk", "cam01", 3)) is None
@@ -215,7 +215,7 @@ def test_a_camera_that_moves_has_no_backdrop(plain_scenes):
 
 
 def write_answers(scenes):
-    """Perfect answers to six pairs in two scenes, and the sweep that a folder must have."""
+    """Write perfect answers to six pairs in two scenes, and the sweep that a folder must have."""
     folder = scenes.folder / "answers"
     folder.mkdir()
     rows = [(scene, "cam00", frame, "") for scene in ("kick", "walk") for frame in (1, 4, 7)]
@@ -235,7 +235,7 @@ def test_figures_have_groups_and_intervals_for_every_system(plain_scenes, tiny_b
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, SIZE, 4)
     scored = score_folder(
         write_answers(plain_scenes),
-        Scorer(read, spaces, plain_scenes.table, plain_scenes.table.with_name("scenes.parquet"), SETTINGS.scoring(), 0),
+        Scorer(read, spaces, plain_scenes.table, plain_scenes.table.with_name("scenes.parquet"), SETTINGS.scores, 0),
         max_gap_s=None,
     )  # fmt: skip
     metrics = scored.summary.metrics

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.control import Outcomes
 from fourdistill.evaluation.metrics.image_metrics import MAX_PSNR, psnr, ssim, to_tensor
 from fourdistill.evaluation.metrics.summary import Summary, bootstrap_interval, summarise_groups, summarise_quality
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.report.tables import format_quality
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL
 from fourdistill.geometry.displacement import Displacement

@@ -1,36 +1,21 @@
-"""An evaluation of a few pictures by a tiny base."""
+"""Settings and pipeline for an evaluation of a few pictures with a tiny base."""
 
+from stage_settings import settings_of
 from tiny_adapters import start_tiny_adapter
 
-from fourdistill.evaluation.evaluate import EvaluationSettings
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.model import load_base
 
-SETTINGS = EvaluationSettings(
+SETTINGS = settings_of(
+    "evaluate",
     num_pairs=9,
     num_inference_steps=2,
-    guidance_scale=1.0,
-    text_guidance=1.0,
-    image_guidance=1.0,
-    time_guidance=1.0,
-    view_guidance=1.0,
-    guidance_rescale=0.0,
-    carrier="words",
-    baselines=True,
     batch_size=4,
-    feature_space="pixels",
-    second_opinion=False,
-    large_gap=0.25,
-    large_azimuth_deg=100,
-    num_bootstrap=50,
-    num_sheet_rows=2,
-    num_sweep_scenes=1,
-    num_sweep_steps=3,
-    num_shown_scenes=1,
-    num_edits=2,
-    edit_strengths=(0.0, 0.5, 1.0),
-    edit_lambdas=(0.0, 2.0),
-    structure_from_motion=False,
+    baselines=True,
+    sweeps={"num_scenes": 1, "num_steps": 3},
+    edits={"num": 2, "strengths": (0.0, 0.5, 1.0), "lambdas": (0.0, 2.0)},
+    scores={"feature_space": "pixels", "large_azimuth_deg": 100, "num_bootstrap": 50},
+    report={"num_sheet_rows": 2, "num_scenes": 1},
 )
 
 

@@ -23,7 +23,7 @@ def test_it_is_stored_without_outputs(notebook):
 
 
 def test_it_runs_and_every_step_shows_a_picture(notebook, tmp_path):
-    examples = tmp_path / "examples"  # beside links, since it writes an animation where it lies
+    examples = tmp_path / "examples"  # a copy, since the notebook writes an animation to its folder
     shutil.copytree(NOTEBOOK.parent, examples)
     for folder in ("data", "models"):
         (tmp_path / folder).symlink_to(ROOT / folder)

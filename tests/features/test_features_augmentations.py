@@ -1,4 +1,4 @@
-"""What is done to all frames of a scene alike."""
+"""Augmentations that apply equally to all frames of a scene."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ from fourdistill.video.probe import VideoError, probe_video
 
 
 def extract(tmp_path, source, format_name="dynerf", out="out", **options: Any):
-    """Run the stage's function on one source; returns the table and the folder."""
+    """Run the stage's function on one source; returns (table, folder)."""
     folder = tmp_path / out
     options = {"size": SIZE} | options
     extract_frames(
@@ -60,7 +60,7 @@ def source(tmp_path_factory):
 def test_frames_and_table(tmp_path, source):
     split = split_rule(test_scenes=["walk"], test_cameras=["cam01"], test_times=[(0.35, 0.45)])
     table, folder = extract(tmp_path, source, split=split)
-    assert table.schema.metadata[VERSION_KEY] == b"1"  # of the layout: bytes do not change with a release
+    assert table.schema.metadata[VERSION_KEY] == b"1"  # version of the layout, not of the release
     assert all(field.metadata[b"description"] for field in table.schema)
     assert table.num_rows == 2 * 3 * 6
     rows = table.to_pylist()
@@ -74,7 +74,7 @@ def test_frames_and_table(tmp_path, source):
         assert row["path"] == f"{row['scene']}/{row['camera']}/{row['frame_index']:06d}.jpg"
         pixels = image(folder, row["path"])
         assert pixels.shape == (SIZE, SIZE, 3)
-        assert abs(pixels.mean() - (10 + 20 * row["frame_index"] + int(row["camera"][3:]))) < 2  # the right frame
+        assert abs(pixels.mean() - (10 + 20 * row["frame_index"] + int(row["camera"][3:]))) < 2  # from the right frame
         assert row["timestamp_s"] == row["frame_index"] / 8
         assert row["time"] == pytest.approx(row["frame_index"] / 5)
         assert (row["width"], row["height"], row["caption"]) == (SIZE, SIZE, "a gray wall")
@@ -101,7 +101,7 @@ def test_frames_and_table(tmp_path, source):
 
 
 def test_two_runs_give_the_same_bytes(tmp_path, source):
-    """Also with another number of processes, and over an older, larger result."""
+    """Also with another number of processes, and when overwriting an older, larger result."""
     (tmp_path / "again" / "frames" / "stale" / "cam00").mkdir(parents=True)
     (tmp_path / "again" / "frames" / "stale" / "cam00" / "000000.jpg").write_bytes(b"stale")
     _, first = extract(tmp_path, source, out="first", jobs=1)
@@ -113,13 +113,13 @@ def test_two_runs_give_the_same_bytes(tmp_path, source):
 
 
 def test_timestamps_come_from_the_container(tmp_path):
-    times = [0.0, 0.04, 0.2, 0.24, 0.9]  # no frame rate at all
+    times = [0.0, 0.04, 0.2, 0.24, 0.9]  # no constant frame rate
     write_film(tmp_path / "raw" / "uneven.mp4", gray_film([10, 60, 110, 160, 210]), times)
     table, folder = extract(tmp_path, tmp_path / "raw", "video")
     np.testing.assert_allclose(table["timestamp_s"].to_numpy(), times)
     np.testing.assert_allclose(table["time"].to_numpy(), np.array(times) / 0.9, rtol=1e-6)
     levels = [image(folder, path).mean() for path in table["path"].to_pylist()]
-    np.testing.assert_allclose(levels, [10, 60, 110, 160, 210], atol=2)  # no frame dropped or doubled
+    np.testing.assert_allclose(levels, [10, 60, 110, 160, 210], atol=2)  # no frame dropped or repeated
     assert table["K"].null_count == table["c2w"].null_count == 5
     scenes = read_table(folder / "scenes.parquet", SCENES)
     assert scenes["center"].null_count == scenes["scale"].null_count == 1
@@ -142,7 +142,7 @@ def test_one_frame_is_at_time_zero(tmp_path):
 
 @pytest.mark.parametrize("size", [(64, 48), (48, 64), (62, 34)])
 def test_centre_crop_and_its_intrinsics(tmp_path, size):
-    """A dot that lies on a known ray is found where the K of the frames projects that ray."""
+    """A dot on a known ray is found where the K of the frames projects that ray."""
     width, height = size
     side = min(size)
     x, y = width // 2 + 5, height // 2 - 4  # pixel, inside the central square
@@ -161,7 +161,7 @@ def test_centre_crop_and_its_intrinsics(tmp_path, size):
 
 
 def test_a_lens_that_distorts_is_undone(tmp_path):
-    """Dots filmed through a strong lens are found where the ideal K projects their rays."""
+    """Dots seen through a strongly distorting lens are found where the ideal K projects their rays."""
     from fourdistill.geometry.distortion import distort
 
     lens, size, focal = (-0.25, 0.05, 0.004, -0.003), (160, 120), 120.0
@@ -186,7 +186,7 @@ def test_a_lens_that_distorts_is_undone(tmp_path):
         near = np.where(np.hypot(columns - expected[0], rows - expected[1]) < 6, pixels, 0)
         found = [(columns * near).sum() / near.sum(), (rows * near).sum() / near.sum()]
         np.testing.assert_allclose(found, expected, atol=0.15)
-    assert np.abs(distort(rays, lens) - rays).max() * focal > 2  # by more than the tolerance
+    assert np.abs(distort(rays, lens) - rays).max() * focal > 2  # the distortion exceeds the tolerance
 
 
 def test_a_letterboxed_copy_of_the_calibrated_video_is_understood(tmp_path):
@@ -197,7 +197,7 @@ def test_a_letterboxed_copy_of_the_calibrated_video_is_understood(tmp_path):
     write_film(scene / "videos" / "cam02.mp4", gray_film([50], (128, 200)))
     table, _ = extract(tmp_path, tmp_path / "raw", "qualisys", size=64)
     first, second = to_matrices(table["K"], (3, 3))
-    # Both are cropped to the width that was calibrated; the crop of 126 rows out of 200 starts at row 36, not 37.
+    # Both are cropped to the calibrated width; the crop of 126 rows out of 200 starts at row 36, not 37.
     np.testing.assert_allclose(first, intrinsics(75, 75, 32, 32 + 64 / 126))
     np.testing.assert_allclose(second, intrinsics(75, 75, 32, 32))
 
@@ -228,7 +228,7 @@ def test_anamorphic_video_gets_square_pixels(tmp_path):
     path = tmp_path / "raw" / "wide.mkv"
     path.parent.mkdir()
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
-    picture[:, 8:24] = 255  # the central half of the width: all that is left of 2:1 pixels after a square crop
+    picture[:, 8:24] = 255  # the central half of the width: all that remains of 2:1 pixels after a square crop
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=8)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
@@ -253,7 +253,7 @@ def test_rotated_video_is_turned_upright(tmp_path):
     assert (info.width, info.height) == (48, 64)
     table, folder = extract(tmp_path, tmp_path / "raw", "video")
     pixels = image(folder, table["path"][0].as_py())
-    assert pixels[: SIZE // 2 - 2].max() < 30 and pixels[SIZE // 2 + 2 :].min() > 220  # left has become the bottom
+    assert pixels[: SIZE // 2 - 2].max() < 30 and pixels[SIZE // 2 + 2 :].min() > 220  # left became the bottom
 
 
 def test_a_truncated_video_among_many_is_skipped_and_listed(tmp_path):
@@ -274,7 +274,7 @@ def test_a_truncated_video_among_many_is_skipped_and_listed(tmp_path):
         truncate,
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"not a video at all" * 100),
-        lambda path: path.write_bytes(path.read_bytes()[:-400] + bytes(400)),  # whole, but rotten inside
+        lambda path: path.write_bytes(path.read_bytes()[:-400] + bytes(400)),  # complete, but corrupt inside
     ],
 )
 def test_bad_videos_fail_the_stage_with_one_line_and_nothing_half_written(tmp_path, damage):
@@ -323,7 +323,7 @@ def test_an_ffmpeg_that_is_not_there(tmp_path, source):
 
 
 def test_ray_is_an_extra(tmp_path, source, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)  # as if not installed
     with pytest.raises(InputError, match=r"engine: ray: expected the extra fourdistill\[ray\]"):
         extract(tmp_path, source, engine="ray")
 

@@ -1,4 +1,4 @@
-"""Each data stage killed at three drawn moments: run again, it gives what an unbroken run gives."""
+"""Each data stage, killed at three random moments and run again, gives the same result as an uninterrupted run."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ from touches import count_touches, kill
 
 @pytest.fixture(scope="module")
 def unbroken(tiny_base, tmp_path_factory):
-    """A folder with the outputs of all stages, and how often each touched files."""
+    """A folder with the outputs of all stages, and the number of each stage's file operations."""
     folder = tmp_path_factory.mktemp("unbroken")
     write_scenes(folder)
     return folder, {stage: count_touches(folder, run_stage, stage, folder, str(tiny_base)) for stage in STAGES}
@@ -24,7 +24,7 @@ def test_a_killed_stage_gives_the_same_when_run_again(unbroken, tiny_base, tmp_p
         (folder / earlier).symlink_to(done / earlier)
     for moment in random.Random(stage).sample(range(1, touched[stage]), 3):
         kill(folder, moment, run_stage, stage, folder, str(tiny_base))
-        for name in OUTPUTS[stage]:  # there is all of it, or nothing
+        for name in OUTPUTS[stage]:  # it is complete, or absent
             if (folder / name).is_dir():
                 assert digests_of(folder, name) == digests_of(done, name)
     run_stage(stage, folder, str(tiny_base))

@@ -7,11 +7,11 @@ from fourdistill.geometry.camera import crop, intrinsics, letterbox, project, re
 
 K = intrinsics(100, 110, 60, 45)
 POSE = ring_cameras(5)[2]
-POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))  # around what the ring looks at
+POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))  # around the point that the ring looks at
 
 
 def test_project_a_known_point():
-    # 2 m ahead, 1 m right, 0.5 m down of a camera at the origin.
+    # 2 m ahead, 1 m to the right and 0.5 m below a camera at the origin.
     pixels, depth = project(K, np.eye(4), [[1.0, 0.5, 2.0]])
     np.testing.assert_allclose(pixels, [[60 + 100 * 0.5, 45 + 110 * 0.25]])
     assert depth == [2]
@@ -36,16 +36,16 @@ def test_crop_shifts_pixels(left, top):
 
 
 def test_the_pixel_rule_is_that_of_area_averaging():
-    """Halving an image by 2x2 means puts the mean of pixel centres (0.5, 1.5) at centre 0.5: K simply halves."""
+    """Halving an image by 2x2 averaging moves the mean of pixel centres (0.5, 1.5) to centre 0.5: K is halved."""
     columns = np.arange(8) + 0.5  # pixel centres of 8 columns
-    averaged = columns.reshape(4, 2).mean(1)  # where the centres of the 4 new columns come from
+    averaged = columns.reshape(4, 2).mean(1)  # old positions of the centres of the 4 new columns
     x = (averaged - K[0, 2]) / K[0, 0]  # the rays through them
     halved = resize(K, (8, 8), (4, 4))
     np.testing.assert_allclose(x * halved[0, 0] + halved[0, 2], np.arange(4) + 0.5)
 
 
 def test_letterbox_pads_two_sides_equally():
-    # The four-camera capture of data.md: calibrated at 1088 wide, kept at 1080 with 7 black rows above and below.
+    # The four-camera capture of data.md: calibrated at width 1088, saved at 1080 with 7 black rows above and below.
     fitted, padded = letterbox(intrinsics(1600, 1600, 544, 960), (1088, 1920), (1080, 1920))
     scale = 1080 / 1088
     np.testing.assert_allclose(fitted, intrinsics(1600 * scale, 1600 * scale, 540, 960))

@@ -6,8 +6,8 @@ from test_geometry_poses import poses
 from tiny_scenes import ring_cameras
 
 from fourdistill.errors import InputError
-from fourdistill.geometry.displacement import SOURCE, STANDING_STILL, Displacement, Placement
-from fourdistill.geometry.poses import inverse, relative_pose
+from fourdistill.geometry.displacement import SOURCE, STANDING_STILL, Displacement, Placement, degrees_off_center
+from fourdistill.geometry.poses import compose, inverse, relative_pose
 from fourdistill.geometry.scene_frame import fit_scene_frame, orbit, spherical
 
 shares = st.none() | st.floats(-1, 1)
@@ -15,7 +15,7 @@ degrees = st.none() | st.floats(-180, 180)
 
 
 def placed(cameras, times, seconds=2.0):
-    """Camera k at instant `times[k]` of a scene of some seconds, cameras on a ring of eight; None is not posed."""
+    """Placement of `cameras` (on a ring of eight; None: no pose) at `times` of a scene of `seconds`."""
     ring = ring_cameras(8)
     frame = fit_scene_frame(ring)
     assert frame is not None
@@ -42,9 +42,27 @@ def test_degrees_and_pose_are_two_forms_of_one_displacement(azimuth, elevation, 
         np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-6)
 
 
+@given(st.floats(-179, 179), st.floats(-80, 80), st.floats(0.01, 10), st.floats(0, 180), st.floats(0, 2 * np.pi))
+def test_a_turn_on_the_spot_is_what_azimuth_elevation_and_radius_leave_out(azimuth, elevation, radius, turn, way):
+    there = Displacement.from_user(azimuth=azimuth, elevation=elevation, radius=radius)
+    pose = np.vstack([there.relative_pose.reshape(3, 4), [0, 0, 0, 1]])
+    assert degrees_off_center(pose[:3]) == pytest.approx(0, abs=1e-3)
+    x, y, angle = np.cos(way), np.sin(way), np.radians(turn)
+    cross = np.array([[0, 0, y], [0, 0, -x], [-y, x, 0]])  # about an axis across the view
+    about = compose(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, np.zeros(3))
+    turned = Displacement.from_user(relative_pose=pose @ about)
+    assert degrees_off_center(pose @ about) == pytest.approx(turn, abs=1e-3)
+    for name in ("azimuth", "elevation", "radius"):
+        np.testing.assert_allclose(getattr(turned, name), getattr(there, name), atol=1e-6)
+
+
+def test_a_camera_in_the_centre_looks_nowhere_else():
+    assert degrees_off_center([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]]) == 0
+
+
 @given(poses(), st.integers(0, 7), st.integers(0, 7), st.floats(-0.5, 0.5), st.floats(0.5, 2))
 def test_two_frames_give_what_a_user_would_have_to_say(world, start, azimuth, elevation, radius):
-    """A camera that looks at the centre from the scene's scale away is the canonical one, wherever the world's axes."""
+    """A camera that looks at the centre from a distance of one scale is the canonical one, whatever the world axes."""
     ring = ring_cameras(8, elevation=0.0)
     frame = fit_scene_frame(ring)
     assert frame is not None
@@ -68,7 +86,7 @@ def test_it_is_target_minus_source():
     there = Displacement.from_frames(seen[:1], seen[1:], [True], [True], None)
     assert (there.time[0], there.azimuth[0]) == pytest.approx((0.5, np.pi / 4))
     back = Displacement.from_frames(seen[1:], seen[:1], [True], [True], max_gap_s=4.0)
-    assert (back.time[0], back.azimuth[0]) == pytest.approx((-0.25, -np.pi / 4))  # of 2 s, over 4 s
+    assert (back.time[0], back.azimuth[0]) == pytest.approx((-0.25, -np.pi / 4))  # 0.5 of 2 s, relative to 4 s
     pose = relative_pose(seen.c2w[1], seen.c2w[0])[:3]
     pose[:, 3] /= 3
     np.testing.assert_allclose(back.relative_pose[0], pose.reshape(12))
@@ -123,7 +141,7 @@ def test_radius_is_a_factor_of_the_distance_and_inside_a_difference():
     assert closer.radius == pytest.approx(0.5)
     assert closer.relative_pose.reshape(3, 4) == pytest.approx(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -0.5]]))
     beyond = Displacement.from_pairs(["view"], [0.0], [STANDING_STILL], [[0.0, 0.0, -1.2]])[0]
-    assert beyond.to_user()["radius"] == 1e-3  # no factor above 0 says so
+    assert beyond.to_user()["radius"] == 1e-3  # no factor above 0 exists for it
 
 
 def test_seconds_are_shares_of_how_long_the_scene_lasts():

@@ -31,12 +31,12 @@ def test_sampling_beyond_the_edge_repeats_it():
 
 
 def test_undistortion_restores_the_scene():
-    """A smooth pattern seen through a lens, then looked up through the map, is the pattern seen without the lens."""
+    """A smooth pattern, seen through a lens and undistorted by the map, is the pattern seen without the lens."""
 
     def pattern(points):
         return 127 + 100 * np.sin(4 * points[..., 0]) * np.cos(3 * points[..., 1])
 
-    # The lens image: which ideal ray lands on each pixel? Invert the model by fixed-point iteration.
+    # The distorted image: find the ideal ray of each pixel by fixed-point iteration.
     K_lens, size = intrinsics(120, 120, 80, 60), (160, 120)
     columns, rows = np.meshgrid(np.arange(160) + 0.5, np.arange(120) + 0.5)
     seen = np.stack([(columns - 80) / 120, (rows - 60) / 120], axis=-1)
@@ -52,4 +52,4 @@ def test_undistortion_restores_the_scene():
     error = np.abs(restored - expected)[3:-3, 3:-3]
     assert error.max() < 1.5  # rounding and bilinear sampling
     untouched = image.reshape(60, 2, 80, 2).mean(axis=(1, 3))
-    assert np.abs(untouched - expected)[3:-3, 3:-3].max() > 10  # the lens does matter here
+    assert np.abs(untouched - expected)[3:-3, 3:-3].max() > 10  # the distortion is significant

@@ -17,7 +17,7 @@ from fourdistill.geometry.poses import (
 
 @st.composite
 def poses(draw):
-    """A random rigid transform (4, 4), from a seed so that rotations are uniform."""
+    """A random rigid transform (4, 4), drawn from a seed so that rotations are uniform."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
@@ -56,7 +56,7 @@ def test_llff_round_trip(pose):
 
 
 def test_llff_of_a_known_camera():
-    # A camera at the origin that looks along world +z, with world +x to its right: down is +y, back is -z.
+    # A camera at the origin looks along world +z, with world +x to its right: down is +y, back is -z.
     llff = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0]], float)
     np.testing.assert_array_equal(llff_to_opencv(llff), np.eye(4))
 
@@ -82,8 +82,8 @@ def test_rigid_transforms_are_recognised(pose):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda pose: pose * np.array([1, 1, -1, 1]),  # a mirror
-        lambda pose: pose * np.array([1.1, 1, 1, 1]),  # a stretch
+        lambda pose: pose * np.array([1, 1, -1, 1]),  # a reflection
+        lambda pose: pose * np.array([1.1, 1, 1, 1]),  # a scaling
         lambda pose: np.where(np.eye(4) == 1, np.nan, pose),
         lambda pose: pose + np.array([0, 0, 0, 1]) * np.eye(4)[3][:, None],  # a last row that is not (0, 0, 0, 1)
         lambda pose: pose[:3],

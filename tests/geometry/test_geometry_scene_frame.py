@@ -69,8 +69,8 @@ def test_orbit_moves_by_what_is_asked_and_keeps_the_view(azimuth, elevation, rad
     delta = spherical_delta(spherical(frame, cameras[2]), spherical(frame, moved))
     np.testing.assert_allclose(delta, [azimuth, elevation, radius], atol=1e-9)
     to_center = frame.center - moved[:3, 3]
-    np.testing.assert_allclose(moved[:3, 2], to_center / np.linalg.norm(to_center), atol=1e-9)  # still looks at it
-    assert abs(moved[2, 0]) < 1e-9  # and stays level
+    np.testing.assert_allclose(moved[:3, 2], to_center / np.linalg.norm(to_center), atol=1e-9)  # looks at the centre
+    assert abs(moved[2, 0]) < 1e-9  # stays level
 
 
 @pytest.mark.parametrize("cameras", [ring_cameras(4)[:1], np.tile(np.eye(4), (3, 1, 1))])

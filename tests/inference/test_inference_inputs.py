@@ -3,7 +3,7 @@ import pytest
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import Displacement
-from fourdistill.inference.inputs import broadcast, read_displacements
+from fourdistill.inference.inputs import broadcast, with_displacements
 
 
 def test_broadcast():
@@ -31,22 +31,22 @@ def test_displacements_are_read_of_every_image_and_row():
         seed=3,
     )
     rows |= broadcast(**{"others[0].image_embeds": [0, 1], "others[0].time": -0.25})
-    read = read_displacements(rows, None)
+    read = with_displacements(rows, None)
     assert set(read) == {"image_embeds", "displacement", "seed", "others[0].image_embeds", "others[0].displacement"}
     assert read["displacement"] == [Displacement.from_user(0.5, 90), Displacement.from_user(0.5, 90)]
     assert read["others[0].displacement"] == [Displacement.from_user(-0.25)] * 2
-    (own,) = read_displacements(broadcast(image_embeds=[0], time=None, seconds=1.0, duration_s=None), 4.0)[
+    (own,) = with_displacements(broadcast(image_embeds=[0], time=None, seconds=1.0, duration_s=None), 4.0)[
         "displacement"
     ]
-    assert own == Displacement.from_user(0.25)  # of the adapter's own span
+    assert own == Displacement.from_user(0.25)  # relative to the adapter's own max_gap_s
 
 
 def test_a_displacement_stands_for_what_says_it():
     two = Displacement.merge([Displacement.from_user(0.5), Displacement.from_user(azimuth=90)], np.stack)
     rows = broadcast(image_embeds=0, time=None, duration_s=None, displacement=two)
-    assert read_displacements(rows, None)["displacement"] == list(two)
+    assert with_displacements(rows, None)["displacement"] == list(two)
     assert broadcast(displacement=two[0])["displacement"] == [two[0]]
     with pytest.raises(InputError, match=r"^time: expected no displacement beside it"):
-        read_displacements(broadcast(image_embeds=0, time=0.5, displacement=two), None)
+        with_displacements(broadcast(image_embeds=0, time=0.5, displacement=two), None)
     with pytest.raises(InputError, match=r"^others\[0\]\.time: expected a share of the scene"):
-        read_displacements({"others[0].image_embeds": [0], "others[0].time": [2.0], "time": [None]}, None)
+        with_displacements({"others[0].image_embeds": [0], "others[0].time": [2.0], "time": [None]}, None)

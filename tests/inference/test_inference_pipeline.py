@@ -12,10 +12,10 @@ from fourdistill.inference.inputs import ConditionImage
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import MAPPER_INPUTS
 from fourdistill.models.base.model import load_base
 from fourdistill.models.prior import DisplacementPrior
 
+MAPPER_INPUTS = ("displacement_and_source", "displacement")
 _, ORIGINAL = MAPPER_INPUTS  # the other is the default
 
 
@@ -118,7 +118,7 @@ def test_shown_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, ti
     stock.load_ip_adapter(str(tiny_base), subfolder="ip_adapter", weight_name="ip-adapter-plus_tiny.safetensors")
     expected = stock_latents(stock, ip_adapter_image=picture())
     given = {"image": picture(), "prompt": "a man", "prompt_strength": 0}
-    carrier = "words" if pipe.adapter.prior is None else "image_prompt"  # one without a prior has always both
+    carrier = "words" if pipe.adapter.prior is None else "image_prompt"  # without a prior there are always both
     out = latents(pipe, **given, generator=seeds(1)[0], carrier=carrier)
     assert torch.allclose(out, expected, atol=1e-4)
 
@@ -130,7 +130,7 @@ def test_shown_without_displacement_it_is_diffusers_ip_adapter_pipeline(pipe, ti
 def test_without_an_image_it_is_diffusers_text_to_image_pipeline(tiny_base, tmp_path, given, guidance_scale):
     pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
     expected = stock_latents(stock_pipeline(tiny_base), guidance_scale=guidance_scale)
-    for displaced in ({}, {"time": 0.3, "azimuth": 20}):  # of nothing
+    for displaced in ({}, {"time": 0.3, "azimuth": 20}):  # without an image, no effect
         out = latents(pipe, prompt="a man", generator=seeds(1)[0], **given, **displaced)
         assert torch.allclose(out, expected, atol=1e-4)
 
@@ -220,7 +220,7 @@ def test_guidance_drops_displacements_of_every_image(tiny_base, tmp_path):
         latents(pipe, **arguments, generator=seeds(1), others=[ConditionImage(picture(1), time=time)])
         for time in (0.1, 0.9)
     ]
-    assert torch.allclose(*out, atol=1e-4)  # weight 0: what is left does not know the time
+    assert torch.allclose(*out, atol=1e-4)  # at weight 0, the prediction does not depend on the time
 
 
 @pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, HeunDiscreteScheduler, DDIMScheduler])
@@ -242,8 +242,37 @@ def test_to_moves_and_casts_every_part(pipe):
 def test_both_view_encodings_take_both_forms(tiny_base, tmp_path, mapper_input):
     pipe = load(tiny_base, make_adapter(tiny_base, tmp_path, mapper_input=mapper_input, view_encoding="matrix"))
     turned = latents(pipe, image=picture(), azimuth=90, generator=seeds(1))
-    pose = np.array([[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 1]])  # a quarter turn about a centre 1 ahead
+    pose = np.array([[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 1]])  # a quarter turn about a point 1 ahead
     assert torch.allclose(latents(pipe, image=picture(), relative_pose=pose, generator=seeds(1)), turned, atol=1e-4)
+
+
+def turned_on_the_spot(degrees):
+    """A camera that has turned about its own vertical and stands where it stood."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0]])
+
+
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
+def test_a_turn_that_has_no_effect_is_said_once(tiny_base, tmp_path, caplog, mapper_input):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path / "spherical", mapper_input=mapper_input))
+    poses = [turned_on_the_spot(degrees) for degrees in (0, 30, -60)]
+    still, turned, far = latents(pipe, image=picture(), relative_pose=poses, seed=1)
+    assert torch.allclose(turned, still, atol=1e-5) and torch.allclose(far, still, atol=1e-5)
+    (line,) = caplog.messages
+    assert "\n" not in line and line.startswith("relative_pose: the camera looks 60 degrees past the scene's centre")
+    caplog.clear()
+    latents(pipe, image=picture(), relative_pose=turned_on_the_spot(10))  # as real cameras are off
+    latents(pipe, image=picture(), azimuth=[0, 120], elevation=40, radius=2)
+    folder = make_adapter(tiny_base, tmp_path / "matrix", mapper_input=mapper_input, view_encoding="matrix")
+    still, _, far = latents(load(tiny_base, folder), image=picture(), relative_pose=poses, seed=1)
+    assert not torch.allclose(far, still, atol=1e-5) and not caplog.messages
+
+
+def test_a_turn_of_another_image_is_said_too(tiny_base, tmp_path, caplog):
+    pipe = load(tiny_base, make_adapter(tiny_base, tmp_path))
+    latents(pipe, image=picture(), others=[ConditionImage(picture(), relative_pose=turned_on_the_spot(30))])
+    (line,) = caplog.messages
+    assert line.startswith("others[0].relative_pose: the camera looks 30 degrees")
 
 
 def test_bad_inputs_name_the_argument(pipe):

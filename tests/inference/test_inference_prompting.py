@@ -1,4 +1,4 @@
-"""The strength of a prompt: one number for guidance towards it and for lambda, where these are not given."""
+"""The prompt strength: one number that sets text guidance and lambda, unless they are given."""
 
 import pytest
 import torch

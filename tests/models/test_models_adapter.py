@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from stage_settings import adapter_settings
 from tiny_adapters import start_tiny_adapter, tiny_prior
 from tiny_displacements import some_displacements
 from tiny_models import build_tiny_base
@@ -15,7 +16,6 @@ from tiny_models import build_tiny_base
 from fourdistill.errors import InputError
 from fourdistill.features.encode import encode_images
 from fourdistill.models.adapter import Adapter, clip_length
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import encode_image_prompt, load_base
 from fourdistill.models.base.text import PromptEncoder
@@ -46,7 +46,7 @@ def make_conditions(has_time, has_view, has_image=(True, True), seed=0):
 
 
 def perturb(adapter, seed=1):
-    """Move every weight, so that what starts at zero is seen too."""
+    """Perturb every weight, so that zero-initialised weights have an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapter.parameters():
@@ -126,7 +126,7 @@ def test_what_is_expected_is_what_the_prior_says_of_images_that_were_moved(adapt
     found, displaced = adapter.expect(conditions), adapter.prior.displace(conditions)
     given = conditions.image_embeds
     assert torch.equal(found[:2], displaced[:2]) and not torch.allclose(found[:2], given[:2], atol=0.1)
-    assert torch.equal(found[2:], given[2:])  # no image, no displacement
+    assert torch.equal(found[2:], given[2:])  # the first has no image, the second no displacement
     still = make_conditions([False], [False])
     two = dataclasses.replace(still, others=(make_conditions([False], [False], seed=1),))
     assert torch.equal(adapter.expect(still), still.image_embeds)
@@ -203,7 +203,7 @@ def test_every_layer_begins_with_words_that_it_draws_as_its_image_prompt(base, a
     square = 0
     for layer, name in enumerate(adapter.config.base_facts.layer_names):
         text: Any = base.unet.get_submodule(name)
-        if text.to_k.out_features > 32:  # more is wanted of such a layer than 32 numbers can say
+        if text.to_k.out_features > 32:  # a word of width 32 cannot reach all keys of such a layer
             continue
         square += 1
         assert torch.allclose(text.to_k(spoken.key_bypass[:, layer]), base.ip_adapter.to_k_ip[layer](tokens), atol=1e-3)
@@ -250,10 +250,10 @@ def test_a_new_adapter_takes_over_prior_and_image_prompt_as_they_are(base, adapt
 
 def test_a_new_adapter_needs_an_image_prompt_and_for_its_default_a_prior(base):
     with pytest.raises(InputError, match=r"mapper_input: expected a displacement prior for displacement_and_source"):
-        Adapter.from_base(base, AdapterSettings(), torch.Generator())
+        Adapter.from_base(base, adapter_settings(), torch.Generator())
     bare = dataclasses.replace(base, ip_adapter=None)
     with pytest.raises(InputError, match=r"expected a base loaded with its IP-Adapter, to start the image prompt from"):
-        Adapter.from_base(bare, AdapterSettings(), torch.Generator(), tiny_prior())
+        Adapter.from_base(bare, adapter_settings(), torch.Generator(), tiny_prior())
 
 
 def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path):
@@ -346,9 +346,9 @@ def test_broken_adapter_files_are_one_clear_line(base, adapter, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["settings"]["mapper_input"] = "dreams"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="mapper_input: expected one of displacement_and_source, displacement, got"):
+    with pytest.raises(InputError, match="mapper_input: expected 'displacement_and_source' or 'displacement', got"):
         Adapter.load(tmp_path, base)
-    (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 2}))  # of displacement tokens and LoRA
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format_version": 2}))  # displacement tokens, LoRA
     with pytest.raises(InputError, match=r"config\.json: format_version: expected 3 or 4, got 2"):
         Adapter.load(tmp_path, base)
 
@@ -356,7 +356,7 @@ def test_broken_adapter_files_are_one_clear_line(base, adapter, tmp_path):
 @pytest.mark.parametrize("mapper_input", ["displacement_and_source", "displacement"])
 @torch.no_grad()
 def test_weights_of_the_other_sign_are_turned_round(base, tmp_path, mapper_input):
-    """Adapters of format 3 were trained on times of the other sign."""
+    """Adapters of format 3 were trained with times of the opposite sign."""
     adapter = start_tiny_adapter(base, mapper_input=mapper_input)
     adapter.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -50,7 +50,7 @@ def test_layers_are_bound_in_execution_order(base, noisy):
     layers = [base.unet.get_submodule(name).processor.layer for name in executed]
     assert layers == list(range(len(executed)))
     from_diffusers = [n.removesuffix(".processor") for n in base.unet.attn_processors if "attn2" in n]
-    assert from_diffusers != executed  # the trap: diffusers lists down, up, mid
+    assert from_diffusers != executed  # diffusers lists down, up, mid instead
 
 
 def test_self_attention_computes_what_stock_does(base, noisy, tiny_base):
@@ -114,7 +114,7 @@ def test_masked_words_have_no_influence(base, noisy):
 
 @torch.no_grad()
 def test_words_are_tokens_beside_the_prompt(base, noisy, tiny_base):
-    """With the same words for keys and values of every layer it is a longer prompt."""
+    """With the same words for keys and values of every layer, they act as a longer prompt."""
     latents, text = noisy
     layers, spoken = len(cross_attention_names(base.unet)), text.flip(0)[:, :2]  # (B, n, D)
     everywhere = spoken[:, None].expand(-1, layers, -1, -1)
@@ -157,5 +157,5 @@ def test_gradients_survive_gradient_checkpointing(base, noisy):
     base.unet.disable_gradient_checkpointing()
     base.unet.eval()
     for plain, again in zip(*gradients, strict=True):
-        assert plain.abs().sum(dim=(0, 2, 3)).min() > 0  # every layer is reached
+        assert plain.abs().sum(dim=(0, 2, 3)).min() > 0  # every layer has gradients
         assert torch.allclose(plain, again, rtol=1e-4, atol=1e-9)

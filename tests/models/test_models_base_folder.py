@@ -1,4 +1,4 @@
-"""Bases as people have them: in variants, of other kinds, half there; told apart before anything is loaded."""
+"""Real-world bases: variants, other kinds, incomplete ones; they are identified before anything is loaded."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def edit(path, **values):
 
 
 def refuse(base, *words, **options):
-    """The one line that says what a base is; nothing of it has been loaded."""
+    """Loading must fail with one line that contains all `words`."""
     with pytest.raises(InputError) as caught:
         load_base(str(base), with_ip_adapter=False, **options)
     text = str(caught.value)
@@ -96,7 +96,7 @@ def test_variants_in_several_files_are_found(base, tiny_base, part):
     refuse(base, f"{part}: expected ", f"found {len(shards) - 1} of {len(shards)} parts of it")
 
 
-INDICES = {  # the class of a pipeline => parts that it has, or has of another class
+INDICES = {  # class of a pipeline => parts that are additional or of another class
     "StableDiffusionXLPipeline": {
         "tokenizer_2": None,
         "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
@@ -116,7 +116,7 @@ INDICES = {  # the class of a pipeline => parts that it has, or has of another c
 def test_pipelines_of_other_kinds_are_refused_by_their_class(base, kind):
     parts = {name: value or [None, None] for name, value in INDICES[kind].items()}
     edit(base / "model_index.json", _class_name=kind, **parts)
-    weights_of(base, "unet").unlink()  # what it is comes first
+    weights_of(base, "unet").unlink()  # the kind is checked first
     refuse(base, f"expected Stable Diffusion 1.x, 2.x or XL, found {kind}", next(iter(parts)))
 
 
@@ -217,7 +217,7 @@ def test_an_image_encoder_is_checked_as_a_base_is(base, tmp_path):
 
 
 class Hub:
-    """A repository as the Hub gives it, and what was asked of it."""
+    """A simulated Hub repository that records the fetched files."""
 
     def __init__(self, monkeypatch, folder, out, online):
         self.folder, self.out, self.online, self.fetched = folder, out, online, []
@@ -250,7 +250,7 @@ def test_of_a_base_on_the_hub_only_what_is_loaded_is_fetched(base, tmp_path, mon
     assert {name for name in hub.fetched if name.endswith((".safetensors", ".bin"))} == {
         weights_of(base, part).relative_to(base).as_posix() for part in MODELS
     }
-    Hub(monkeypatch, base, tmp_path / "cache", online=False)  # and then from the cache
+    Hub(monkeypatch, base, tmp_path / "cache", online=False)  # then offline, from the cache
     assert load_base("someone/base", with_ip_adapter=False, revision="v2").unet is not None
 
 

@@ -1,4 +1,4 @@
-"""The original's mappers, which read the displacement alone, and what they read it by."""
+"""The original's mappers, whose only input is the displacement, and their Fourier features."""
 
 import dataclasses
 import math

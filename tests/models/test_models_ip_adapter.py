@@ -1,4 +1,4 @@
-"""IP-Adapter checkpoints of all kinds and layouts: Plus is read, all else is told by what its weights show."""
+"""IP-Adapter checkpoints of all kinds and layouts: Plus is read, other kinds are identified by their weights."""
 
 import json
 import pickle

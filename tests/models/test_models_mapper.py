@@ -1,4 +1,4 @@
-"""The mapper's beginning in closed form: what the frozen text branch makes of words is what is made of image tokens."""
+"""The mapper's closed-form initialisation: frozen text keys and values of words equal those of image tokens."""
 
 import re
 from types import SimpleNamespace
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from fourdistill.models.mapper import Mapper, unseen
 
 TOKENS, TOKEN_WIDTH, WIDTH = 4, 20, 24
-INNER = (10, 16, 24, 30)  # of the layers: narrower than the text, as wide, and wider
-NARROW = range(2)  # layers whose weights make nothing of some directions
-LONG = 1e4  # no bypass is this long by itself
+INNER = (10, 16, 24, 30)  # widths of the layers: below, equal to, and above the text's
+NARROW = range(2)  # layers whose weights have a null space
+LONG = 1e4  # longer than any bypass without filling
 
 
 def seeded(seed=0):
@@ -31,7 +31,7 @@ def linear(inputs, outputs, seed):
 
 @pytest.fixture(scope="module")
 def parts() -> Any:
-    """An IP-Adapter's parts and the text branch's own maps, a pair for each layer."""
+    """An IP-Adapter's parts, and the text branch's key and value maps of each layer."""
     projector = IPAdapterPlusImageProjection(
         embed_dims=8, output_dims=TOKEN_WIDTH, hidden_dims=16, depth=1, dim_head=8, heads=1, num_queries=TOKENS
     )
@@ -52,12 +52,12 @@ def start(parts, length, num_words=TOKENS) -> Mapper:
 
 
 def draw_tokens(parts, count):
-    """What the projector's last norm lets out, (count, T, C)."""
+    """Random outputs of the projector's last norm, (count, T, C)."""
     return parts.ip_adapter.projector.norm_out(torch.randn(count, TOKENS, TOKEN_WIDTH, generator=seeded(3)))
 
 
 def of_keys_and_values(parts, spoken):
-    """(bypasses of every layer, the text branch's maps, the image prompt's), for keys and for values."""
+    """(bypasses of every layer, text branch's maps, image prompt's maps), for keys, then for values."""
     yield spoken.key_bypass, parts.to_k, parts.ip_adapter.to_k_ip
     yield spoken.value_bypass, parts.to_v, parts.ip_adapter.to_v_ip
 
@@ -68,10 +68,10 @@ def test_the_text_branch_makes_of_a_bypass_what_the_image_prompt_makes_of_its_to
     tokens = draw_tokens(parts, 2)
     for bypass, text, image in of_keys_and_values(parts, start(parts, length)(tokens)):
         assert bypass.shape == (2, len(INNER), TOKENS, WIDTH)
-        for layer in range(3):  # W W^+ is the identity where no more is wanted than the text is wide
+        for layer in range(3):  # W W^+ is the identity if the layer is not wider than the text
             wanted = image[layer](tokens)
             assert torch.allclose(text[layer](bypass[:, layer]), wanted, atol=1e-5 * max(length, 100))
-        # Of the last layer it is what comes nearest: what is left is at right angles to all that can be reached.
+        # For the last layer it is the least-squares solution: the residual is orthogonal to the range.
         left = text[3](bypass[:, 3]) - image[3](tokens)
         assert left.norm() > 1 and (left @ text[3].weight).abs().max() < 1e-3
 
@@ -97,7 +97,7 @@ def test_short_words_are_filled_up_by_what_nobody_hears(parts, kind):
     filled, _, _ = list(of_keys_and_values(parts, start(parts, length)(tokens)))[kind]
     for layer in range(len(INNER)):
         added = filled[:, layer] - bare[:, layer]
-        assert (added - added[0, 0]).abs().max() < 1e-3 * length  # the same for all words
+        assert (added - added[0, 0]).abs().max() < 1e-3 * length  # equal for all words
         if layer in NARROW:
             assert added[0, 0].norm() > 0.3 * length and text[layer](added).abs().max() < 1e-4 * length
             assert filled[:, layer].square().sum(dim=-1).mean().sqrt().item() == pytest.approx(length, rel=0.02)
@@ -139,7 +139,7 @@ def test_bases_tell_words_apart_and_are_as_large_as_tokens(parts):
     by_hand = (mapper.to_base(same) + mapper.word) * 0.02
     assert torch.allclose(v_base[:, 0], by_hand)
     assert all((v_base[:, :, i] - v_base[:, :, j]).abs().max() > 0.01 for i in range(TOKENS) for j in range(i))
-    assert not torch.allclose(v_base[0], v_base[1], atol=1e-3)  # and the pictures
+    assert not torch.allclose(v_base[0], v_base[1], atol=1e-3)  # nor are those of two pictures
     assert mapper.word.std().item() == pytest.approx(1, abs=0.2)
 
 

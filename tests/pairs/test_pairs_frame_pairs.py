@@ -31,7 +31,7 @@ def test_every_pair_finds_its_frames_and_displacement_again(table):
         assert pairs.keys[pairs.source[i]] == (row["scene"], row["source_camera"], row["source_frame"])
         assert pairs.keys[pairs.target[i]] == (row["scene"], row["target_camera"], row["target_frame"])
         moved = pairs.displacement[i]
-        assert moved.time == pytest.approx(-row["normalized_gap"])  # the table has the paper's d
+        assert moved.time == pytest.approx(-row["normalized_gap"])  # the table has the paper's d, of opposite sign
         assert (moved.has_time, moved.has_view) == (row["kind"] != "view", row["kind"] != "time")
         expected = [row[f"delta_{name}"] or 0.0 for name in ("azimuth", "elevation", "radius")]
         assert [moved.azimuth, moved.elevation, moved.radius] == pytest.approx(expected, abs=1e-6)

@@ -1,6 +1,6 @@
-"""Honest time from films to pairs: whatever a film's rate, gaps or start, `gap_s` is the true distance of two frames.
+"""True times from videos to pairs: `gap_s` is right whatever a video's frame rate, gaps or start.
 
-Each frame's gray level says when it was filmed, so that truth is read off the pictures, not off the tables.
+Each frame's gray level encodes its time, so that the truth comes from the pictures, not from the tables.
 """
 
 import json
@@ -17,18 +17,18 @@ from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, PAIRS, read_table
 from fourdistill.video.timeline import is_variable_rate
 
-RATE = 0.01  # seconds a gray level
+RATE = 0.01  # seconds per gray level
 
 
 def write_clock(path, times_s, shown_s=None):
-    """A film whose frame at `times_s` is as gray as `shown_s`, by default the same."""
+    """A video whose frames at `times_s` have the gray levels of `shown_s`, by default the same times."""
     levels = [10 + round(time / RATE) for time in (times_s if shown_s is None else shown_s)]
     assert max(levels) <= 250
     write_film(path, gray_film(levels), times_s)
 
 
 def stage(folder, source, num_pairs=400, kinds=None, **displacement):
-    """(frames, pairs, report), each frame with `shown_s`, the time that its picture shows."""
+    """(frames, pairs, report); each frame has `shown_s`, the time encoded in its picture."""
     out = folder / "out"
     extract_frames(read_source(source), out / "frames", out / "t", out / "s", out / "r.json", frame_settings(size=SIZE))
     build_pairs(
@@ -42,7 +42,7 @@ def stage(folder, source, num_pairs=400, kinds=None, **displacement):
 
 
 def check_gaps(frames, pairs, span_s, atol=0.012):
-    """Every pair's seconds and share of the scene are those that its two pictures show."""
+    """Every pair's gap, in seconds and as share of the scene, matches its two pictures."""
     shown = {(row["scene"], row["camera"], row["frame_index"]): row["shown_s"] for row in frames}
     for pair in pairs:
         source, target = (
@@ -65,7 +65,7 @@ def test_variable_rate(tmp_path, suffix):
 
 
 def test_variable_rate_at_fewer_frames_a_second(tmp_path):
-    """The frames nearest to 0, 0.25, 0.5, ... s: where there is none near, none is made up."""
+    """The frames nearest to 0, 0.25, 0.5, ... s are kept; instants without a near frame stay empty."""
     times = np.array([0.0, 0.1, 0.26, 0.3, 0.52, 0.7, 0.74, 1.6, 1.74, 2.0])
     write_clock(tmp_path / "raw" / "phone.mp4", times)
     frames, pairs, report = stage(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=4.0))
@@ -77,7 +77,7 @@ def test_variable_rate_at_fewer_frames_a_second(tmp_path):
 
 
 def test_cameras_with_offsets_and_lost_frames(tmp_path):
-    """Three cameras of one stage: one started 0.3 s later, one lost frames; view pairs are of one moment."""
+    """Three cameras: one started 0.3 s later, one lost frames; view pairs share one instant."""
     scene = tmp_path / "raw" / "stage"
     grid = np.arange(20) / 10
     write_clock(scene / "cam00.mp4", grid)
@@ -99,9 +99,9 @@ def test_cameras_with_offsets_and_lost_frames(tmp_path):
 
 
 def test_sub_sampling_a_long_film_does_not_drift(tmp_path):
-    """Ten minutes of NTSC's 29.97 frames a second at 1.5: the last frame is as near to its instant as the first."""
+    """Ten minutes of NTSC's 29.97 frames per second at 1.5: the last frame is as near to its instant as the first."""
     num = 1800
-    rate = 30000 / 1001 / 10  # as many frames as a minute has, ten times as far apart
+    rate = 30000 / 1001 / 10  # as many frames as in one minute, ten times as far apart
     times = np.arange(num) / rate
     write_film(tmp_path / "raw" / "long.mp4", gray_film([10 + index % 200 for index in range(num)]), times.tolist())
     frames, pairs, report = stage(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=1.5))
@@ -117,7 +117,7 @@ def test_sub_sampling_a_long_film_does_not_drift(tmp_path):
 
 
 def test_rounded_times_are_no_variable_rate():
-    """Matroska counts milliseconds: 120 frames a second come 8 or 9 of them apart."""
+    """Matroska counts milliseconds: 120 frames per second are 8 or 9 ms apart."""
     assert not is_variable_rate(np.round(np.arange(240) / 120, 3))
     assert not is_variable_rate(np.round(np.arange(240) / 29.97, 3))
     assert is_variable_rate(np.array([0, 0.0333, 0.0667, 0.1333, 0.1667]))

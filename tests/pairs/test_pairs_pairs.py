@@ -20,7 +20,7 @@ ALL = {"time": 1.0, "view": 1.0, "joint": 1.0}
 
 
 def frames_table(scenes, split=None, fps=8.0):
-    """A frames table without the films: scenes are (name, number of cameras, number of frames, posed)."""
+    """A frames table without videos: scenes are (name, number of cameras, number of frames, posed)."""
     rows = []
     for number, (scene, num_cameras, num_frames, posed) in enumerate(scenes):
         c2w = ring_cameras(num_cameras, radius=2.0 + number)
@@ -116,7 +116,7 @@ def test_kinds_come_in_proportion_and_scenes_evenly(tmp_path):
 
 @pytest.mark.parametrize("kind", ["time", "joint"])
 def test_gaps_are_balanced_over_their_range(tmp_path, kind):
-    """Also with a hole in the middle and a camera held out; every |gap| equally often, either way equally often."""
+    """Every |gap| and both directions are equally frequent, also with held-out times in the middle and a camera."""
     split = split_rule(test_cameras=["cam01"], test_times=[(0.4, 0.6)])
     frames = frames_table([("kick", 4, 20, True), ("walk", 3, 20, True)], split)
     pairs = build(tmp_path, frames, {"train": 2 * 19 * 10}, kinds={kind: 1.0})
@@ -131,7 +131,7 @@ def test_gaps_are_balanced_over_scenes_that_have_few_pairs_each(tmp_path):
     frames = frames_table([(f"scene{number:02d}", 2, 20, True) for number in range(19)])
     pairs = build(tmp_path, frames, {"train": 19 * 10}, kinds={"time": 1.0})
     _, counts = np.unique(np.abs(pairs["gap"].to_numpy()), return_counts=True)
-    assert counts.tolist() == [10] * 19  # 10 pairs a scene for its 19 gaps, yet nothing is left to chance
+    assert counts.tolist() == [10] * 19  # exact, although each scene has only 10 pairs for 19 gaps
 
 
 def test_starts_are_uniform_among_those_that_fit(tmp_path):
@@ -229,7 +229,7 @@ def split_rules(draw):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(rule=split_rules(), seed=st.integers(0, 2**31), bidirectional=st.booleans())
 def test_splits_never_leak(tmp_path, rule, seed, bidirectional):
-    """Whatever is held out, no train pair holds a held-out frame, camera or scene, and every target is its split's."""
+    """No train pair contains a held-out frame, camera or scene, and every target is of the pair's split."""
     frames = frames_table([("kick", 3, 9, True), ("run", 1, 12, False), ("walk", 3, 6, True)], rule)
     available = set(frames["split"].to_pylist())
     wanted = {split: 60 for split in ("train", "val", "test") if split in available}
@@ -286,7 +286,7 @@ def test_null_matrices_read_as_nan():
 
 
 def moving(frames, cameras, degrees=5):
-    """The frames table with those cameras turned about the scene's up by so many degrees a frame."""
+    """The frames table with `cameras` turning about the scene's up axis by `degrees` per frame."""
     rows = frames.to_pylist()
     for row in rows:
         if row["camera"] in cameras:
@@ -298,8 +298,8 @@ def moving(frames, cameras, degrees=5):
 
 
 def test_a_camera_that_moves_gives_joint_pairs_of_its_own_and_none_of_time(tmp_path):
-    """As D-NeRF and Nerfies have it: a gap in time is a gap in viewpoint, too, and is never called otherwise."""
-    # Once around, so that the mean of the cameras' own up is the axis that they turn about.
+    """As in D-NeRF and Nerfies: a gap in time is also a gap in viewpoint, so the pair is never a time pair."""
+    # A full turn, so that the mean of the cameras' up vectors is the axis of rotation.
     frames = moving(frames_table([("kick", 1, 12, True)]), {"cam00"}, degrees=30)
     pairs = build(tmp_path, frames, {"train": 3000}).to_pylist()
     assert {row["kind"] for row in pairs} == {"joint"}

@@ -29,7 +29,7 @@ PATH = textured_room.orbit(9)
 
 
 def tripod(pose, num_frames):
-    """A still camera before which a ball crosses the room."""
+    """A video by a still camera of a ball that crosses the room."""
     background = np.asarray(textured_room.photograph(pose))
     rows, columns = np.mgrid[: background.shape[0], : background.shape[1]]
     frames = []
@@ -41,7 +41,7 @@ def tripod(pose, num_frames):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """`walk`: one camera that moves; `stand`: one on a tripod; `stage`: four on tripods. Read only."""
+    """`walk`: one moving camera; `stand`: one on a tripod; `stage`: several on tripods. Read only."""
     folder = tmp_path_factory.mktemp("raw")
     write_film(folder / "walk.mp4", np.stack([np.asarray(textured_room.photograph(pose)) for pose in PATH]))
     write_film(folder / "stand.mp4", tripod(PATH[0], 6))
@@ -77,7 +77,7 @@ def test_still_cameras_are_told_from_moving_ones():
 
     assert is_still([Image.fromarray(frame) for frame in tripod(PATH[0], 6)])
     assert not is_still([textured_room.photograph(pose) for pose in PATH])
-    assert not is_still([Image.new("RGB", (320, 240), (90, 90, 90))] * 4)  # nothing to tell it by
+    assert not is_still([Image.new("RGB", (320, 240), (90, 90, 90))] * 4)  # nothing to match
 
 
 def test_a_moving_camera_is_followed(estimated):
@@ -181,7 +181,7 @@ def test_killed_at_three_moments_it_gives_the_same_when_run_again(raw, tmp_path)
         written = [name for name in names if (killed / name).exists()]
         assert all((killed / name).read_bytes() == (straight / name).read_bytes() for name in written)
         there.append(len(written))
-    assert there[0] < len(names)  # not all of it was there before it was run again
+    assert there[0] < len(names)  # not everything was there before it was run again
     pose_the_stage(raw, killed)
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
         name: (straight / name).read_bytes() for name in names

@@ -30,7 +30,7 @@ def test_a_textured_room_gives_its_cameras(photographs, known):
 
 
 def test_the_same_pictures_give_the_same_bytes():
-    photographs = [photograph(pose) for pose in orbit(9)]  # many, to be got done with in any order
+    photographs = [photograph(pose) for pose in orbit(9)]  # enough for threads to finish in any order
     first, second = (reconstruct(photographs) for _ in range(2))
     np.testing.assert_array_equal(first.c2w, second.c2w)
     np.testing.assert_array_equal(first.K, second.K)

@@ -32,7 +32,7 @@ NUM_TRAIN, NUM_TEST = 70, 20
 
 
 def encode(images):
-    """Features by which a frame can be told: its mean level, over 256."""
+    """Features that identify a frame: its mean level, over 256."""
     level = np.array([np.asarray(image).mean() / 256 for image in images], np.float32)
     return {
         "latents": np.tile(level[:, None, None, None], (1, 4, 2, 2)),
@@ -42,7 +42,7 @@ def encode(images):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The data stages up to the features, once. Read only."""
+    """Outputs of all data stages, run once. Read only."""
     root = tmp_path_factory.mktemp("data")
     for seed, name in enumerate(("kick", "walk")):
         write_dynerf(root / "raw" / name, 3, 6, caption="a gray wall" if seed == 0 else None, seed=seed)
@@ -84,7 +84,7 @@ def data(tmp_path_factory):
 
 
 def level_of(scene, camera, frame):
-    """What `write_dynerf` films; extraction may move it by a gray level or two."""
+    """Gray level in the videos of `write_dynerf`; extraction may change it by a level or two."""
     return (10 + 20 * frame + int(camera[3:])) / 256
 
 
@@ -124,7 +124,7 @@ def test_features_beyond_half_precision_are_an_error(data, tmp_path):
 def test_stock_webdataset_reads_the_tars(data):
     index = json.loads((data / "shards" / "index.json").read_text())
     names = [entry["name"] for entry in index["shards"] if entry["split"] == "train"]
-    assert len(names) > 1  # the size limit was reached
+    assert len(names) > 1  # the size limit takes effect
     assert names == [f"train-{number:06d}.tar" for number in range(len(names))]
     last = len(names) - 1
     samples = list(WebDataset(f"{data}/shards/train-{{000000..{last:06d}}}.tar", shardshuffle=False))
@@ -155,7 +155,7 @@ def test_the_index_counts(data):
         for member in members:
             assert (member.mtime, member.uid, member.gid, member.uname, member.gname, member.mode) == (
                 (0, 0, 0, "", "", 0o644)
-            )  # nothing of the machine
+            )  # no trace of the machine
     assert sum(entry["samples"] for entry in index["shards"]) == NUM_TRAIN + NUM_TEST
 
 
@@ -224,7 +224,7 @@ def test_order_is_a_matter_of_the_seed(data):
     flat = list(chain.from_iterable(first))
     assert sorted(flat[:NUM_TRAIN]) == sorted(flat[NUM_TRAIN:]) == list(range(NUM_TRAIN))
     assert flat[:NUM_TRAIN] != flat[NUM_TRAIN:]  # another order in each epoch
-    assert [len(batch) for batch in first] == [16] * 8 + [12]  # only the very last is smaller
+    assert [len(batch) for batch in first] == [16] * 8 + [12]  # only the last is smaller
 
 
 def test_without_epochs_there_is_no_end_and_no_small_batch(data):
@@ -238,7 +238,7 @@ def test_workers_share_the_tars(data):
 
 
 def test_more_workers_than_tars(data):
-    """A worker without a tar would have nothing to do; of two processes, one would stand still."""
+    """A worker without a tar would have nothing to do, and could leave a process idle."""
     for workers, processes in ((9, 1), (3, 3)):
         with pytest.raises(InputError, match="expected at least 9 shards of split test, one for each worker"):
             make_loader(data / "shards", "test", 4, seed=0, shuffle=True, num_workers=workers, world_size=processes)
@@ -300,7 +300,7 @@ def copy_index(data, folder, change):
 
 
 def correct_sizes(folder):
-    """Let the index say how large the tars are that stand beside it, and nothing of what is in them."""
+    """Update the sizes of the tars in the index, and drop their numbers of samples."""
     index = json.loads((folder / "index.json").read_text())
     for entry in index["shards"]:
         entry["bytes"] = (folder / entry["name"]).stat().st_size
@@ -343,7 +343,7 @@ def test_an_index_is_not_trusted(data, tmp_path, change, expected):
 
 
 def test_nothing_is_unpickled(data, tmp_path):
-    """A tar with an object array where features are expected: refused, not run."""
+    """A tar with an object array instead of features is refused, not executed."""
     folder = copy_index(data, tmp_path / "shards", lambda index: index.update(shards=index["shards"][:1]))
     evil = io.BytesIO()
     np.save(evil, np.array([{"a": 1}], dtype=object), allow_pickle=True)

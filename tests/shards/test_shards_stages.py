@@ -1,4 +1,4 @@
-"""The stage scripts, as a user runs them: in a folder with a params.yaml, by the command line."""
+"""The stage scripts, run from the command line in a folder with a params.yaml."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder with the project's params.yaml, its sources pointed at small scenes."""
+    """A folder with the project's params.yaml, changed to small scenes."""
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     params["sources"] = [{"name": "ring", "format": "dynerf"}]
     params["extract_frames"] |= {"size": SIZE, "jobs": 1}
@@ -60,7 +60,7 @@ def test_the_data_stages_run_one_after_another(workplace):
 
 
 def fail(folder, stage, *parts):
-    """The stage must end with status 2 and one line of error, and leave no table behind."""
+    """The stage must exit with status 2 and a one-line error, without leaving a table."""
     lines = [line for line in run(folder, stage, status=2).splitlines() if "task/s" not in line and line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: "), lines
     for part in parts:

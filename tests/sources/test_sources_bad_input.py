@@ -1,4 +1,4 @@
-"""Bad input of every kind ends with one clear line, or with a skip that the report counts: never with a traceback."""
+"""Bad input of every kind gives a one-line error or a skip counted in the report, never a traceback."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from fourdistill.tables import FRAMES, read_table
 from fourdistill.video.pictures import read_picture
 from fourdistill.video.probe import VideoError, probe_video
 
-EYE = np.diag([1.0, -1, -1, 1])  # OpenGL axes of a camera whose OpenCV axes are the world's
+EYE = np.diag([1.0, -1, -1, 1])  # OpenGL pose of a camera whose OpenCV axes are the world's
 
 
 def refuse(folder, format_name, *parts):
-    """Reading must fail with one line that holds every part."""
+    """Reading must fail with one line that contains all parts."""
     with pytest.raises(InputError) as caught:
         read_sources([SourceFolder(folder, format_name)])
     message = str(caught.value)
@@ -43,7 +43,7 @@ def extract(folder, source, **options: Any):
 
 
 def write_transforms(folder, names=("0.png", "1.png", "2.png"), size=(SIZE, SIZE), **common):
-    """A nerfstudio scene of gray pictures; returns its description, to be changed and written again."""
+    """Write a nerfstudio scene of gray pictures; returns its description, for changes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def rewrite(folder, value):
     (folder / "transforms.json").write_text(json.dumps(value))
 
 
-# --- films
+# --- videos
 
 
 def write_sound(path):
@@ -104,7 +104,7 @@ def test_a_folder_that_links_to_its_parent_ends(tmp_path):
 
 @pytest.mark.parametrize("fps", [None, 4.0])
 def test_a_film_whose_frames_change_their_size(tmp_path, fps):
-    """Two films of different sizes in one file: the second would be cut where it has no middle."""
+    """Two videos of different sizes in one file: the second would be cropped off-centre."""
     for name, size in (("one", (SIZE, SIZE)), ("two", (2 * SIZE, SIZE))):
         write_film(tmp_path / f"{name}.mp4", gray_film([50] * 4, size))
     (tmp_path / "list").write_text("file one.mp4\nfile two.mp4\n")
@@ -178,7 +178,7 @@ def test_a_camera_all_of_whose_pictures_are_bad_counts_with_all_of_them(tmp_path
 
 
 def test_a_lens_that_folds_over_is_refused(tmp_path):
-    """Its polynomial turns back before the corners: what would be seen there is not what was."""
+    """Its polynomial is not monotonic up to the corners, so undistorted pixels there would be wrong."""
     write_transforms(tmp_path / "raw" / "room", fl_x=14.0, k1=-0.4)
     with pytest.raises(InputError, match="a lens whose distortion can be undone"):
         extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfstudio"))
@@ -188,7 +188,7 @@ def test_a_lens_that_folds_over_is_refused(tmp_path):
 
 
 def test_pictures_that_claim_absurd_sizes(tmp_path):
-    """A header may promise any size: nothing is made room for before it is checked."""
+    """Sizes in a header are checked before memory is allocated."""
     write_transforms(tmp_path / "room")
     path = tmp_path / "room" / "0.png"
     data = bytearray(path.read_bytes())
@@ -260,7 +260,7 @@ def test_transforms_with_nonsense(tmp_path, change, expected):
 
 
 def write_nerfies(folder):
-    """A Nerfies scene of two frames, which one camera took."""
+    """A Nerfies scene of two frames by one camera."""
     for name in ("a", "b"):
         (folder / "rgb" / "1x").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (SIZE, SIZE)).save(folder / "rgb" / "1x" / f"{name}.png")
@@ -356,7 +356,7 @@ def test_arrays_that_claim_absurd_sizes(tmp_path):
     write_dynerf(tmp_path / "kick", 2, 2)
     path = tmp_path / "kick" / "poses_bounds.npy"
     whole = path.read_bytes()
-    for number in (b"99999999999", b"9" * 25):  # rows, more than memory and than an index can hold
+    for number in (b"99999999999", b"9" * 25):  # numbers of rows that exceed memory, and an index's range
         header = b"(%s, 17)}" % number
         path.write_bytes(whole.replace(b"(2, 17), }".ljust(len(header)), header))
         assert path.read_bytes() != whole

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from fourdistill.cli import app
 from fourdistill.errors import InputError
+from fourdistill.sources.formats import FORMATS
 from fourdistill.sources.public import download as download_module
 from fourdistill.sources.public.catalogue import DATASETS, Archive, PublicDataset, find_dataset
 from fourdistill.sources.public.download import download
 from fourdistill.sources.public.fetch import fetch
 from fourdistill.sources.public.unpack import unpack
-from fourdistill.sources.readers import READERS
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -77,7 +77,7 @@ def test_a_download_goes_on_where_it_was_cut(server, tmp_path):
 def test_a_download_begins_anew_where_pieces_might_not_fit(server, tmp_path, change):
     path, url = tmp_path / "film.zip", f"{server.address}/film.zip"
     if change.get("tag") != '"two"':
-        server.tag = change.get("tag", server.tag)  # from the first try on: nothing to recognise the file by
+        server.tag = change.get("tag", server.tag)  # from the first try: nothing identifies the file
     server.cut_after = 300_000
     with pytest.raises(InputError):
         download(url, path)
@@ -88,7 +88,7 @@ def test_a_download_begins_anew_where_pieces_might_not_fit(server, tmp_path, cha
 
 
 def test_a_part_that_was_whole_already(server, tmp_path):
-    """Killed between the last byte and the rename."""
+    """The process was killed between the last byte and the rename."""
     (tmp_path / "film.zip.part").write_bytes(BODY)
     (tmp_path / "film.zip.part.etag").write_text(server.tag)
     assert download(f"{server.address}/film.zip", tmp_path / "film.zip", sha256=SHA256) == SHA256
@@ -221,13 +221,13 @@ def test_fetching_adds_scenes_whole(server, tmp_path):
     assert set(unpacked(out)) == {"one/cam00.mp4", "one/poses_bounds.npy"}
     with pytest.raises(InputError, match="expected nothing there yet"):
         fetch(toy, toy.choose(["one"]), out, downloads)
-    assert [path for path, _ in server.requests] == ["/one.zip", "/two.zip"]  # what is downloaded stays
+    assert [path for path, _ in server.requests] == ["/one.zip", "/two.zip"]  # downloaded files are kept
 
 
 def test_the_catalogue_names_readers_and_safe_addresses():
     assert len({dataset.name for dataset in DATASETS}) == len(DATASETS)
     for dataset in DATASETS:
-        assert dataset.format in READERS
+        assert dataset.format in FORMATS
         assert len({archive.part for archive in dataset.archives}) == len(dataset.archives)
         for archive in dataset.archives:
             assert archive.is_wheel or archive.address.startswith("https://")

@@ -1,4 +1,4 @@
-"""`fourdistill inspect`: what it says of several formats, as text, as JSON and as a picture."""
+"""`fourdistill inspect`: its output for several formats, as text, JSON and picture."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ IDS = [form.write.__name__.removeprefix("write_") for form in FORMATS]
 
 
 def run(*arguments):
-    """The output of `fourdistill inspect`, which must go well."""
+    """The output of `fourdistill inspect`, which must succeed."""
     result = CliRunner().invoke(app, ["inspect", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result.output
@@ -32,7 +32,7 @@ def facts(*arguments):
 
 
 def refused(*arguments):
-    """The one line that `fourdistill inspect` ends with."""
+    """The one-line error of `fourdistill inspect`."""
     result = CliRunner().invoke(app, ["inspect", *map(str, arguments)])
     assert result.exit_code == 2 and not result.stdout
     (line,) = result.stderr.splitlines()
@@ -116,9 +116,9 @@ def test_the_figure_is_a_picture_of_cameras_and_frames(tmp_path, form):
         pixels = np.asarray(image.convert("RGB")).astype(int)
     left, right = np.split(pixels, [pixels.shape[1] // 3], axis=1)
     colors = left.max(-1) - left.min(-1)
-    assert (colors > 60).sum() > 50  # cameras, each of a colour
-    if form.name != "dnerf":  # whose dots are as white as the paper
-        assert (right.max(-1) < 100).mean() > 0.4  # frames, which are dark
+    assert (colors > 60).sum() > 50  # coloured cameras
+    if form.name != "dnerf":  # its dots are as white as the background
+        assert (right.max(-1) < 100).mean() > 0.4  # dark frames
 
 
 def test_the_figure_of_what_cannot_be_read(tmp_path):
@@ -163,5 +163,5 @@ def test_a_clip_with_a_bad_line_is_not_taken_for_a_plain_film(tmp_path):
 def test_a_folder_in_which_nothing_can_be_read_is_status_2(tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"no film")
     result = CliRunner().invoke(app, ["inspect", str(tmp_path)])
-    assert result.exit_code == 2 and "skipped" in result.stdout  # the reason of each, then the one line
+    assert result.exit_code == 2 and "skipped" in result.stdout  # the reason for each file, then the error line
     assert result.stderr == f"error: {tmp_path}: expected something that can be read, found nothing\n"

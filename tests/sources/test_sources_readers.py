@@ -5,13 +5,14 @@ from tiny_scenes import SIZE, gray_film, poses_bounds, qualisys_xml, ring_camera
 from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.scene import Video
-from fourdistill.sources.readers import READERS, SourceFolder, read_source, read_sources
+from fourdistill.sources.formats import FORMATS
+from fourdistill.sources.readers import SourceFolder, read_source, read_sources
 from fourdistill.sources.readers.listing import list_videos
 
 
 @pytest.fixture
 def dynerf(tmp_path):
-    """A folder of two DyNeRF scenes whose videos are never opened: readers touch no pixels."""
+    """Two DyNeRF scenes with invalid videos: readers do not open them."""
     for name in ("b_run", "a_walk"):
         scene = tmp_path / name
         scene.mkdir()
@@ -93,7 +94,7 @@ def test_qualisys_without_distortion(tmp_path):
 
 
 def refuse(folder, format_name, *parts):
-    """Reading must fail with one line that holds every part."""
+    """Reading must fail with one line that contains all parts."""
     with pytest.raises(InputError) as caught:
         read_sources([SourceFolder(folder, format_name)])
     message = str(caught.value)
@@ -103,16 +104,16 @@ def refuse(folder, format_name, *parts):
 
 
 def test_unknown_format(tmp_path):
-    refuse(tmp_path, "llff", "format", "'llff'", *READERS)
+    refuse(tmp_path, "llff", "format", "'llff'", *FORMATS)
 
 
-@pytest.mark.parametrize("format_name", READERS)
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_missing_or_empty_folder(tmp_path, format_name):
     refuse(tmp_path / "gone", format_name, str(tmp_path / "gone"), "expected")
     refuse(tmp_path, format_name, str(tmp_path), "empty folder")
 
 
-@pytest.mark.parametrize("format_name", READERS)
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_folder_without_videos(tmp_path, format_name):
     (tmp_path / "notes.txt").write_text("no video here")
     refuse(tmp_path, format_name, str(tmp_path), "expected")
@@ -196,7 +197,7 @@ def test_a_calibration_is_needed(tmp_path):
 
 
 def test_offsets_beside_films_that_are_scenes_of_their_own_are_an_error(tmp_path):
-    """Four films put one level too high would become four scenes, each by its own clock, without a word."""
+    """Otherwise four videos one folder level too high would silently become four scenes with separate clocks."""
     write_film(tmp_path / "phone0.mp4", np.zeros((2, SIZE, SIZE, 3), np.uint8))
     (tmp_path / "sync.csv").write_text("camera,offset_s\nphone0,0.5\n")
     with pytest.raises(InputError, match=r"sync\.csv: expected it beside the films of one scene"):

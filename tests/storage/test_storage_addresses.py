@@ -1,4 +1,4 @@
-"""The data stages with their outputs on a real S3 server: the same bytes as in folders, whatever happens."""
+"""The data stages with outputs on a real S3 server write the same bytes as to folders, even after kills."""
 
 import hashlib
 import itertools
@@ -17,8 +17,8 @@ from stage_runs import STAGES, digests, run_stage, write_scenes
 from tiny_scenes import SIZE
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.features.files import LATENTS, FeatureReader
 from fourdistill.features.tensors import open_tensors
 from fourdistill.pairs.frame_pairs import read_frame_features
@@ -36,11 +36,11 @@ def endpoint(tmp_path_factory):
 
 
 def use(monkeypatch, endpoint, **changes):
-    """Let AWS's tools find this server, and what was opened before be forgotten."""
+    """Make AWS's tools use this server, and clear cached file systems."""
     for name, value in (credentials(endpoint) | changes).items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests have the environment of their start
+    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests keep their old environment
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def s3(endpoint, monkeypatch):
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, tiny_base):
-    """A folder with the outputs of all stages in folders."""
+    """A folder with the local outputs of all stages."""
     folder = tmp_path_factory.mktemp("here")
     write_scenes(folder)
     for stage in STAGES:
@@ -71,7 +71,7 @@ def written(s3, prefix):
 
 
 def files(folder):
-    """SHA-256 of what all stages wrote in `folder`: first what is not in tables, then the tables."""
+    """SHA-256 of the outputs of all stages in `folder`: [files other than tables, tables]."""
     found = {name: digest for stage in STAGES for name, digest in digests(folder, stage).items()}
     return [{name: digest for name, digest in found.items() if ("/" in name) is flag} for flag in (True, False)]
 
@@ -83,11 +83,11 @@ def test_the_stages_write_to_addresses_and_read_from_them(s3, here, tiny_base, t
         run_stage(stage, tmp_path, str(tiny_base), jobs=1 + (stage == "write_shards"), at=f"s3://{BUCKET}/run")
     found = written(s3, "run")
     indices = {name: found[f"{name}/index.json"] for name in ("frames", "features", "shards")}
-    assert found.pop("frames/index.json") and found.pop("features/index.json")  # folders have none
+    assert found.pop("frames/index.json") and found.pop("features/index.json")  # local folders have none
     objects, tables = files(here)
     assert found == objects
     assert {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in tables} == tables
-    for name, digest in indices.items():  # what DVC can track
+    for name, digest in indices.items():  # copies that DVC tracks
         assert hashlib.sha256((tmp_path / f"{name}.index.json").read_bytes()).hexdigest() == digest
     camera = json.loads((tmp_path / "features.index.json").read_text())["features"][0]
     assert camera["sha256"] == objects[f"features/{camera['name']}"]
@@ -110,7 +110,7 @@ def test_the_stages_write_to_addresses_and_read_from_them(s3, here, tiny_base, t
 
 
 def work(folder, environment, address):
-    """Extract frames to an address; kill -9 before the fourth film is sent, after the mark of what is unfinished."""
+    """Extract frames to an address; kill -9 after the mark of the unfinished set, before the fourth video is sent."""
     os.environ.update(environment)
     sent, put = 0, Store.put
 
@@ -137,7 +137,7 @@ def test_a_stage_killed_on_the_way_to_an_address_gives_the_same_when_run_again(s
     found = written(s3, "killed")
     assert found.pop("frames/unfinished.json")
     assert len({name.rpartition("/")[0] for name in found}) == 3
-    (tmp_path / "frames.parquet").symlink_to(here / "frames.parquet")  # it would look finished by its table
+    (tmp_path / "frames.parquet").symlink_to(here / "frames.parquet")  # its table makes it look finished
     with pytest.raises(InputError, match=r"killed/frames/index\.json: expected the index of extract_frames"):
         run_stage("encode_frames", tmp_path, str(tiny_base), at=address)
     run_stage("extract_frames", tmp_path, "", at=address)
@@ -220,7 +220,7 @@ def test_a_bucket_that_is_not_there_has_no_set(s3):
         InputError, match=r"s3://nowhere/x/index\.json: expected the index of encode_frames.*found nothing"
     ):
         FeatureReader("s3://nowhere/x/")
-    assert not s3.exists("nowhere")  # nor is it made
+    assert not s3.exists("nowhere")  # it is not created either
 
 
 def test_reading_at_an_address_waits_for_what_uses_it():

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also where their writers are killed or not alone."""
+"""Files appear complete or not at all, also if their writers are killed or write concurrently."""
 
 import hashlib
 import multiprocessing
@@ -21,7 +21,7 @@ def write_half(path, started):
 
 @pytest.fixture
 def writer(tmp_path):
-    """A process in the middle of writing a file; killed in the end."""
+    """A process that is in the middle of writing a file."""
     context = multiprocessing.get_context("fork")
     started = context.Event()
     process = context.Process(target=write_half, args=(tmp_path / "table [1].txt", started))

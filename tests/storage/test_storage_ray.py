@@ -1,4 +1,4 @@
-"""The data stages on a Ray cluster of two nodes: the same bytes as on one process."""
+"""The data stages on a Ray cluster of two nodes write the same bytes as one process."""
 
 import hashlib
 import time
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray
 @pytest.fixture(scope="module")
 def cluster(monkeypatch_module):
     monkeypatch_module.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Before Ray is imported: its servers then listen on 127.0.0.1 alone, as they do on other systems than Linux.
+    # Set before Ray is imported: its servers then listen only on 127.0.0.1, as on systems other than Linux.
     monkeypatch_module.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
     from ray.cluster_utils import Cluster
@@ -37,10 +37,10 @@ def monkeypatch_module():
 
 
 def test_both_nodes_work(cluster):
-    def node_id(_):  # in here, it goes to the workers by value: they know nothing of the tests
+    def node_id(_):  # a local function is pickled by value: the workers cannot import the tests
         import ray
 
-        time.sleep(0.2)  # long enough that one node does not do it all
+        time.sleep(0.2)  # long enough to need both nodes
         return ray.get_runtime_context().get_node_id()
 
     nodes = fan_out(node_id, iter(range(8)), engine="ray", jobs=-1, description="where", total=8)
@@ -49,7 +49,7 @@ def test_both_nodes_work(cluster):
 
 @pytest.fixture(scope="module")
 def here(tiny_base, tmp_path_factory):
-    """A folder with what one process of this machine writes. Read only."""
+    """A folder with the outputs of one local process. Read only."""
     folder = tmp_path_factory.mktemp("here")
     write_scenes(folder)
     for stage in STAGES:
@@ -60,14 +60,14 @@ def here(tiny_base, tmp_path_factory):
 def test_a_cluster_writes_the_same_bytes(cluster, here, tiny_base, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "raw").symlink_to(here / "raw")
-    monkeypatch.chdir(tmp_path)  # relative paths must mean the same to the workers
+    monkeypatch.chdir(tmp_path)  # relative paths must work in the workers
     for stage in STAGES:
         run_stage(stage, Path("there"), str(tiny_base), engine="ray", jobs=-1)
         assert digests(Path("there"), stage) == digests(here, stage), stage
 
 
 def test_a_cluster_writes_to_an_address(cluster, here, tiny_base, tmp_path):
-    """The folder that is an address here is not named to the workers in any other way."""
+    """The workers get the output folder only as an address."""
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "raw").symlink_to(here / "raw")
     address = f"local://{tmp_path}/bucket"  # workers in other processes see the same store
@@ -78,5 +78,5 @@ def test_a_cluster_writes_to_an_address(cluster, here, tiny_base, tmp_path):
         str(path.relative_to(tmp_path / "bucket")): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (tmp_path / "bucket").rglob("*.*")
     }
-    assert written.pop("frames/index.json") and written.pop("features/index.json")  # folders have none
+    assert written.pop("frames/index.json") and written.pop("features/index.json")  # local folders have none
     assert written == {name: digest for name, digest in local.items() if "/" in name}

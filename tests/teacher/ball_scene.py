@@ -1,4 +1,4 @@
-"""A coloured ball that crosses a floor, and its shadow, ray-traced: six cameras, four instants, 32 pixels."""
+"""A ray-traced coloured ball that crosses a floor, with its shadow: six cameras, four instants, 32 pixels."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def camera_pose(azimuth: float, elevation: float = 0.5) -> np.ndarray:
 
 
 def trace(c2w: np.ndarray, time: float) -> np.ndarray:
-    """The picture (32, 32, 3); the ball's colour follows its normal, its shadow lies beside it."""
+    """The picture (32, 32, 3); the ball's colour depends on its normal, its shadow is beside it."""
     origin, directions = pixel_rays(K, c2w, (SIZE, SIZE))
     to_floor = -origin[1] / directions[:, 1]
     hit = origin + to_floor[:, None] * directions

@@ -1,10 +1,10 @@
-"""A training that dies at a step, like a killed process but within this one."""
+"""A training that dies at a step, simulated within this process."""
 
 from fourdistill.training.mappers.task import MapperTask
 
 
 class Killed(Exception):
-    """Raised in the place of a kill."""
+    """Raised instead of a kill."""
 
 
 def die_at(monkeypatch, step):

@@ -1,5 +1,5 @@
-"""Real processes for the trainings of `train_toy.py`: alone or in gloo groups, started from a server that has imported
-everything already."""
+"""Real processes for the trainings of `train_toy.py`, single or in gloo groups, forked from a server that has already
+imported everything."""
 
 import os
 import socket
@@ -12,9 +12,9 @@ from touches import CONTEXT, Touches, exit_status
 
 @dataclass(frozen=True)
 class Harm:
-    """A signal that the first process sends to itself when it touches files in its folder for the `moment`-th time.
+    """A signal that the first process sends to itself at its `moment`-th file operation in its folder.
 
-    It logs every step there: so many moments lie within steps, within logging and within the writing of checkpoints.
+    Every step is logged there, so the moments fall into steps, logging and the writing of checkpoints.
     """
 
     signal: int
@@ -30,7 +30,7 @@ def start(
     environment: dict[str, str] | None = None,
     **changes: Any,
 ) -> list[Any]:
-    """Start a training on so many processes, in this environment besides, with these settings changed."""
+    """Start a training on `world_size` processes, with added environment variables and changed settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,7 +47,7 @@ def start(
 def work(
     rank: int, world_size: int, port: int, harm: Harm | None, environment: dict[str, str], arguments: tuple
 ) -> None:
-    """What a process does: the training, as one of a group where there are several."""
+    """Run the training in one process, which is part of a group if `world_size` is above 1."""
     from train_toy import main
 
     touches = None
@@ -64,18 +64,18 @@ def work(
 
 
 def join(group: list[Any]) -> list[int | None]:
-    """Wait for all of them; their exit statuses."""
+    """Wait for all processes; returns their exit statuses."""
     return [exit_status(process) for process in group]
 
 
 def run(*args, **kwargs) -> None:
-    """Start a training and let it end well."""
+    """Run a training, which must succeed."""
     statuses = join(start(*args, **kwargs))
     assert not any(statuses) and None not in statuses, f"exit statuses {statuses}"
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
-    """(step, training loss) of every step so far, by the logs."""
+    """(step, training loss) of every step so far, from the logs."""
     path = folder / "live" / "plots" / "metrics" / "train.loss.tsv"
     rows = path.read_text().splitlines()[1:] if path.is_file() else []
     return [(int(step), float(loss)) for step, loss in (row.split("\t") for row in rows if row.count("\t") == 1)]

@@ -1,4 +1,4 @@
-"""The config files of configs/accelerate, read and followed by accelerate itself."""
+"""The config files of configs/accelerate, read and used by accelerate itself."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_accelerate_reads_what_the_name_says(name):
     config: Any = load_config_from_file(str(FOLDER / f"{name}.yaml"))
     assert (config.distributed_type, config.num_processes, config.num_machines) == EXPECTED[name]
     assert config.use_cpu == ("cpu" in name)
-    assert config.mixed_precision == "no"  # train.mixed_precision decides
+    assert config.mixed_precision == "no"  # train.compute.mixed_precision decides
 
 
 def test_accelerate_starts_two_processes_on_the_processor(tmp_path):

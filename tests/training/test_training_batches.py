@@ -2,12 +2,9 @@ import pytest
 import torch
 from tiny_displacements import some_displacements
 
-from fourdistill.config import pick
-from fourdistill.errors import InputError
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.conditions import Conditions
 from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
-from fourdistill.training.mappers.settings import PRESETS, DropoutRates, TrainingSettings, apply_preset
+from fourdistill.training.mappers.settings import Dropout
 from fourdistill.training.shuffle import shuffle_condition
 
 NULL_IMAGE = torch.full((1, 3, 2), 7.0)
@@ -39,22 +36,22 @@ def dropped(rates, batch=4000):
 
 def test_conditions_are_dropped_independently():
     rates = [0.1, 0.2, 0.3, 0.4]
-    drops = dropped(DropoutRates(*rates, all=0.0))
+    drops = dropped(Dropout(*rates, all=0.0, bypass=0.0))
     assert drops.mean(dim=1).tolist() == pytest.approx(rates, abs=0.03)
     correlation = torch.corrcoef(drops) - torch.eye(4)
     assert correlation.abs().max() < 0.06
 
 
 def test_all_drops_everything_together():
-    drops = dropped(DropoutRates(0, 0, 0, 0, all=0.25))
+    drops = dropped(Dropout(0, 0, 0, 0, all=0.25, bypass=0))
     assert drops.mean(dim=1).tolist() == pytest.approx([0.25] * 4, abs=0.03)
     assert (drops == drops[0]).all()
-    assert dropped(DropoutRates(0, 0, 0, 0, 0)).sum() == 0
+    assert dropped(Dropout(0, 0, 0, 0, 0, 0)).sum() == 0
 
 
 def test_dropping_never_adds_a_condition():
     conditions = make_conditions(3, [True, False, False], [False, True, False])
-    none = draw_drops(3, DropoutRates(0, 0, 0, 0, 0), torch.Generator())
+    none = draw_drops(3, Dropout(0, 0, 0, 0, 0, 0), torch.Generator())
     kept = drop_images(drop_displacements(conditions, none), NULL_IMAGE, none)
     moved = kept.displacement
     assert moved.has_time.tolist() == [True, False, False] and moved.has_view.tolist() == [False, True, False]
@@ -100,28 +97,3 @@ def test_shuffling_moves_one_condition_and_nobody_keeps_its_own(name, fields):
 def test_a_condition_of_one_sample_cannot_be_shuffled():
     _, has = shuffle_condition(make_conditions(3, [False, True, False]), "time", torch.Generator())
     assert not has.any()
-
-
-def test_presets():
-    values = {"mapper_input": "displacement_and_source", "num_words": 4, "loss": "distill", "max_steps": 7}
-    assert apply_preset("default", values) == values
-    original = apply_preset("original", values)
-    assert original["max_steps"] == 7
-    settings = TrainingSettings(**pick(TrainingSettings, original))
-    form = AdapterSettings(**pick(AdapterSettings, original))
-    assert settings.loss == "ddpm" and settings.dropout == DropoutRates(0, 0, 0, 0, 0, 0)
-    assert original["start"] == "scratch"
-    assert (settings.learning_rate, settings.timestep_bias) == (9e-3, 0)
-    assert (settings.lr_scheduler, settings.warmup_steps) == ("constant", 0)
-    assert form == AdapterSettings(
-        mapper_input="displacement", num_words=1, num_frequencies=32, hidden_width=64, sigma_time=1.0,
-        sigma_timesteps=0.03, sigma_layer=2.0,
-    )  # fmt: skip
-    with pytest.raises(InputError, match=r"train: preset: expected one of default, original, got 'best'"):
-        apply_preset("best", values)
-    assert set(PRESETS) == {"default", "original"}
-
-
-def test_unknown_losses_are_named():
-    with pytest.raises(InputError, match=r"^train: loss: expected one of distill, ddpm, got 'lpips'"):
-        TrainingSettings(loss="lpips")

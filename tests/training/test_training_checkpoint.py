@@ -1,4 +1,4 @@
-"""Checkpoints on their own: how many are kept, at addresses too, and what is never taken."""
+"""Checkpoints: how many are kept, locally and at addresses, and which are never loaded."""
 
 from pathlib import Path
 

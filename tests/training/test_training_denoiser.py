@@ -1,4 +1,4 @@
-"""The losses of a step: against what the U-Net says when it is shown what the words tell, or against the truth."""
+"""The losses of a step: relative to the U-Net's output for the image prompt (distill) or to the truth (ddpm)."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def adapter(base):
 
 @pytest.fixture(scope="module")
 def step():
-    """latents, noise, timesteps, conditions and captions."""
+    """Latents, noise, timesteps, conditions and captions."""
     generator = torch.Generator().manual_seed(0)
     conditions = Conditions(
         image_embeds=torch.randn(BATCH, 17, 32, generator=generator),
@@ -69,9 +69,9 @@ def test_both_losses_are_the_errors_that_they_name(base, adapter, step):
 @torch.no_grad()
 def test_nothing_is_to_be_learnt_where_words_and_image_prompt_make_the_same_of_it(base, adapter, step):
     for layer in adapter.image_prompt.to_v_ip:
-        layer.weight.zero_()  # what is shown is drawn as nothing
+        layer.weight.zero_()  # the image prompt has no effect
     denoiser = Denoiser(base, adapter)
-    assert denoiser.losses(*without_images(step, base)).max() < 1e-10  # there are no words, either
+    assert denoiser.losses(*without_images(step, base)).max() < 1e-10  # there are no words either
     assert denoiser.losses(*step).min() > 1e-3
 
 
@@ -109,6 +109,6 @@ def test_a_few_steps_bring_the_words_nearer_to_what_is_shown(base, step, num_wor
 
 def test_what_no_image_can_show_is_not_distilled(base):
     adapter = start_tiny_adapter(base, mapper_input="displacement")
-    with pytest.raises(InputError, match=r"^train: loss: expected ddpm with mapper_input displacement"):
+    with pytest.raises(InputError, match=r"^train\.loss\.kind: expected ddpm without a prior"):
         Denoiser(base, adapter)
     assert Denoiser(base, adapter, "ddpm").loss == "ddpm"

@@ -1,4 +1,4 @@
-"""The command that starts a training anew under `accelerate launch`."""
+"""The command that restarts a training under `accelerate launch`."""
 
 import os
 import signal
@@ -82,7 +82,7 @@ def test_the_statuses_of_what_was_launched(monkeypatch, tmp_path):
 
 @pytest.fixture
 def training(tmp_path):
-    """Start TRAINING under a launcher, in a process group of its own; returns it when its processes train."""
+    """Start TRAINING under a launcher, in a separate process group; returns when all its processes train."""
     started = []
 
     def start(launcher, num_processes):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 import os
@@ -12,25 +11,26 @@ import torch
 from accelerate import Accelerator
 from dying import Killed, die_at
 from PIL import Image
+from stage_settings import changed, train_settings
 from tiny_adapters import start_tiny_adapter, tiny_prior
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
 from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
-from fourdistill.shards.loader.batches import ReadOptions, make_loader
+from fourdistill.shards.loader.batches import make_loader
 from fourdistill.training.mappers.batches import move
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.gaps import measure_gaps
-from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.mappers.task import MapperTask
 from fourdistill.training.mappers.train import train
 from fourdistill.training.runtime.preemption import Preempted
 from fourdistill.training.runtime.trainer import Trainer, make_optimizer
 
-SETTINGS = TrainingSettings(
-    batch_size=4, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, sample_every=100, checkpoint_every=3,
-    num_val_pairs=4, gap_timesteps=(500, 900),
+SETTINGS = train_settings(
+    batch_size=4, max_steps=6, learning_rate=1e-3, warmup_steps=2, timestep_bias=0.0, validate_every=3,
+    sample_every=100, num_val_pairs=4, gap_timesteps=[500, 900], logging={"every": 2},
+    checkpoints={"every": 3, "keep": 1},
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def run(shards, base, folder: Path, settings=SETTINGS, form: dict[str, Any] | No
         base,
         adapter,
         settings,
+        seed=0,
         adapter_folder=folder / "adapter",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
@@ -69,8 +70,8 @@ def test_training_changes_the_mapper_alone_and_saves_an_adapter(noise_shards, ba
     fresh = start_tiny_adapter(base).state_dict()
     adapter, validation = run(noise_shards, base, tmp_path)
     assert all(torch.equal(value, base.unet.state_dict()[name]) for name, value in before.items())
-    changed = {name for name, value in adapter.state_dict().items() if not torch.equal(value, fresh[name])}
-    assert changed == {name for name in fresh if name.startswith("mapper.")}
+    trained = {name for name, value in adapter.state_dict().items() if not torch.equal(value, fresh[name])}
+    assert trained == {name for name in fresh if name.startswith("mapper.")}
     loaded = Adapter.load(tmp_path / "adapter", base)
     assert_same_weights(adapter, loaded)
     assert loaded.config.training["steps"] == 6
@@ -79,13 +80,13 @@ def test_training_changes_the_mapper_alone_and_saves_an_adapter(noise_shards, ba
 
 
 def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
-    settings = dataclasses.replace(SETTINGS, log_every=4)
+    settings = changed(SETTINGS, logging={"every": 4})
     run(noise_shards, base, tmp_path, settings, draw_samples=lambda base, adapter: Image.new("RGB", (8, 8)))
     plots = tmp_path / "live" / "plots"
     rows = (plots / "metrics" / "gap.image.t900.tsv").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows] == ["step", "0", "3", "6"]
     losses = (plots / "metrics" / "train.loss.tsv").read_text().splitlines()
-    assert [row.split("\t")[0] for row in losses] == ["step", "4", "6"]  # the last steps too
+    assert [row.split("\t")[0] for row in losses] == ["step", "4", "6"]  # including the last steps
     metrics = json.loads((tmp_path / "live" / "metrics.json").read_text())
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["train.samples_per_s"] > 0 and metrics["train.lr"] == 0  # cosine ends at zero
@@ -96,7 +97,7 @@ def test_metrics_are_logged_from_the_first_step(noise_shards, base, tmp_path):
 
 
 def test_told_to_go_twice_it_ends_as_if_told_once(noise_shards, base, tmp_path, monkeypatch):
-    """As by a launcher that passes on what its processes have got already."""
+    """A launcher may forward a signal that its processes have already received."""
 
     def told_before(method):
         def wrapped(*args, **kwargs):
@@ -135,7 +136,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(noise_shards, base, tmp
 
 
 def test_a_checkpoint_of_other_settings_is_not_taken(noise_shards, base, tmp_path, monkeypatch):
-    other = dataclasses.replace(SETTINGS, learning_rate=5e-3)
+    other = changed(SETTINGS, learning_rate=5e-3)
     with monkeypatch.context() as patch:
         die_at(patch, 5)
         with pytest.raises(Killed):
@@ -149,10 +150,10 @@ def test_a_checkpoint_of_another_order_of_the_data_is_not_taken(noise_shards, ba
     with monkeypatch.context() as patch:
         die_at(patch, 5)
         with pytest.raises(Killed):
-            run(noise_shards, base, tmp_path, read_options=ReadOptions(shuffle_buffer=3))
+            run(noise_shards, base, tmp_path, changed(SETTINGS, shuffle_buffer=3))
     report = json.loads((tmp_path / "live" / "train_report.json").read_text())
     assert (report["status"], report["steps"]) == ("failed", 5)
-    run(noise_shards, base, tmp_path, read_options=ReadOptions(shuffle_buffer=4))
+    run(noise_shards, base, tmp_path, changed(SETTINGS, shuffle_buffer=4))
     report = json.loads((tmp_path / "live" / "train_report.json").read_text())
     assert (report["status"], report["restarts"]) == ("finished", 0)
 
@@ -172,12 +173,12 @@ def test_what_the_parts_of_a_batch_lose_adds_up(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 16, "val": 4}, num_tars=4)
     for tar in sorted(shards.glob("train-*.tar"))[:3]:
         tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 3])
-    settings = dataclasses.replace(SETTINGS, micro_batches=2, log_every=1)
-    options = ReadOptions(max_bad_fraction=0.5)  # each reads two of the four tars, and alone can lose no more
+    # Each reads two of the four tars, and alone can lose no more.
+    settings = changed(SETTINGS, micro_batches=2, logging={"every": 1}, max_bad_fraction=0.5)
     with pytest.raises(
         InputError, match=r"and others: 2\.\d+ of 4 shards are lost, more than max_bad_fraction 0\.5 allows"
     ):
-        run(shards, base, tmp_path, settings, read_options=options)
+        run(shards, base, tmp_path, settings)
 
 
 def test_a_half_written_checkpoint_is_ignored(noise_shards, base, tmp_path):
@@ -200,37 +201,37 @@ def time_only(index, rng):
 
 
 def gap_decides(pair, embeds):
-    """Latents that only the displacement tells: a constant plane whose level is d."""
+    """Latents that depend only on the displacement: a constant proportional to d."""
     return np.full((CHANNELS, SIZE, SIZE), 1.5 * pair["normalized_gap"])
 
 
 def logged(folder, name):
-    """A metric's values over the run."""
+    """Values of a metric over the run."""
     rows = (folder / "live" / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()[1:]
     return [float(row.split("\t")[1]) for row in rows]
 
 
-LONG = dataclasses.replace(
+LONG = changed(
     SETTINGS, batch_size=16, max_steps=100, learning_rate=1e-2, num_val_pairs=32, validate_every=1000,
-    checkpoint_every=1000,
+    checkpoints={"every": 1000},
 )  # fmt: skip
 
 
 def test_a_tiny_model_learns_to_listen_to_the_displacement(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", gap_decides, {"train": 64, "val": 32}, time_only)
     form = {"mapper_input": "displacement", "num_words": 4}
-    _, validation = run(shards, base, tmp_path, dataclasses.replace(LONG, loss="ddpm"), form)
+    _, validation = run(shards, base, tmp_path, changed(LONG, loss={"kind": "ddpm"}), form)
     start = logged(tmp_path, "gap.time.t900")[0]
-    assert abs(start) < 0.05  # an untrained adapter does not listen
+    assert abs(start) < 0.05  # an untrained adapter ignores displacements
     assert validation["gap.time.t900"] > 0.5
     assert "gap.view.t900" not in validation  # no pair has a camera displacement
 
 
 def test_a_tiny_model_learns_to_say_what_the_image_prompt_shows(base, tmp_path):
     shards = write_toy_shards(tmp_path / "shards", noise_target, {"train": 64, "val": 32})
-    run(shards, base, tmp_path, dataclasses.replace(LONG, max_steps=60))
+    run(shards, base, tmp_path, changed(LONG, max_steps=60))
     first, last = logged(tmp_path, "val.loss")
-    assert last < 0.5 * first  # of pictures that it has not seen
+    assert last < 0.5 * first  # on unseen pictures
 
 
 @torch.no_grad()
@@ -247,14 +248,14 @@ def test_gaps_are_measured_against_the_truth_whatever_is_learnt(base, noise_shar
 
 def test_the_optimizer_has_the_mapper_alone(base):
     adapter = start_tiny_adapter(base)
-    settings = dataclasses.replace(SETTINGS, learning_rate=2e-4, weight_decay=0.1)
-    (group,) = make_optimizer(Denoiser(base, adapter), settings).param_groups
+    settings = changed(SETTINGS, learning_rate=2e-4, weight_decay=0.1)
+    (group,) = make_optimizer(Denoiser(base, adapter), settings.optimizer).param_groups
     assert (group["lr"], group["weight_decay"]) == (2e-4, 0.1)
     assert {id(p) for p in group["params"]} == {id(p) for p in adapter.mapper.parameters()}
 
 
 def test_what_cannot_be_distilled_is_one_clear_line(noise_shards, base, tmp_path):
-    with pytest.raises(InputError, match="train: loss: expected ddpm with mapper_input displacement"):
+    with pytest.raises(InputError, match=r"train\.loss\.kind: expected ddpm without a prior"):
         run(noise_shards, base, tmp_path, form={"mapper_input": "displacement"})
 
 
@@ -266,16 +267,16 @@ def test_a_prior_is_not_trained_here(noise_shards, base, tmp_path):
 
 
 def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):
-    adapter, validation = run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, mixed_precision="bf16"))
+    adapter, validation = run(noise_shards, base, tmp_path, changed(SETTINGS, mixed_precision="bf16"))
     assert {value.dtype for value in adapter.parameters()} == {torch.float32}
     assert math.isfinite(validation["val.loss"])
 
 
 @pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"compile": "aot_eager"}, {"micro_batches": 1}])
 def test_what_trades_time_for_memory_changes_no_step(noise_shards, base, tmp_path, change):
-    short = dataclasses.replace(SETTINGS, max_steps=2, warmup_steps=0, lr_scheduler="constant", num_val_pairs=0)
+    short = changed(SETTINGS, max_steps=2, warmup_steps=0, lr_scheduler="constant", num_val_pairs=0)
     plain, _ = run(noise_shards, base, tmp_path / "plain", short)
-    other, _ = run(noise_shards, base, tmp_path / "other", dataclasses.replace(short, **change))
+    other, _ = run(noise_shards, base, tmp_path / "other", changed(short, **change))
     base.unet._compiled_call_impl = None  # the base is shared by these tests
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-5)
@@ -291,4 +292,4 @@ def test_what_trades_time_for_memory_changes_no_step(noise_shards, base, tmp_pat
 )
 def test_what_cannot_be_divided_or_computed_is_one_clear_line(noise_shards, base, tmp_path, change, line):
     with pytest.raises(InputError, match=line):
-        run(noise_shards, base, tmp_path, dataclasses.replace(SETTINGS, **change))
+        run(noise_shards, base, tmp_path, changed(SETTINGS, **change))

@@ -1,9 +1,10 @@
-"""What is drawn for a part of a batch, and that it reaches the denoiser."""
+"""The random draws for a part of a batch, and their use by the denoiser."""
 
 from typing import Any
 
 import pytest
 import torch
+from stage_settings import train_settings
 from tiny_adapters import start_tiny_adapter
 from toy_shards import noise_target, write_toy_shards
 
@@ -11,11 +12,11 @@ from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import make_loader
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
-from fourdistill.training.mappers.settings import DropoutRates, TrainingSettings
+from fourdistill.training.mappers.settings import Dropout
 from fourdistill.training.runtime.seeds import step_generator
 
 SIZE = 12
-NOTHING = DropoutRates(0, 0, 0, 0, 0, 0)
+NOTHING = Dropout(0, 0, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +33,15 @@ def batch(tmp_path_factory):
 
 @torch.no_grad()
 def measure(denoiser, batch, rates, step=3) -> tuple[float, Any, list[str], torch.Tensor]:
-    """The loss of a step; conditions, captions and lambdas that the denoiser was given."""
+    """The loss of a step, and the conditions, captions and lambdas passed to the denoiser."""
     given = []
 
     def model(*arguments):
         given.append(arguments[3:])
         return denoiser(*arguments)
 
-    settings = TrainingSettings(batch_size=SIZE, dropout=rates)
-    objective = Objective(denoiser, settings, torch.device("cpu"))
+    settings = train_settings(timestep_bias=0.0, dropout=rates)
+    objective = Objective(denoiser, settings.loss, torch.device("cpu"))
     loss = objective(model, batch, step_generator(0, step))  # type: ignore[arg-type]
     return (loss.item(), *given[0])
 
@@ -52,15 +53,15 @@ def test_where_nothing_is_dropped_everything_is_there(denoiser, batch):
 
 
 def test_what_is_dropped_is_not_there(denoiser, batch):
-    _, conditions, captions, _ = measure(denoiser, batch, DropoutRates(1, 1, 1, 1, 0, 0))
+    _, conditions, captions, _ = measure(denoiser, batch, Dropout(1, 1, 1, 1, 0, 0))
     assert captions == [""] * SIZE
     assert not (conditions.has_image | conditions.moved).any()
-    assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # what stands for no image
+    assert (conditions.image_embeds == conditions.image_embeds[0]).all()  # the null image
     assert not (conditions.image_embeds == batch.source_embeds).all()
 
 
 def test_lower_lambdas_reach_the_loss_and_follow_from_the_step(denoiser, batch):
-    lower = DropoutRates(0, 0, 0, 0, 0, bypass=1)
+    lower = Dropout(0, 0, 0, 0, 0, bypass=1)
     whole, *_ = measure(denoiser, batch, NOTHING)
     loss, _, _, lambdas = measure(denoiser, batch, lower)
     assert lambdas.shape == (SIZE,) and lambdas.min() == 0 and lambdas.max() < 2 and len(lambdas.unique()) > 3

@@ -9,30 +9,33 @@ import torch
 from accelerate.state import AcceleratorState
 from processes import losses
 from safetensors.numpy import save_file
+from stage_settings import changed, prior_settings
 from tiny_displacements import some_displacements
 from touches import count_touches, kill
 
 from fourdistill.errors import InputError
 from fourdistill.features.augmentations import augmentations
+from fourdistill.features.settings import Augmentations
 from fourdistill.geometry.poses import relative_pose
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
 from fourdistill.training.prior.codes import PairCodes, mirrored, read_embeds
-from fourdistill.training.prior.settings import PriorSettings
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.prior.train import train_prior
 
-SETTINGS = PriorSettings(
-    num_components=8, batch_size=16, max_steps=6, warmup_steps=2, log_every=2, validate_every=3, checkpoint_every=3,
+SETTINGS = prior_settings(
+    num_components=8, batch_size=16, max_steps=6, learning_rate=1e-3, warmup_steps=2, validate_every=3,
+    start_share=0.0, width=32, depth=1, num_rotations=16, logging={"every": 2}, checkpoints={"every": 3},
 )  # fmt: skip
-FORM = {"width": 32, "depth": 1, "num_rotations": 16}
+MIRRORED = Augmentations(mirror=True, recolour=False)
 NUM_CAMERAS, NUM_FRAMES, TOKENS, WIDTH, RANK = 6, 9, 5, 8, 6
 
 
 def embeds_at(scene, azimuth, time):
-    """A scene's waves over azimuth and time, in a space of RANK dimensions, as embeddings (TOKENS, WIDTH)."""
+    """Embeddings (TOKENS, WIDTH) of a scene: waves over azimuth and time in a subspace of RANK dimensions."""
     space = np.random.default_rng(99).standard_normal((RANK, TOKENS, WIDTH))
     phase = np.random.default_rng(scene).uniform(0, 2 * np.pi, RANK)
     waves = np.cos(phase + azimuth * np.array([0, 1, 1, 2, 0, 1]) + time * np.array([3, 0, 2, 1, 5, 4]))
@@ -40,7 +43,7 @@ def embeds_at(scene, azimuth, time):
 
 
 def write_data(folder, counts=None):
-    """Features of two scenes and a table of random pairs between their frames; mirror images are at -azimuth."""
+    """Write features of two scenes, and random pairs of their frames; mirrored images have -azimuth."""
     azimuths, times = 2 * np.pi * np.arange(NUM_CAMERAS) / NUM_CAMERAS, np.linspace(0, 1, NUM_FRAMES)
     for scene in range(2):
         for camera, azimuth in enumerate(azimuths):
@@ -101,12 +104,22 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("toy"))
 
 
-def run(data, folder, settings=SETTINGS, form=FORM, pretrained=None):
+def run(
+    data,
+    folder,
+    settings=SETTINGS,
+    augmented=MIRRORED,
+    view_encoding: ViewEncoding = "spherical",
+    seed=0,
+    pretrained=None,
+):
     return train_prior(
         data / "pairs.parquet",
         data / "features",
         settings,
-        form,
+        augmented,
+        view_encoding,
+        seed,
         prior_folder=folder / "prior",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
@@ -131,7 +144,7 @@ def test_further_sources_lead_to_the_same_target(data):
     assert drawn.shape == (len(coded), 4) and torch.equal(drawn[:, 0], index)
     assert (coded.target[drawn] == coded.target[:, None]).all()
     number = torch.bincount(coded.target)[coded.target]
-    assert ((drawn != index[:, None]).any(dim=1) <= (number > 1)).all()  # a target of one pair has no other
+    assert ((drawn != index[:, None]).any(dim=1) <= (number > 1)).all()  # a target of only one pair has no other
     assert len(drawn[:, 1:].unique()) > len(coded) / 2
     samples = coded(drawn, torch.zeros(len(coded), dtype=torch.long))
     assert len(samples.sources) == 4 == len(samples.conditions.per_image)
@@ -140,7 +153,7 @@ def test_further_sources_lead_to_the_same_target(data):
 
 
 def test_training_on_several_sources_ends_in_a_prior_for_one(data, tmp_path):
-    validation = run(data, tmp_path, replace(SETTINGS, max_sources=3))
+    validation = run(data, tmp_path, changed(SETTINGS, max_sources=3))
     assert np.isfinite(list(validation.values())).all()
     run(data, tmp_path / "single")
     single = weights(tmp_path / "single")
@@ -171,7 +184,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
     assert not (tmp_path / "killed" / "checkpoint").exists()
 
 
-OFTEN = replace(SETTINGS, max_steps=12, checkpoint_every=2, log_every=1)
+OFTEN = changed(SETTINGS, max_steps=12, logging={"every": 1}, checkpoints={"every": 2})
 
 
 def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
@@ -180,7 +193,7 @@ def test_killed_three_times_it_ends_in_the_same_prior(data, tmp_path):
     for _ in range(3):
         kill(killed, draw.randrange(touched // 6, touched // 3), run, data, killed, OFTEN)
         assert not (killed / "prior").exists()
-    assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it goes on from there
+    assert [path.name for path in (killed / "checkpoint").glob("step-*")]  # it resumes from there
     run(data, killed, OFTEN)
     assert_same(weights(straight), weights(killed))
     assert losses(killed) == losses(straight)
@@ -198,19 +211,19 @@ def test_metrics_are_logged_from_the_first_step(data, tmp_path):
 
 def test_it_learns_what_a_displacement_does(tmp_path):
     data = write_data(tmp_path, {"train": 600, "val": 200})
-    settings = replace(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
-    validation = run(data, tmp_path, settings, FORM | {"width": 64, "num_rotations": 64})
+    settings = changed(SETTINGS, max_steps=300, batch_size=64, learning_rate=3e-3, validate_every=300)
+    validation = run(data, tmp_path, changed(settings, width=64, num_rotations=64))
     assert min(validation[f"gap.{name}"] for name in ("time", "view", "image")) > 1.0
     assert validation["val.error_over_copy"] < 0.2
 
 
 def test_training_starts_from_a_pretrained_prior(data, tmp_path):
-    run(data, tmp_path / "first", replace(SETTINGS, learning_rate=1e-2))
+    run(data, tmp_path / "first", changed(SETTINGS, learning_rate=1e-2))
     first = DisplacementPrior.load(tmp_path / "first" / "prior")
-    again = replace(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3)
-    run(data, tmp_path / "second", again, FORM | {"width": 16}, pretrained=tmp_path / "first" / "prior")
+    again = changed(SETTINGS, max_steps=1, learning_rate=1e-9, num_components=3, width=16)
+    run(data, tmp_path / "second", again, pretrained=tmp_path / "first" / "prior")
     second = DisplacementPrior.load(tmp_path / "second" / "prior")
-    assert second.config == first.config  # its own form, whatever the settings say
+    assert second.config == first.config  # its own form, not that of the settings
     for name, value in first.state_dict().items():
         assert torch.allclose(second.state_dict()[name], value, atol=1e-6), name
 
@@ -218,34 +231,33 @@ def test_training_starts_from_a_pretrained_prior(data, tmp_path):
 def test_what_is_saved_may_keep_a_share_of_the_start(data, tmp_path):
     start, alone, half = (tmp_path / name for name in ("start", "alone", "half"))
     run(data, start)
-    again = replace(SETTINGS, seed=1)
-    run(data, alone, again, pretrained=start / "prior")
-    run(data, half, replace(again, start_share=0.25), pretrained=start / "prior")
+    run(data, alone, seed=1, pretrained=start / "prior")
+    run(data, half, changed(SETTINGS, start_share=0.25), seed=1, pretrained=start / "prior")
     began, ended, saved = weights(start), weights(alone), weights(half)
     assert any(not torch.equal(began[name], ended[name]) for name in began)
     for name, value in saved.items():
         torch.testing.assert_close(value, 0.25 * began[name] + 0.75 * ended[name])
     described = [json.loads((each / "prior" / "config.json").read_text())["training"] for each in (half, alone)]
-    assert described[0]["validation"] != described[1]["validation"]  # of what is saved
+    assert described[0]["validation"] != described[1]["validation"]  # the validation is of the saved weights
 
 
 def test_without_steps_a_pretrained_prior_is_taken_as_it_is(data, tmp_path):
     run(data, tmp_path / "start")
-    validation = run(data, tmp_path, replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+    validation = run(data, tmp_path, changed(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
     assert_same(weights(tmp_path / "start"), weights(tmp_path))
     trained = json.loads((tmp_path / "start" / "prior" / "config.json").read_text())["training"]["validation"]
     assert validation["val.loss"] == pytest.approx(trained["val.loss"])
     with pytest.raises(InputError, match="train_prior: max_steps: expected at least 1 from scratch"):
-        run(data, tmp_path / "none", replace(SETTINGS, max_steps=0))
+        run(data, tmp_path / "none", changed(SETTINGS, max_steps=0))
     only_val = write_data(tmp_path / "val", {"val": 20})
-    run(only_val, tmp_path / "there", replace(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
+    run(only_val, tmp_path / "there", changed(SETTINGS, max_steps=0), pretrained=tmp_path / "start" / "prior")
 
 
 def test_a_pretrained_prior_of_other_embeddings_or_views_is_refused(data, tmp_path):
     run(data, tmp_path)
     expected = r"view_encoding: expected matrix .*, found spherical; .*scratch needs none"
     with pytest.raises(InputError, match=expected):
-        run(data, tmp_path, form=FORM | {"view_encoding": "matrix"}, pretrained=tmp_path / "prior")
+        run(data, tmp_path, view_encoding="matrix", pretrained=tmp_path / "prior")
     config = json.loads((tmp_path / "prior/config.json").read_text())
     codec = fit_codec(torch.randn(20, TOKENS + 1, WIDTH), 8, seed=0)
     other = DisplacementPrior(replace(PriorConfig(**config["config"]), num_tokens=TOKENS + 1))
@@ -290,7 +302,7 @@ def test_recoloured_scenes_are_scenes_more_that_turn_the_way_they_are_mirrored(d
 
 def test_recolouring_trains_on_other_scenes(data, tmp_path):
     run(data, tmp_path / "without")
-    run(data, tmp_path / "with", replace(SETTINGS, recolour=True))
+    run(data, tmp_path / "with", augmented=Augmentations(mirror=True, recolour=True))
     weight = "decoder.0.weight"
     assert not torch.equal(weights(tmp_path / "with")[weight], weights(tmp_path / "without")[weight])
 
@@ -314,7 +326,7 @@ def test_a_mirrored_displacement_is_that_between_mirrored_cameras():
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation * np.sign(np.linalg.det(rotation)), rng.standard_normal(3)
         poses.append(pose)
-    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras whose x points the other way
+    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras with flipped x axis
     through_the_mirror = [flip @ pose @ flip for pose in poses]
     expected = relative_pose(*through_the_mirror)[:3].ravel()
     plain = replace(

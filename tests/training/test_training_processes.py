@@ -1,4 +1,4 @@
-"""Trainings that are real processes: several at once, killed at any moment, told to go."""
+"""Trainings in real processes: several in parallel, killed at any moment, or preempted."""
 
 import json
 import random
@@ -26,7 +26,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(tiny_base, shards, tmp_path_factory):
-    """A run of two micro-batches on one process that nothing disturbed."""
+    """An uninterrupted run of two micro-batches on one process."""
     folder = tmp_path_factory.mktemp("unbroken")
     run(tiny_base, shards, folder, micro_batches=2, max_steps=STEPS)
     return folder
@@ -34,13 +34,13 @@ def unbroken(tiny_base, shards, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(unbroken):
-    """Its losses."""
+    """Losses of the uninterrupted run."""
     return losses(unbroken)
 
 
 @pytest.fixture(scope="module")
 def touches(unbroken):
-    """How often it touched files."""
+    """Number of file operations of the uninterrupted run."""
     return int((unbroken / "touched").read_text())
 
 
@@ -59,15 +59,17 @@ def test_two_processes_make_the_steps_of_one(tiny_base, shards, straight, tmp_pa
 
 def test_a_part_without_views_does_not_hold_up_the_others(tiny_base, tmp_path):
     def views_come_late(index, rng):
-        return toy_pair(3 * (index // 2) if index % 2 == 0 else index, rng)  # the first tar has time pairs alone
+        return toy_pair(3 * (index // 2) if index % 2 == 0 else index, rng)  # the first tar has only time pairs
 
     shards = write_toy_shards(tmp_path / "s", noise_target, {"train": 16, "val": 4}, views_come_late, num_tars=2)
-    run(tiny_base, shards, tmp_path, world_size=2, mapper_input="displacement", loss="ddpm")  # views have a network
+    run(
+        tiny_base, shards, tmp_path, world_size=2, mapper_input="displacement", loss={"kind": "ddpm"}
+    )  # views have a network
     assert len(losses(tmp_path)) == 4
 
 
 def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight, touches, tmp_path):
-    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoint_every": 2}
+    often: dict[str, Any] = {"micro_batches": 2, "max_steps": STEPS, "checkpoints": {"every": 2}}
     rng = random.Random(0)
     for _ in range(3):
         harm = Harm(signal.SIGKILL, rng.randrange(touches // 6, touches // 3))
@@ -82,7 +84,7 @@ def test_killed_three_times_it_makes_the_same_steps(tiny_base, shards, straight,
 def test_told_to_go_two_processes_save_and_one_goes_on(tiny_base, shards, straight, touches, tmp_path):
     harm = Harm(signal.SIGTERM, touches // 2)
     group = start(tiny_base, shards, tmp_path, world_size=2, harm=harm, max_steps=STEPS)
-    assert join(group) == [75, 75]  # one of them was told
+    assert join(group) == [75, 75]  # one of them got the signal
     assert report(tmp_path)["status"] == "preempted"
     done = losses(tmp_path)[-1][0]
     assert 1 < done < STEPS

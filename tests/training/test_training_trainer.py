@@ -1,28 +1,34 @@
-"""The trainer on its own, with a task that has a fingerprint and a loss and nothing else."""
+"""The trainer with a minimal task that has only a fingerprint and a loss."""
 
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
+from stage_settings import changed
 from torch import nn
 
 from fourdistill.training.runtime.preemption import Preempted
 from fourdistill.training.runtime.seeds import step_generator
+from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
 SETTINGS = TrainerSettings(
-    seed=3, max_steps=6, batch_size=4, learning_rate=1e-2, warmup_steps=1, log_every=2, checkpoint_every=2
+    seed=3,
+    max_steps=6,
+    batch_size=4,
+    optimizer=Optimizer(1e-2, "cosine", 1, weight_decay=0.01, max_grad_norm=1.0),
+    logging=Logging(2, validate_every=100, num_val_pairs=0),
+    checkpoints=Checkpointing(2, keep=1, address=None),
 )
 
 
 class Line(Task):
-    """A line through random points; `told_at`: the step in which it is told to go."""
+    """Fits a line to random points; `told_at`: the step in which it gets SIGTERM."""
 
     def __init__(self, told_at: int | None = None):
         super().__init__("line", nn.Linear(1, 1))
@@ -50,7 +56,7 @@ class Line(Task):
 
 def fit(folder: Path, task: Line, settings=SETTINGS, address: str | None = None) -> Line:
     folders = {"live_folder": folder / "live", "checkpoint_folder": folder / "checkpoint"}
-    Trainer(settings, **folders, checkpoint_address=address).fit(task)
+    Trainer(changed(settings, address=address), **folders).fit(task)
     return task
 
 
@@ -73,13 +79,13 @@ def test_it_trains_logs_and_leaves_no_checkpoint(tmp_path):
     assert [row[0] for row in logged(tmp_path, "loss")] == ["2", "4", "6"]
     draws = [torch.randn(2, 1, generator=step_generator(3, step))[0].item() for step in range(2)]
     assert float(logged(tmp_path, "first")[0][1]) == pytest.approx(sum(draws) / 2)
-    assert not (tmp_path / "live" / "train_report.json").exists()  # the task says nothing to report
+    assert not (tmp_path / "live" / "train_report.json").exists()  # the task has no report
 
 
-@pytest.mark.parametrize("change", [{}, {"ema_decay": 0.9}, {"micro_batches": 2}, {"log_every": 3}])
+@pytest.mark.parametrize("change", [{}, {"ema_decay": 0.9}, {"micro_batches": 2}, {"logging": {"every": 3}}])
 def test_told_to_go_it_saves_and_goes_on_elsewhere_as_if_nothing_had_happened(tmp_path, change):
     fsspec.filesystem("memory").store.clear()
-    settings = replace(SETTINGS, **change)
+    settings = changed(SETTINGS, **change)
     straight = fit(tmp_path / "straight", Line(), settings)
     first, second = Line(told_at=2), Line()
     with pytest.raises(Preempted):
@@ -96,20 +102,20 @@ def test_told_to_go_it_saves_and_goes_on_elsewhere_as_if_nothing_had_happened(tm
 
 
 def test_micro_batches_add_up_to_their_mean(tmp_path):
-    task = fit(tmp_path, Line(), replace(SETTINGS, max_steps=1, micro_batches=2, weight_decay=0.0, keep_last=True))
+    task = fit(tmp_path, Line(), changed(SETTINGS, max_steps=1, micro_batches=2, weight_decay=0.0, keep_last=True))
     assert task.seen == [(0, 0), (0, 1)]
     expected = Line().model
     x = torch.cat([torch.randn(2, 1, generator=step_generator(3, 0, part, 2)) for part in range(2)])
     (expected(x) + x).square().mean().backward()
     grads = torch.cat([p.grad.flatten() for p in expected.parameters() if p.grad is not None])
     state = torch.load(tmp_path / "checkpoint" / "step-00000001" / "optimizer.bin", weights_only=True)["state"]
-    scale = min(1.0, SETTINGS.max_grad_norm / grads.norm().item())
+    scale = min(1.0, SETTINGS.optimizer.max_grad_norm / grads.norm().item())
     moments = torch.cat([state[i]["exp_avg"].flatten() for i in range(2)])
     torch.testing.assert_close(moments, 0.1 * scale * grads, rtol=1e-4, atol=1e-6)
 
 
 def test_the_average_is_kept_as_weights_and_not_as_a_pickle(tmp_path):
-    fit(tmp_path, Line(), replace(SETTINGS, ema_decay=0.9, keep_last=True))
+    fit(tmp_path, Line(), changed(SETTINGS, ema_decay=0.9, keep_last=True))
     checkpoint = tmp_path / "checkpoint" / "step-00000006"
     names = {path.name for path in checkpoint.iterdir()}
     assert {"model.safetensors", "model_1.safetensors"} < names and not any("custom" in name for name in names)

@@ -1,4 +1,4 @@
-"""Tiny shards in the layout of `write_shards`, filled with whatever latents a test wants the model to learn."""
+"""Tiny shards in the layout of `write_shards`, with the latents that a test wants the model to learn."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ WIDTH, TOKENS, CHANNELS, SIZE = 32, 17, 4, 8
 
 
 def toy_pair(index: int, rng: np.random.Generator) -> dict:
-    """A pair's row: kinds take turns, displacements are random."""
+    """A pair's row: kinds alternate, displacements are random."""
     kind = ("time", "view", "joint")[index % 3]
     gap = float(rng.uniform(-1, 1)) if kind != "view" else 0.0
     azimuth = float(rng.uniform(-3, 3)) if kind != "time" else None
@@ -80,5 +80,5 @@ def to_npy(array: np.ndarray) -> bytes:
 
 
 def noise_target(pair: dict, embeds: np.ndarray) -> np.ndarray:
-    """Latents that nothing can predict."""
+    """Unpredictable latents."""
     return np.random.default_rng(pair["pair_id"]).standard_normal((CHANNELS, SIZE, SIZE))

@@ -1,7 +1,7 @@
-"""A training of the tiny base as a program of its own, for tests that launch it on many processes or kill it.
+"""A training of the tiny base as a separate program, for tests that launch it on several processes or kill it.
 
-python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON over those below. Losses end up in FOLDER/live,
-and FOLDER/held-RANK says how many bytes of the U-Net each process had at the end.
+python train_toy.py BASE SHARDS FOLDER SETTINGS: `SETTINGS` is JSON that overrides those below. Losses are written to
+FOLDER/live, the number of U-Net bytes held by each process at the end to FOLDER/held-RANK.
 """
 
 import gc
@@ -13,35 +13,34 @@ from typing import Any
 
 import torch
 from PIL import Image
+from stage_settings import changed, train_settings
 from tiny_adapters import start_tiny_adapter
 from torch.distributed.tensor import DTensor
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel, load_base
-from fourdistill.training.mappers.settings import TrainingSettings
 from fourdistill.training.mappers.train import train
 
-SETTINGS: dict[str, Any] = {
-    "batch_size": 8, "max_steps": 4, "warmup_steps": 2, "log_every": 1, "validate_every": 100, "sample_every": 100,
-    "checkpoint_every": 100, "num_val_pairs": 4, "gap_timesteps": [900], "learning_rate": 1e-2,
-    "mapper_input": "displacement_and_source",
-}  # fmt: skip
+SETTINGS = train_settings(
+    batch_size=8, max_steps=4, warmup_steps=2, timestep_bias=0.0, validate_every=100, sample_every=100,
+    num_val_pairs=4, gap_timesteps=[900], learning_rate=1e-2, logging={"every": 1},
+    checkpoints={"every": 100, "keep": 1},
+)  # fmt: skip
 
 
 def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
     """Train a mapper and log every step."""
     base = load_base(base_folder)
-    values = SETTINGS | changes
-    adapter = start_tiny_adapter(base, mapper_input=values.pop("mapper_input"))
-    values["gap_timesteps"] = tuple(values["gap_timesteps"])
-    settings = TrainingSettings(**values)
+    settings = changed(SETTINGS, **changes)
+    adapter = start_tiny_adapter(base, mapper_input=settings.mappers.mapper_input)
     watch_the_end()
     train(
         Path(shards),
         base,
         adapter,
         settings,
+        seed=0,
         adapter_folder=folder / "adapter",
         live_folder=folder / "live",
         checkpoint_folder=folder / "checkpoint",
@@ -52,12 +51,12 @@ def main(base_folder: str, shards: str, folder: Path, changes: dict) -> None:
 
 
 def watch_the_end() -> None:
-    """Let the process group's end fail where DDP's model is still there: some of these processes would never end."""
+    """Fail if DDP's model still exists when the process group is destroyed: some processes would then hang."""
     destroy = torch.distributed.destroy_process_group
 
     def checked(*args: Any) -> None:
         ddp = torch.nn.parallel.DistributedDataParallel
-        held = any(issubclass(type(each), ddp) for each in gc.get_objects())  # isinstance would wake weak proxies
+        held = any(issubclass(type(each), ddp) for each in gc.get_objects())  # isinstance would resolve weak proxies
         assert not held, "the process group ends before DDP's model"
         destroy(*args)
 
@@ -65,7 +64,7 @@ def watch_the_end() -> None:
 
 
 def draw(base: BaseModel, adapter: Adapter) -> Image.Image:
-    """A grey picture seen again, with a few calls of the U-Net."""
+    """A picture generated from a grey one in a few U-Net calls."""
     pipe = FourDistillPipeline.from_parts(base, adapter)
     grey = Image.new("RGB", (64, 64), "grey")
     return pipe(grey, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]

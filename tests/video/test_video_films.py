@@ -1,4 +1,4 @@
-"""Films as people have them: the time and order of every frame, cut ones, what their streams say of pictures."""
+"""Real-world videos: time and order of every frame, cut videos, picture properties of streams."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ LEVELS = [10 + 10 * index for index in range(NUM)]
 
 
 def extract(tmp_path, source, out="out", **options: Any):
-    """(rows, each with its picture, report) of one source."""
+    """(rows with their pictures, report) of one source."""
     folder = tmp_path / out
     options = {"size": SIZE} | options
     scenes = read_source(source)
@@ -53,12 +53,12 @@ def extract(tmp_path, source, out="out", **options: Any):
 
 
 def shown(rows):
-    """The number of the frame that each row's picture shows, by its gray level."""
+    """The frame number of each row's picture, from its gray level."""
     return [round((row["image"].mean() - LEVELS[0]) / 10) for row in rows]
 
 
 def ffmpeg(*arguments, frames=None, pix_fmt="rgb24", rate=25):
-    """Run ffmpeg, on raw frames (N, H, W, C) where given."""
+    """Run ffmpeg, on raw frames (N, H, W, C) if given."""
     raw = [] if frames is None else ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-r", str(rate), "-s",
                                      f"{frames.shape[2]}x{frames.shape[1]}", "-i", "-"]  # fmt: skip
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", *raw, *map(str, arguments)]
@@ -77,7 +77,7 @@ def copy_packets(source, target, first):
 
 
 def rot_packet(source, target, rotten):
-    """A copy one of whose packets is zeros."""
+    """A copy with one packet overwritten by zeros."""
     with av.open(str(source)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][rotten]
         data = bytes(packet)
@@ -86,7 +86,7 @@ def rot_packet(source, target, rotten):
     target.write_bytes(film.replace(data, bytes(len(data))))
 
 
-# --- one clock
+# --- times of frames
 
 RNG = np.random.default_rng(1)
 INTERVALS = {
@@ -103,7 +103,7 @@ def times_of(name):
 
 
 def write_all(folder):
-    """The five patterns; two of them in other containers, with B-frames too."""
+    """Write the five patterns in different containers, some with B-frames."""
     for number, name in enumerate(INTERVALS):
         ending = (".mp4", ".mkv", ".mov", ".mp4", ".webm")[number]
         codec = "libvpx-vp9" if ending == ".webm" else "libx264"
@@ -133,7 +133,7 @@ def test_every_frame_of_a_variable_rate_has_its_own_time_in_every_run(tmp_path):
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi", ".ts", ".webm", ".mpg", ".flv"])
 def test_times_and_order_in_every_container(tmp_path, ending):
-    """A clock of its own each, from 1/1000 s of Matroska to the frame rate of AVI; B-frames where it has them."""
+    """Each container has its own time base, from 1/1000 s (Matroska) to the frame rate (AVI); B-frames if supported."""
     codec = {".webm": "libvpx", ".mpg": "mpeg2video", ".avi": "mpeg4"}.get(ending, "libx264")
     quality = ("-crf", "1") if codec == "libx264" else ("-q:v", "1", "-b:v", "4M")
     (tmp_path / "raw").mkdir()
@@ -163,7 +163,7 @@ def test_chosen_frames_and_undistorted_ones_show_what_was_there_at_their_times(t
 
 
 def test_of_frames_of_one_time_the_first_is_kept(tmp_path):
-    """Matroska's clock counts in milliseconds: three frames within one have one time."""
+    """Matroska counts in milliseconds: three frames within one have the same time."""
     times = [0.0, 0.1, 0.2, 0.2, 0.2, 0.201, 0.3]
     (tmp_path / "raw").mkdir()
     with av.open(str(tmp_path / "raw" / "a.mkv"), "w") as container:
@@ -183,7 +183,7 @@ def test_of_frames_of_one_time_the_first_is_kept(tmp_path):
 
 
 def test_an_avi_that_dropped_frames_keeps_its_times(tmp_path):
-    """It says so by empty packets."""
+    """Empty packets mark the dropped frames."""
     times = [0.0, 0.04, 0.2, 0.24, 0.4]
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
@@ -199,7 +199,7 @@ def test_an_avi_that_dropped_frames_keeps_its_times(tmp_path):
 
 
 def test_a_clock_that_begins_again_goes_on():
-    """Two recordings joined: the second one's first frame follows the first one's last by one interval."""
+    """Two joined recordings: the second starts one frame interval after the end of the first."""
     packets = [PacketTime(Fraction(n % 4, 10) + 1, Fraction(n % 4, 10) + 1, n % 4 == 0) for n in range(8)]
     assert [float(p.shown_s or 0) for p in continue_clock(packets)] == pytest.approx([1 + n / 10 for n in range(8)])
 
@@ -215,12 +215,12 @@ def test_joined_transport_streams_are_not_interleaved(tmp_path):
     np.testing.assert_allclose(np.diff([row["timestamp_s"] for row in rows]), 1 / 25, atol=1e-4)
 
 
-# --- what can be shown
+# --- decodable frames
 
 
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory):
-    """Films of 24 frames with a key frame every 8, by codec; gray with texture. Read only."""
+    """Videos of 24 frames with a key frame every 8, one per codec; gray with texture. Read only."""
     folder = tmp_path_factory.mktemp("groups")
     texture = np.random.default_rng(0).integers(-8, 9, (1, 48, 64, 1))
     frames = np.clip(gray_film(LEVELS, (64, 48)).astype(int) + texture, 0, 255).astype(np.uint8)
@@ -239,17 +239,17 @@ def groups(tmp_path_factory):
 @pytest.mark.parametrize("first", [3, 8, 9])
 @pytest.mark.parametrize("name", ["h264.mkv", "h264open.mkv", "hevcopen.mkv", "mpeg2.ts", "vp9.webm"])
 def test_a_film_cut_between_key_frames_keeps_what_decodes(tmp_path, groups, name, first):
-    """What is left shows the right pictures at the right times; the rest is counted, and said by `inspect`."""
+    """The remaining frames show the right pictures at the right times; lost packets are counted and inspected."""
     (tmp_path / "raw").mkdir()
     copy_packets(groups / name, tmp_path / "raw" / name, first)
     whole = probe_video(groups / name)
     rows, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "video"))
     assert not report["bad"]
     times = np.array([row["timestamp_s"] for row in rows])
-    start = whole.timestamps_s[-1] - times[-1] if name.endswith(".ts") else 0.0  # that container moves its start
+    start = whole.timestamps_s[-1] - times[-1] if name.endswith(".ts") else 0.0  # this container shifts its start
     numbers = [int(np.abs(whole.timestamps_s - time - start).argmin()) for time in times]
     assert shown(rows) == numbers == list(range(numbers[0], NUM))
-    with av.open(str(groups / name)) as container:  # the first key frame that is left begins what can be shown
+    with av.open(str(groups / name)) as container:  # decodable frames begin at the first remaining key frame
         packets = [packet for packet in container.demux(video=0) if packet.size]
     first_pts = min(packet.pts or 0 for packet in packets)
     keys = [float(((packet.pts or 0) - first_pts) * packet.time_base) for packet in packets if packet.is_keyframe]
@@ -272,11 +272,11 @@ def test_a_transport_stream_starts_and_ends_anywhere(tmp_path, groups, cut):
     assert not report["bad"] and len(rows) >= 6
     times = np.array([row["timestamp_s"] for row in rows])
     intervals = np.diff(times) * 25
-    np.testing.assert_allclose(intervals, np.diff(shown(rows)), atol=1e-2)  # what is lost leaves a gap
+    np.testing.assert_allclose(intervals, np.diff(shown(rows)), atol=1e-2)  # lost frames leave a gap
 
 
 def test_the_last_frames_of_a_matroska_may_be_anywhere_in_its_duration(tmp_path):
-    """The header's duration is that of a subtitle that stays."""
+    """The header's duration is that of a long subtitle."""
     write_film(tmp_path / "a.mp4", gray_film([50, 60]))
     (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:01:00,000\nThe end\n")
     copies = ("-map", "0:v", "-map", "1:s", "-c:v", "copy")
@@ -286,7 +286,7 @@ def test_the_last_frames_of_a_matroska_may_be_anywhere_in_its_duration(tmp_path)
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_rot_just_past_the_last_frame_that_is_kept_is_no_matter(tmp_path, groups, threads):
-    """However many threads decode: of a film with B-frames, each holds some frames back."""
+    """For any number of decoding threads: with B-frames, each thread holds some frames back."""
     rot_packet(groups / "h264.mkv", tmp_path / "a.mkv", 16)  # the third key frame
     info = probe_video(tmp_path / "a.mkv")
     kept = info.packets[:16].tolist()
@@ -300,7 +300,7 @@ def test_edit_lists_and_fragments_are_no_damage(tmp_path, groups):
     ffmpeg(*cut, tmp_path / "cut.mp4")
     info = probe_video(tmp_path / "cut.mp4")
     with av.open(str(tmp_path / "cut.mp4")) as container:
-        assert container.streams.video[0].frames > len(info.timestamps_s) > 8  # what is cut away is there, unshown
+        assert container.streams.video[0].frames > len(info.timestamps_s) > 8  # cut frames are there, but not shown
     assert not info.notes() and info.timestamps_s[0] == 0
     ffmpeg("-i", groups / "h264.mkv", "-c", "copy", "-movflags", "frag_keyframe+empty_moov", tmp_path / "b.mp4")
     assert len(probe_video(tmp_path / "b.mp4").timestamps_s) == NUM
@@ -322,7 +322,7 @@ def packet(time, is_key=False, is_cut=False):
 
 
 def test_second_fields_are_no_frames_of_their_own():
-    """A field pair is two packets, the second one without a time; and a film that a sample does not explain is None."""
+    """The second packet of a field pair has no time; `list_frames` is None if a sample does not match the packets."""
     fields = [packet(0, is_key=True), packet(None), packet(2), packet(None), packet(1), packet(None)]
     listed = list_frames(fields, [0, 4, 2], 6)
     assert listed is not None and listed.packets.tolist() == [0, 4, 2] and listed.times_s.tolist() == [0, 1, 2]
@@ -331,12 +331,12 @@ def test_second_fields_are_no_frames_of_their_own():
     assert list_decoded(timed, [0, 2, 4], 25.0).num_without_picture == 3
 
 
-# --- what streams say of their pictures
+# --- picture properties of streams
 
 
 def test_a_film_with_transparency_lies_on_the_background(tmp_path):
     rgba = np.zeros((3, SIZE, SIZE, 4), np.uint8)
-    rgba[..., :3] = (0, 255, 0)  # what lies under transparent pixels must not show
+    rgba[..., :3] = (0, 255, 0)  # colours of transparent pixels must not be visible
     rgba[:, 6:18] = (220, 30, 30, 255)
     rgba[:, 20:] = (220, 30, 30, 128)
     (tmp_path / "raw").mkdir()
@@ -361,7 +361,7 @@ def test_a_film_with_transparency_lies_on_the_background(tmp_path):
     [("arib-std-b67", (0.75, 0.38, 0.0)), ("smpte2084", (0.5807, 0.3797, 0.0))],  # BT.2408, table 1
 )
 def test_high_dynamic_range_is_brought_to_sdr(tmp_path, transfer, signals):
-    """Diffuse white is white, 18 % grey is sRGB's, black is black; said once."""
+    """Diffuse white becomes white, 18 % grey that of sRGB, black stays black; noted once."""
     frame = np.full((3, 64, 96), 512, "<u2")  # 10 bits, limited range
     for number, signal in enumerate(signals):
         frame[0, :, 32 * number : 32 * number + 32] = round(64 + 876 * signal)
@@ -390,7 +390,7 @@ def test_high_dynamic_range_is_brought_to_sdr(tmp_path, transfer, signals):
 
 
 def test_wide_colours_of_sdr_films():
-    """BT.2020's red lies outside of sRGB; greys stay as they are."""
+    """BT.2020's red is outside sRGB; greys do not change."""
     image = np.array([[[65535, 0, 0], [30000, 30000, 30000]]], np.uint16)
     red, grey = to_sdr(image, "SDR", wide_gamut=True)[0]
     assert red.tolist() == [255, 0, 0] and grey.tolist() == [117, 117, 117]
@@ -402,7 +402,7 @@ def test_wide_colours_of_sdr_films():
     ("-c:v", "rawvideo", "-pix_fmt", "uyvy422", "-vf", "setsar=4/3", "-field_order", "tt"),
 ])  # fmt: skip
 def test_every_scaler_is_one_that_works_alike_on_every_processor(tmp_path, arguments):
-    """None is inserted by FFmpeg, whose own have other flags."""
+    """FFmpeg inserts no scaler of its own, which would have other flags."""
     ffmpeg(*arguments, tmp_path / "a.mov", frames=np.full((2, SIZE, SIZE, 3), 90, np.uint8))
     info = probe_video(tmp_path / "a.mov")
     cut = Cut((0, 0, SIZE, SIZE), (16, 16))
@@ -419,7 +419,7 @@ def test_every_scaler_is_one_that_works_alike_on_every_processor(tmp_path, argum
 
 
 def woven(first_field):
-    """A bar that moves 2 px a field, woven into frames: top field first for 0, bottom for 1."""
+    """Interlaced frames of a bar that moves 2 px per field; 0: top field first, 1: bottom field first."""
     fields = np.full((16, 48, 64, 3), 30, np.uint8)
     for number in range(16):
         fields[number, :, 4 + 2 * number : 14 + 2 * number] = 220
@@ -433,12 +433,12 @@ def woven(first_field):
     [
         ("a.mp4", 0, ("-c:v", "libx264", "-crf", "1", "-x264-params", "tff=1", "-pix_fmt", "yuv420p")),
         ("a.ts", 1, ("-c:v", "mpeg2video", "-q:v", "1", "-flags", "+ilme+ildct")),
-        ("a.mov", 0, ("-c:v", "mjpeg", "-q:v", "1", "-field_order", "tt", "-pix_fmt", "yuvj422p")),  # in the header
+        ("a.mov", 0, ("-c:v", "mjpeg", "-q:v", "1", "-field_order", "tt", "-pix_fmt", "yuvj422p")),  # from the header
     ],
 )
 @pytest.mark.parametrize("fps", [None, 6.25])
 def test_an_interlaced_film_shows_no_combs(tmp_path, name, first_field, arguments, fps):
-    """One picture a frame, that of its first field, at its time."""
+    """One picture per frame, from its first field, at its time."""
     (tmp_path / "raw").mkdir()
     order = ("-vf", f"setfield={'bff' if first_field else 'tff'}")
     ffmpeg(*order, *arguments, tmp_path / "raw" / name, frames=woven(first_field))
@@ -446,7 +446,7 @@ def test_an_interlaced_film_shows_no_combs(tmp_path, name, first_field, argument
     assert len(rows) == (8 if fps is None else 2)
     for row in rows:
         gray = row["image"].mean(-1)
-        assert np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).max() < 8  # teeth would be of 190
+        assert np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).max() < 8  # combs would be 190
         bright = np.clip(gray[16:32] - 60, 0, None).sum(0)
         number = round((row["timestamp_s"] - rows[0]["timestamp_s"]) * 25)
         assert (bright * np.arange(48)).sum() / bright.sum() == pytest.approx(0.5 + 4 * number, abs=0.7) or number < 2
@@ -466,7 +466,7 @@ def test_a_film_that_becomes_interlaced_is_said_and_shows_the_same_whichever_fra
     assert report["notes"][0]["notes"] == ["interlaced in part: fields become one picture per frame"]
     images = {row["timestamp_s"]: row["image"] for row in every}
     assert len(every) == 20 and 9 < len(some) < 12
-    for row in some[:-1]:  # without its successor, the last one is the film's last for the filter
+    for row in some[:-1]:  # the filter sees no successor of the last kept frame
         np.testing.assert_array_equal(row["image"], images[row["timestamp_s"]])
 
 
@@ -482,7 +482,7 @@ def test_a_film_that_becomes_interlaced_is_said_and_shows_the_same_whichever_fra
     ],
 )
 def test_display_matrices_that_turn_and_mirror(tmp_path, matrix, corner, words):
-    """The corner that is stored top left is seen where the matrix puts it (ISO/IEC 14496-12, 6.2.2)."""
+    """The top left corner as stored appears where the matrix moves it (ISO/IEC 14496-12, 6.2.2)."""
     picture = np.full((48, 64, 3), 20, np.uint8)
     picture[:24, :32] = 220
     film = tmp_path / "raw" / "a.mp4"
@@ -528,7 +528,7 @@ def test_a_camcorder_beside_a_phone(tmp_path):
     ffmpeg("-c:v", "libx264", "-crf", 1, "-f", "mpegts", tmp_path / "raw" / "jump" / "camcorder.MTS", frames=frames)
     rows, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "video"))
     assert {row["camera"] for row in rows} == {"phone", "camcorder"} and not report["missing_frames"]
-    for row in rows:  # both begin at 0, although a transport stream's clock has no zero
+    for row in rows:  # both begin at 0, although a transport stream's clock does not
         assert shown([row]) == [row["frame_index"]] == [round(row["timestamp_s"] * 25)]
 
 

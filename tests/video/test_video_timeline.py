@@ -16,7 +16,7 @@ from fourdistill.video.timeline import agree, align, count_missing, is_variable_
 
 
 def extract(tmp_path, source, max_bad_fraction=0.05):
-    """Frames table of one source, each row with the mean gray level of its picture; and the report."""
+    """(rows with the mean gray level of their pictures, report) of one source."""
     folder = tmp_path / "out"
     extract_frames(
         read_source(source), folder / "frames", folder / "t.parquet", folder / "s.parquet", folder / "r.json",
@@ -43,7 +43,7 @@ def test_a_film_of_variable_rate_keeps_all_its_frames():
 
 @given(st.floats(5, 120), st.integers(-40, 40), st.integers(20, 60))
 def test_a_later_start_is_made_good(rate, shift, num):
-    """Two cameras of one rate, one of them later by whole frames: frames of one instant share its number."""
+    """Two cameras of equal rate, one starting whole frames later: frames of one instant share its number."""
     first, second = np.arange(num) / rate, (np.arange(num) + shift) / rate
     one, two = align([first, second])
     assert len(one.frames) == len(two.frames) == num
@@ -70,7 +70,7 @@ def test_dropped_frames_shift_nothing(dropped):
 
 @given(st.floats(1, 60), st.floats(1, 60), st.integers(2, 400))
 def test_sub_sampling_does_not_drift(rate, fps, num):
-    """However long the film: the kept frame is the nearest to k / fps, and no frame is kept twice."""
+    """For any length: the kept frame is the nearest to k / fps, and no frame is kept twice."""
     times = 3.0 + np.arange(num) / rate
     (kept,) = align([times], fps)
     assert (np.diff(kept.frames) > 0).all() and (np.diff(kept.instants) > 0).all()
@@ -99,7 +99,7 @@ def test_agree():
 
 
 def test_offsets_come_from_the_table(tmp_path):
-    """Camera 1 was started two frames later: its first frame shows what frame 2 of the others shows."""
+    """Camera 1 started two frames later: its first frame matches frame 2 of the others."""
     scene = write_dynerf(tmp_path / "raw" / "kick", num_cameras=3, num_frames=8)
     write_film(scene / "cam01.mp4", gray_film([10 + 20 * (index + 2) + 1 for index in range(6)]))
     (scene / "sync.csv").write_text("camera,offset_s\ncam01,0.25\n")
@@ -122,7 +122,7 @@ def test_a_camera_that_drops_frames_stays_in_step(tmp_path):
 
 
 def test_fps_of_a_source(tmp_path):
-    """A film of 24 frames a second and one of 8, at 4 a second: the same instants, with true gaps in seconds."""
+    """Videos with 24 and 8 frames per second, sampled at 4: same instants, and true gaps in seconds."""
     write_film(tmp_path / "raw" / "room" / "fast.mp4", gray_film(range(10, 202, 4)), [i / 24 for i in range(48)])
     write_film(tmp_path / "raw" / "room" / "slow.mp4", gray_film(range(10, 202, 12)), [i / 8 for i in range(16)])
     rows, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "video", fps=4))

@@ -1,1 +1,1 @@
-"""How the pictures are scored."""
+"""Metrics of generated images."""

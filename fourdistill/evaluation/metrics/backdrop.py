@@ -1,12 +1,12 @@
-"""What a still camera would see if nobody stood there: a plain backdrop, estimated from the camera's true frames.
+"""The backdrop: what a static camera sees without the figure, estimated from the camera's true frames.
 
-The median over time will not do: who turns, punches or walks on a treadmill is in the middle of most frames. A plain
-backdrop is known from where nobody stands: its hue is that of the pictures' rim, and its lightness at each pixel that
-of the frames in which the pixel has this hue and is not in shadow. Pixels that never show it are filled from around.
-Walls and floors may differ a little in lightness, not in hue.
+A median over time does not work: a figure that turns, punches or walks on a treadmill covers the centre of most
+frames. Instead, the backdrop is estimated where it is visible. Its hue is that of the image border. Its lightness at
+each pixel comes from the frames in which the pixel has this hue and is not in shadow. Pixels that never show the
+backdrop are filled from their surroundings. Walls and floors may differ a little in lightness, but not in hue.
 
-Where this does not apply there is no backdrop: a camera that moves, by its poses, and a rim that is not of one hue
-throughout, as in a furnished room. Of a camera without poses the rim alone decides.
+There is no backdrop if the poses show that the camera moves, or if the border has more than one hue, as in a
+furnished room. If a camera has no poses, only the border is checked.
 """
 
 from pathlib import Path
@@ -15,24 +15,24 @@ import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from fourdistill.evaluation.commands.draw import FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.tables import FRAMES, read_table
 
-CHROMA = 8.0  # CIELAB (a, b): further from the backdrop's is another hue; video blurs hues by less than this
-LIGHTER = 5.0  # CIELAB L above the backdrop's: nothing casts light
-SHADOW = 0.47  # of the backdrop's luminance: as dark as a shadow gets under an open sky, where 0.5 is left of it
-LIT = 0.7  # of the rim's luminance: what is darker is in shadow, or a floor that is too dark for this
-RIM = 1 / 32  # of the picture's side
-MIN_RIM = 0.9  # share of the rim, over all frames, that is of its median hue
-MAX_FRAMES = 16  # of a camera, evenly spaced
-MIN_FRAMES = 0.1  # share of them that a pixel must be seen in; fewer may be the seams of moving figures
+CHROMA = 8.0  # largest CIELAB (a, b) distance from the backdrop's hue; video blurs hues by less than this
+LIGHTER = 5.0  # largest CIELAB L above the backdrop's: nothing casts light on the backdrop
+SHADOW = 0.47  # darkest shadow, as a share of the backdrop's luminance; under an open sky 0.5 remains
+LIT = 0.7  # share of the rim's luminance; darker pixels are in shadow, or the floor is too dark for this method
+RIM = 1 / 32  # width, as a share of the image side
+MIN_RIM = 0.9  # smallest share of the rim, over all frames, that has its median hue
+MAX_FRAMES = 16  # per camera, evenly spaced
+MIN_FRAMES = 0.1  # smallest share of frames in which a pixel must be seen; fewer may be seams of moving figures
 BRIGHT = 0.8  # quantile of a pixel's lightness over frames
-SMOOTH = 1 / 20  # of the picture's side: blur of what is filled
+SMOOTH = 1 / 20  # blur of filled pixels, as a share of the image side
 
 
 class BackdropReader:
-    """Backdrops by the frames that stand before them, each estimated once."""
+    """The backdrops of frames, estimated once per camera."""
 
     def __init__(self, frames_table: Path, read: FrameReader):
         self._read = read
@@ -42,7 +42,7 @@ class BackdropReader:
             self._cameras.setdefault((row["scene"], row["camera"]), []).append(row)
 
     def __call__(self, key: FrameKey) -> np.ndarray | None:
-        """The backdrop (H, W, 3), CIELAB, of a frame's camera; None where it is not known, see above."""
+        """The backdrop (H, W, 3) of a frame's camera in CIELAB; None if there is none (see the module docstring)."""
         camera = key.scene, key.camera
         if camera not in self._known:
             self._known[camera] = self._estimate(self._cameras[camera])
@@ -63,7 +63,7 @@ def to_lab(pixels: np.ndarray) -> np.ndarray:
 
 
 def estimate_backdrop(frames: np.ndarray) -> np.ndarray | None:
-    """Frames (N, H, W, 3) of a still camera, CIELAB => the backdrop (H, W, 3), or None where it is not plain."""
+    """Frames (N, H, W, 3) of a static camera in CIELAB => the backdrop (H, W, 3), or None if it is not plain."""
     width = max(1, round(RIM * frames.shape[1]))
     inner = np.zeros(frames.shape[1:3], bool)
     inner[width:-width, width:-width] = True
@@ -74,14 +74,14 @@ def estimate_backdrop(frames: np.ndarray) -> np.ndarray | None:
     seen = shown.mean(0) >= max(MIN_FRAMES, 1 / len(frames))
     of_seen = np.where(shown[:, seen, None], frames[:, seen], np.nan)  # (N, P, 3)
     backdrop = np.nanmedian(of_seen, axis=0)  # (P, 3)
-    # np.nanquantile takes 200 times as long; what is not seen is sorted to the end.
+    # np.nanquantile takes 200 times as long. Sorting puts the NaN of unseen frames last.
     rank = np.floor(BRIGHT * (shown[:, seen].sum(0) - 1)).astype(int)  # (P,)
     backdrop[:, 0] = np.take_along_axis(np.sort(of_seen[..., 0], axis=0), rank[None], axis=0)[0]
     return _fill(backdrop, seen)
 
 
 def is_backdrop(pixels: np.ndarray, backdrop: np.ndarray, darkest: float = SHADOW) -> np.ndarray:
-    """Which pixels (..., 3) show the backdrop (..., 3), with `darkest` of its luminance or more; both CIELAB."""
+    """Which pixels (..., 3) show the backdrop (..., 3), with at least `darkest` of its luminance; both in CIELAB."""
     hue = np.hypot(pixels[..., 1] - backdrop[..., 1], pixels[..., 2] - backdrop[..., 2]) <= CHROMA
     # L + 16 is proportional to the cube root of luminance (CIE 15:2004, equation 8.3).
     lowest = (backdrop[..., 0] + 16) * np.cbrt(darkest) - 16
@@ -89,7 +89,7 @@ def is_backdrop(pixels: np.ndarray, backdrop: np.ndarray, darkest: float = SHADO
 
 
 def _fill(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The colours (P, 3) of the pixels `seen` (H, W) => a picture (H, W, 3), the others' from the nearest, blurred."""
+    """Colours (P, 3) of the `seen` pixels (H, W) => an image (H, W, 3); the rest takes the nearest colour, blurred."""
     backdrop = np.zeros((*seen.shape, 3), np.float32)
     backdrop[seen] = values
     nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)

@@ -1,8 +1,8 @@
-"""Did the commanded displacement happen? Errors of time and view, leakage from one into the other, rank correlation.
+"""Did the commanded displacement happen? Errors of time and view, leakage between the two, and rank correlation.
 
-A generated picture is located on its scene's grid (`retrieval`); its error is how far it was found from the commanded
-target. What was not commanded should not have happened either: the time error of a picture for which only the view
-was commanded is leakage, and so is the view error of one for which only time was.
+A generated image is located on its scene's grid (`retrieval`). Its error is the distance between the located position
+and the commanded target. An axis that was not commanded should not change. The time error of an image for which only
+the view was commanded is therefore leakage, and so is the view error of one for which only time was commanded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,26 +12,26 @@ import numpy as np
 import torch
 from torchmetrics.functional import spearman_corrcoef
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.retrieval import Grid, Located, locate
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.geometry.scene_frame import wrap_angle
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What M commands led to, one value each; NaN where a pose is unknown."""
+    """Outcomes of M commands, one value each; NaN where a pose is unknown."""
 
     frames: np.ndarray
-    """Frame index found minus commanded target (M,), signed, as are the next three."""
+    """Located frame index minus the commanded one (M,), signed, as are the next three."""
     seconds: np.ndarray
     azimuth: np.ndarray
-    """Degrees, the short way round."""
+    """Degrees, along the shorter arc."""
     elevation: np.ndarray
     """Degrees."""
     hit: np.ndarray
-    """Whether the nearest cell is the target's (M,) bool."""
+    """Whether the nearest cell is the target (M,) bool."""
     obtained_frames: np.ndarray
-    """The displacement in time that happened: frame index of the nearest cell minus that of the source (M,)."""
+    """Obtained displacement in time: frame index of the nearest cell minus that of the source (M,)."""
     obtained_azimuth: np.ndarray
     """Azimuth of the nearest posed cell minus the source's, degrees."""
 
@@ -46,7 +46,7 @@ def outcomes(
     grids: Mapping[str, Grid],
     truth: Mapping[str, np.ndarray],
 ) -> Outcomes:
-    """Locate the pictures of `commands` by their features (M, D) among those of their scenes' frames (N, D)."""
+    """Locate the images of `commands` by their features (M, D) among those of their scenes' frames (N, D)."""
     columns = np.full((len(fields(Outcomes)), len(commands)), np.nan)
     scenes = np.array([command.target.scene for command in commands])
     for scene in np.unique(scenes):
@@ -60,7 +60,7 @@ def outcomes(
 
 
 def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rows of `Outcomes` for one scene (7, M)."""
+    """The fields of `Outcomes` for one scene, as rows (7, M)."""
     degrees = 180 / np.pi
     return np.stack(
         [
@@ -76,10 +76,10 @@ def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray)
 
 
 def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Flat name => the values (K,) whose mean is that metric, and of which commands they are (K,); may be empty.
+    """Metric name => the values (K,) whose mean is the metric, and the indices (K,) of their commands; may be empty.
 
-    `time.*` where time was commanded, `view.*` where the view was, `joint.top1` where both were; `leakage.*` where
-    only the other was.
+    `time.*` covers commands of time, `view.*` commands of the view, `joint.top1` commands of both. `leakage.*` covers
+    commands of only the other axis.
     """
     kinds = np.array([command.kind for command in commands])
     in_time, in_view = kinds != "view", kinds != "time"
@@ -99,8 +99,8 @@ def control_values(commands: Sequence[Command], result: Outcomes) -> dict[str, t
 
 
 def sweep_correlation(commanded: np.ndarray, obtained: np.ndarray) -> float:
-    """Spearman's rank correlation of a sweep, ties sharing their mean rank; 0 where nothing moved at all."""
+    """Spearman's rank correlation of a sweep; ties share their mean rank; 0 if nothing moved."""
     if np.ptp(obtained) == 0 or np.ptp(commanded) == 0:
-        return 0.0  # the coefficient is 0/0: what stands still follows no command
+        return 0.0  # the coefficient would be 0/0; a static sequence follows no command
     value = spearman_corrcoef(torch.from_numpy(obtained).double(), torch.from_numpy(commanded).double())
     return float(value)

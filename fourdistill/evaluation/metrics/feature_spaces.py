@@ -1,8 +1,8 @@
-"""The spaces in which pictures are compared: pixels, VAE latents, and the image encoder's CLIP features.
+"""The spaces in which images are compared: pixels, VAE latents, and CLIP features of the image encoder.
 
-Distances are Euclidean in each. None is right by itself: pixels and latents see where things are, CLIP sees what
-they are; a figure that holds in all three does not hang on one. A network that this project did not train spans a
-fourth, where a second opinion is asked for.
+Distances are Euclidean in each. No space is sufficient by itself: pixels and latents capture where things are, CLIP
+captures what they are. A result that holds in all three does not depend on one of them. If a second opinion is
+requested, a network that this project did not train provides a fourth space.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,18 +18,18 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.frames import fit
 from fourdistill.evaluation.metrics.image_metrics import to_tensor
 from fourdistill.evaluation.metrics.second_opinion import SPACE as EFFICIENTNET
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
+from fourdistill.evaluation.protocol.frames import fit
 from fourdistill.models.base.model import encode_latents
 from fourdistill.models.base.precision import autocast
 
-SPACES = ("pixels", "latents", "clip")  # of every base
+SPACES = ("pixels", "latents", "clip")  # available for every base
 
 
 class FeatureSpaces:
-    """Pictures => their features in every space, by the parts of a base."""
+    """Images => their features in every space, computed with the parts of a base."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class FeatureSpaces:
         batch_size: int = 32,
         second_opinion: SecondOpinion | None = None,
     ):
-        """`size` is that of the base's pictures in pixels; all pictures are brought to it."""
+        """`size` is the base's image size in pixels; all images are resized to it."""
         self.second_opinion = second_opinion
         self.names = SPACES if second_opinion is None else (*SPACES, EFFICIENTNET)
         self.vae, self.image_encoder, self.feature_extractor = vae, image_encoder, feature_extractor
@@ -53,7 +53,7 @@ class FeatureSpaces:
             raise InputError(f"{where}: expected one of {', '.join(self.names)}, found {space!r}{hint}")
 
     def __call__(self, images: Iterable[Image.Image], total: int, description: str) -> dict[str, np.ndarray]:
-        """`total` pictures, read as they are needed => per space (N, D) float32; networks' features have length 1."""
+        """`total` images, read lazily => per space (N, D) float32; CLIP and EfficientNet features have length 1."""
         found: dict[str, list[np.ndarray]] = {space: [] for space in self.names}
         batch: list[Image.Image] = []
         for number, image in enumerate(tqdm(images, total=total, desc=description, unit="image"), start=1):
@@ -66,7 +66,7 @@ class FeatureSpaces:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
-        """One batch of pictures of the base's size => per space (B, D) float32."""
+        """One batch of images of the base's size => per space (B, D) float32."""
         encoder: Any = self.image_encoder
         pixel_values = self.feature_extractor(images=list(images), return_tensors="pt").pixel_values  # (B, 3, h, w)
         with autocast("auto", encoder.device):
@@ -84,7 +84,7 @@ class FeatureSpaces:
 
     @torch.no_grad()
     def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Pictures through the VAE and back: no model that draws through it can come closer to them."""
+        """Encode images with the VAE and decode them. No model that uses this VAE can come closer to the images."""
         processor = VaeImageProcessor(vae_scale_factor=2 ** (len(self.vae.config["block_out_channels"]) - 1))
         reconstructed: list[Image.Image] = []
         for start in range(0, len(images), self.batch_size):

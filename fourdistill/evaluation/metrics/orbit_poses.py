@@ -1,20 +1,20 @@
-"""Do the pictures of an orbit look as if taken from where they were commanded to be? By structure from motion.
+"""Do the images of an orbit look as if taken from the commanded poses? Measured by structure from motion.
 
-The protocol, for every camera sweep with its N pictures and the true poses of its targets:
+Protocol, for every camera sweep with its N images and the true poses of its targets:
 
-1. COLMAP poses the generated pictures, all of one sweep together (`poses.structure_from_motion`): one pinhole
-   camera, with the intrinsics of the frames table where they are known and the same for all targets, else estimated.
-2. The largest reconstruction counts. Pictures outside it are failures: they are counted in `pose.failure_rate` and
-   have no errors. An orbit in which fewer than three pictures are registered has failed as a whole.
-3. Both sets of poses are expressed relative to the first registered picture, the reference, which therefore has no
-   error and does not enter the means.
-4. Both sets of translations are divided by their mean length over the registered pictures: structure from motion
-   knows no scale.
-5. Rotation error: the angle of R_generated R_true^T. Direction error: the angle between the two translations; none
-   where the true one is shorter than a thousandth of the mean. Translation error: the length of their difference.
-   Angles in degrees, means over pictures.
+1. COLMAP poses all generated images of a sweep together (`poses.structure_from_motion`) with one pinhole camera. The
+   intrinsics come from the frames table if they are known and the same for all targets, and are estimated otherwise.
+2. Only the largest reconstruction counts. Images outside it are failures: they are counted in `pose.failure_rate` and
+   have no errors. An orbit with fewer than three registered images fails as a whole.
+3. Both sets of poses are expressed relative to the first registered image, the reference. It therefore has no error
+   and is left out of the means.
+4. Both sets of translations are divided by their mean length over the registered images, because structure from
+   motion cannot determine scale.
+5. Rotation error: the angle of R_generated R_true^T. Direction error: the angle between the two translations,
+   undefined if the true one is shorter than a thousandth of the mean. Translation error: the length of their
+   difference. Angles are in degrees; means are over images.
 
-The same for the true frames through the VAE (`ceiling.vae.pose.*`) tells whether the scene has enough texture.
+The same metrics for true frames reconstructed by the VAE (`ceiling.vae.pose.*`) show whether there is enough texture.
 """
 
 from collections.abc import Sequence
@@ -25,29 +25,29 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.summary import Summary
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.geometry.camera import resize
 from fourdistill.poses.structure_from_motion import MIN_PICTURES, import_pycolmap, reconstruct
 from fourdistill.tables import FRAMES, read_table
 
-SHORT = 1e-3  # of the mean distance from the reference: such a translation has no direction
+SHORT = 1e-3  # share of the mean distance from the reference; shorter translations have no direction
 
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Of N pictures; NaN for the reference and where a picture was not registered."""
+    """Pose errors of N images; NaN for the reference and for unregistered images."""
 
     registered: np.ndarray
-    """(N,) bool; none where fewer than three are."""
+    """(N,) bool; all False if fewer than three are registered."""
     rotation_deg: np.ndarray
     direction_deg: np.ndarray
     translation: np.ndarray
-    """Over the mean distance from the reference."""
+    """In units of the mean distance from the reference."""
 
 
 def pose_errors(c2w: np.ndarray, truth: np.ndarray) -> PoseErrors:
-    """Steps 3 to 5 of the protocol: c2w (N, 4, 4), NaN where not registered, against true poses (N, 4, 4)."""
+    """Steps 3 to 5 of the protocol: c2w (N, 4, 4), NaN if not registered, against true poses (N, 4, 4)."""
     registered = np.asarray(np.isfinite(c2w).all(axis=(1, 2)))
     if registered.sum() < MIN_PICTURES:
         registered = np.zeros(len(c2w), bool)
@@ -68,7 +68,7 @@ def pose_errors(c2w: np.ndarray, truth: np.ndarray) -> PoseErrors:
 
 
 def _relative(c2w: np.ndarray) -> np.ndarray:
-    """Poses (M, 4, 4) relative to the first, translations of mean length 1 over the others, or 0 if none moves."""
+    """Poses (M, 4, 4) relative to the first. The others' translations have mean length 1, or 0 if none moves."""
     relative = np.linalg.inv(c2w[0]) @ c2w
     mean = np.linalg.norm(relative[1:, :3, 3], axis=1).mean()
     rounding = 1e-9 * np.abs(c2w[:, :3, 3]).max()
@@ -77,17 +77,17 @@ def _relative(c2w: np.ndarray) -> np.ndarray:
 
 
 class OrbitScorer:
-    """Steps 1 and 2: poses of generated orbits against those of the frames table."""
+    """Steps 1 and 2: pose generated orbits and compare them with the poses of the frames table."""
 
     def __init__(self, frames_table: Path, size: int, seed: int):
-        """Pictures are (size, size). Raises `InputError` where pycolmap is not installed."""
+        """Images are (size, size). Raises `InputError` if pycolmap is not installed."""
         import_pycolmap()
         rows = read_table(frames_table, FRAMES).to_pylist()
         self._rows = {FrameKey(row["scene"], row["camera"], row["frame_index"]): row for row in rows}
         self._size, self._seed = size, seed
 
     def __call__(self, commands: Sequence[Command], images: Sequence[Image.Image]) -> PoseErrors:
-        """Of one camera sweep whose targets all have poses, see `has_poses`."""
+        """Score one camera sweep whose targets all have poses; see `has_poses`."""
         rows = [self._rows[command.target] for command in commands]
         truth = np.array([row["c2w"] for row in rows], np.float64).reshape(-1, 4, 4)
         return pose_errors(reconstruct(images, self._intrinsics(rows), seed=self._seed).c2w, truth)
@@ -97,7 +97,7 @@ class OrbitScorer:
         return all(self._rows[command.target]["c2w"] is not None for command in commands)
 
     def _intrinsics(self, rows: Sequence[dict]) -> np.ndarray | None:
-        """K (3, 3) of all targets at the pictures' size; None where unknown or not the same."""
+        """K (3, 3) shared by all targets at the image size; None if unknown or not the same."""
         if any(row["K"] is None for row in rows):
             return None
         new_size = self._size, self._size
@@ -112,7 +112,7 @@ def summarise_orbits(
     score: OrbitScorer,
     summary: Summary,
 ) -> None:
-    """`pose.*` of one system over its camera sweeps with true poses; `images` follow the commands of all sweeps."""
+    """Add `pose.*` of one system over camera sweeps with true poses; `images` are in the order of all commands."""
     starts = np.cumsum([0, *map(len, sweeps)])
     orbits = [
         (sweep, images[start : start + len(sweep)])

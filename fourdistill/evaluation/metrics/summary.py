@@ -1,11 +1,12 @@
-"""Scores of single pictures => flat, stably named figures with bootstrap intervals.
+"""Scores of single images => a flat set of figures with stable names and bootstrap intervals.
 
 A name is `[<system>.][<group>.]<metric>[.<size>][.ci_low|.ci_high]`: `psnr`, `time.psnr`, `new_scene.psnr`,
 `psnr.large`, `baseline.copy.psnr.large`, `ceiling.vae.psnr.ci_low`. `gain.copy.` is the model minus the copy
 baseline, pair by pair. Control metrics are named `[<system>.][<space>.]<metric>`: `time.mae_frames` is the model's in
-the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy's by CLIP features. In the
-declared space a group may stand between, `known_scene.time.mae_frames`: over scenes that training saw, or new ones.
-Edits are named `editability.[<setting>.]<metric>`: as in the prompt, or where it counts less, see `editability`.
+the declared feature space, `baseline.copy.clip.view.azimuth_error_deg` the copy baseline's in CLIP features. In the
+declared space a group may come before the metric: `known_scene.time.mae_frames` covers scenes seen in training,
+`new_scene.` new ones. Edits are named `editability.[<setting>.]<metric>`; without a setting the prompt has full
+strength (see `editability`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
 from fourdistill.evaluation.metrics.control import Outcomes, control_values, sweep_correlation
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, similarity, warp_error
+from fourdistill.evaluation.protocol.command import Command
 from fourdistill.tables import KINDS
 
 Scores = Mapping[str, np.ndarray]
@@ -30,7 +31,7 @@ DIGITS = 5
 
 
 class Summary:
-    """Figures under their names, each with its 95 % interval by bootstrap, always from the same seed."""
+    """Named figures, each with its 95 % bootstrap interval, always from the same seed."""
 
     def __init__(self, num_bootstrap: int, seed: int):
         self.metrics: Metrics = {}
@@ -39,9 +40,9 @@ class Summary:
     def add(
         self, name: str, values: np.ndarray, statistic: Callable = np.mean, groups: np.ndarray | None = None
     ) -> None:
-        """One figure from its values (K,), all finite; nothing where there are none.
+        """Add one figure from its finite values (K,); without values, do nothing.
 
-        `groups` (K,): which values were not drawn independently of each other and are resampled together.
+        `groups` (K,): values of one group were not drawn independently and are resampled together.
         """
         if len(values):
             parts = list(values) if groups is None else [values[groups == group] for group in np.unique(groups)]
@@ -50,9 +51,9 @@ class Summary:
             )
 
     def put(self, name: str, value: float, interval: Interval, num_draws: int) -> None:
-        """One figure, and what gives its interval from a number of resamplings and a generator.
+        """Add one figure; `interval` computes its interval from a number of resamplings and a generator.
 
-        There is no interval where fewer than two independent draws, `num_draws`, stand behind the figure.
+        There is no interval if `num_draws`, the number of independent draws behind the figure, is below two.
         """
         self.metrics[name] = round(value, DIGITS)
         if num_draws > 1:
@@ -63,9 +64,9 @@ class Summary:
 def summarise_quality(
     systems: Mapping[str, Scores], commands: Sequence[Command], large: np.ndarray, summary: Summary
 ) -> None:
-    """Means of every system over all pairs, kinds, sizes, new and known scenes; groups without pairs are left out.
+    """Add the means of every system over all pairs, kinds, sizes, new and known scenes; empty groups are left out.
 
-    `systems` maps a prefix (`""`, `baseline.copy.`, ...) to its scores; `large` (N,) says which pairs lead far.
+    `systems` maps a prefix (`""`, `baseline.copy.`, ...) to its scores; `large` (N,) marks large displacements.
     """
     kinds = np.array([command.kind for command in commands])
     groups = {"{}": np.ones(len(commands), bool), "{}.large": large, "{}.small": ~large}
@@ -80,7 +81,7 @@ def summarise_quality(
 
 
 def summarise_groups(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:
-    """`summarise_control` over all sweeps, over those of scenes that training saw, and over those of new scenes."""
+    """`summarise_control` over all sweeps, over those of scenes seen in training, and over those of new scenes."""
     summarise_control(prefix, sweeps, result, summary)
     new_scene = np.array([command.new_scene for sweep in sweeps for command in sweep], bool)
     for name, rows in {"new_scene.": new_scene, "known_scene.": ~new_scene}.items():
@@ -89,10 +90,10 @@ def summarise_groups(prefix: str, sweeps: Sequence[Sequence[Command]], result: O
 
 
 def summarise_control(prefix: str, sweeps: Sequence[Sequence[Command]], result: Outcomes, summary: Summary) -> None:
-    """The control metrics of one system in one feature space, over the commands of all sweeps, one after the other.
+    """Add the control metrics of one system in one feature space; `result` is in the order of all sweeps' commands.
 
-    `time.spearman` is the mean over the time sweeps. Intervals are by resampling sweeps: pictures of one sweep share
-    their source and their noise.
+    `time.spearman` is the mean over the time sweeps. Intervals resample sweeps, because the images of one sweep share
+    their source and noise.
     """
     commands = [command for sweep in sweeps for command in sweep]
     sweep_of = np.repeat(np.arange(len(sweeps)), [len(sweep) for sweep in sweeps])
@@ -123,10 +124,10 @@ def summarise_sequences(
     clip_truth: np.ndarray,
     summary: Summary,
 ) -> None:
-    """`sequence.<kind>.*` of one system over its time and camera sweeps; see `sequences`.
+    """Add `sequence.<kind>.*` of one system over its time and camera sweeps; see `sequences`.
 
-    Pictures and their CLIP features (M, P) follow the commands of all sweeps. The distance takes sweeps of full length
-    only, and at least three of them.
+    Images and their CLIP features (M, P) are in the order of all sweeps' commands. The distance uses only sweeps of
+    full length, and needs at least three of them.
     """
     bounds = np.cumsum([0, *map(len, sweeps)])
     spans = [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
@@ -138,15 +139,15 @@ def summarise_sequences(
         summary.add(f"{name}.similarity", np.array([similarity(clip[span]) for span in members]))
         longest = max((span.stop - span.start for span in members), default=0)
         full = [span for span in members if span.stop - span.start == longest]
-        if len(full) > 2:  # the fewest that resampling can vary
+        if len(full) > 2:  # with fewer, resampling cannot vary the distance
             distance = SequenceDistance(*(np.stack([f[span] for span in full]) for f in (clip, clip_truth)))
             summary.put(f"{name}.distance", distance.value(), distance.interval, len(full))
 
 
 def summarise_edits(settings: Mapping[str, Scores], commands: Sequence[Command], summary: Summary) -> None:
-    """The figures of edits; `settings` maps a prefix to the scores of all `commands`, NaN where there is none.
+    """Add the figures of edits; `settings` maps a prefix to the scores of all `commands`, NaN where there is none.
 
-    Intervals are by resampling scenes: pictures of one scene share their source.
+    Intervals resample scenes, because the images of one scene share their source.
     """
     scene_of = np.unique([command.source.scene for command in commands], return_inverse=True)[1]
     for prefix, scores in settings.items():
@@ -161,7 +162,7 @@ def bootstrap_interval(
     rng: np.random.Generator,
     statistic: Callable = np.mean,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic of all values, resampling the parts that they come in.
+    """The 95 % percentile interval of a statistic of all values, resampling whole parts.
 
     A part is a number, or an array of values that belong together.
     """

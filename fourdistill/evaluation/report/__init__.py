@@ -1,1 +1,1 @@
-"""What an evaluation shows to people."""
+"""Reports of an evaluation for human readers."""

@@ -1,4 +1,4 @@
-"""The figures that a person compares between runs, under names short enough for one row of a terminal."""
+"""The main figures for comparing runs, under names short enough for one row of a terminal."""
 
 from collections.abc import Mapping
 
@@ -19,9 +19,9 @@ HEADLINE = {
     "edit.clip": "editability.clip_t",
     "edit.time": "editability.time_frames",
 }
-"""Short name => the name among all figures, see `scores`."""
+"""Short name => full name, see `metrics.summary`."""
 
-DIGITS = 4  # significant ones: what more of them say is noise
+DIGITS = 4  # significant digits; further ones are noise
 
 
 def headline(figures: Mapping[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The report as one self-contained page: tables with intervals, plots, sheets and animations, all inside."""
+"""The report as one self-contained page: tables with intervals, plots, contact sheets and animations."""
 
 import csv
 from base64 import b64encode
@@ -32,7 +32,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure and its 95 % interval, as text; empty where there is no interval."""
+    """A figure and its 95 % interval as text; the bounds are empty if there is no interval."""
 
     value: str
     low: str
@@ -40,7 +40,7 @@ class Cell:
 
 
 def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: Path, facts: str) -> None:
-    """Write the page from the metrics, the folder of pictures and the folder of plots' points (CSV)."""
+    """Write the page from the metrics, the folder of images and the folder of plot points (CSV)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -70,7 +70,7 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
 
 
 def table(metrics: Mapping[str, float], title: str, columns: Columns) -> dict:
-    """One table for the template; systems without a figure have no row."""
+    """One table for the template; systems without figures are left out."""
 
     def cell(name: str, digits: int) -> Cell | None:
         if name not in metrics:
@@ -99,9 +99,9 @@ def read_points(path: Path) -> list[dict[str, str]]:
 def scatter(
     points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, diagonal: bool = False, name: str = ""
 ) -> dict:
-    """A scatter plot for the template; with a diagonal both axes have one range.
+    """A scatter plot for the template; with a diagonal, both axes share one range.
 
-    `name`: the column that is written beside each point.
+    `name`: the column that labels each point.
     """
     xs, ys = ([float(point[name]) for point in points] for name in (x, y))
     x_range, y_range = axis(xs + ys if diagonal else xs), axis(xs + ys if diagonal else ys)
@@ -134,12 +134,12 @@ def scatter(
 
 
 def axis(values: Sequence[float]) -> tuple[float, float]:
-    """A range that holds all values and is not empty."""
+    """A non-empty range that contains all values."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def embed(path: Path) -> dict[str, str]:
-    """A picture as a data address."""
+    """An image as a data URL."""
     kind = path.suffix.removeprefix(".")
     return {"name": path.stem, "data": f"data:image/{kind};base64,{b64encode(path.read_bytes()).decode()}"}

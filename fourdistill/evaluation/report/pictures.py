@@ -1,4 +1,4 @@
-"""Labelled pictures: contact sheets and animations."""
+"""Labelled images: contact sheets and animations."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,14 +11,14 @@ from fourdistill.storage.files import new_file
 
 MARGIN = 4  # pixels
 TEXT_HEIGHT = 18
-FRAME_RATE = 5  # of an animation
+FRAME_RATE = 5  # frames a second, of an animation
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], labels: Sequence[str | Sequence[str]]
 ) -> Image.Image:
-    """Rows of pictures of one size under column headings, a label (or one per picture) below each row.
+    """Rows of images of one size under column headings, with a label (or one per image) below each row.
 
     Labels may have several lines.
     """
@@ -43,12 +43,12 @@ def contact_sheet(
 
 
 def sheet_width(num_columns: int, width: int) -> int:
-    """How wide a sheet of pictures of this width is, in pixels."""
+    """Width in pixels of a sheet whose images have this width."""
     return _left(num_columns, width)
 
 
 def wrap(text: str, width: int) -> str:
-    """The same text in lines of at most `width` pixels, as far as its words allow."""
+    """Wrap text into lines of at most `width` pixels; words are not split."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -69,12 +69,12 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def save_png(path: Path, image: Image.Image) -> None:
-    """Write a picture, whole or not at all."""
+    """Write an image atomically."""
     with new_file(path) as partial:
         image.save(partial, format="PNG")
 
 
 def save_there_and_back(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write a GIF that runs there and back without end."""
+    """Write a GIF that plays forwards and backwards in an endless loop."""
     with new_file(path) as partial:
         save_gif(partial, [*frames, *frames[-2:0:-1]], FRAME_RATE)

@@ -1,4 +1,4 @@
-"""What an evaluation writes for people: contact sheets, sweeps as sheets and GIFs, and the list of pairs."""
+"""Human-readable output of an evaluation: contact sheets, sweeps as sheets and GIFs, and the list of pairs."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command
-from fourdistill.evaluation.commands.sweeps import Sweep
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.evaluation.protocol.sweeps import Sweep
 from fourdistill.evaluation.report.pictures import (
     MARGIN,
     contact_sheet,
@@ -29,7 +29,7 @@ Triplet = tuple[Image.Image, Image.Image, Image.Image]
 
 
 def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[Triplet], num_rows: int) -> None:
-    """`pairs_<kind>.png` for every kind: `num_rows` pairs, spread evenly from the nearest to the farthest."""
+    """Write `pairs_<kind>.png` for every kind: `num_rows` evenly spaced pairs, in order of displacement size."""
     for kind in KINDS:
         members = sorted(
             (i for i, command in enumerate(commands) if command.kind == kind), key=lambda i: commands[i].size()
@@ -42,7 +42,7 @@ def write_sheets(folder: Path, commands: Sequence[Command], triplets: Sequence[T
 
 
 def write_sweeps(folder: Path, sweeps: Sequence[Sweep], triplets: Sequence[Triplet], num_scenes: int) -> None:
-    """The sweeps of the first `num_scenes` scenes; `triplets` follow the commands of all sweeps."""
+    """Write the sweeps of the first `num_scenes` scenes; `triplets` are in the order of all sweeps' commands."""
     shown = list(dict.fromkeys(sweep.scene for sweep in sweeps))[:num_scenes]
     start = 0
     for sweep in sweeps:
@@ -53,7 +53,7 @@ def write_sweeps(folder: Path, sweeps: Sequence[Sweep], triplets: Sequence[Tripl
 
 
 def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None:
-    """`<sweep>.png`: generated above truth, one column a command; `<sweep>.gif`: condition | generated | truth."""
+    """Write `<sweep>.png` (generated above truth, a column per command) and `<sweep>.gif` (the triplets as frames)."""
     labels = [command.label() for command in sweep.commands]
     (condition, *_), generated, truth = zip(*triplets, strict=True)
     rows = [[condition, *generated], [condition, *truth]]
@@ -66,9 +66,9 @@ def write_sweep(folder: Path, sweep: Sweep, triplets: Sequence[Triplet]) -> None
 def write_edits(
     folder: Path, commands: Sequence[Command], columns: Mapping[str, Sequence[Image.Image]], num_rows: int
 ) -> None:
-    """`edits.png`: a row for each of the first `num_rows` edits, what was commanded and the prompt below it.
+    """Write `edits.png`: a row for each of the first `num_rows` edits, with its command and prompt below it.
 
-    `columns` maps a heading to a picture a command.
+    `columns` maps a heading to one image per command.
     """
     count = min(num_rows, len(commands))
     rows = [[images[i] for images in columns.values()] for i in range(count)]
@@ -79,7 +79,7 @@ def write_edits(
 
 
 def told_columns(command: Command) -> dict[str, float | None]:
-    """What was commanded as `fourdistill generate` takes it, by column; empty where absent."""
+    """The command by column, in the form that `fourdistill generate` takes; empty where absent."""
     told = command.told
     return {"time": told["time"], "azimuth_deg": told["azimuth"], "elevation_deg": told["elevation"]} | {
         "radius": told["radius"]
@@ -89,9 +89,9 @@ def told_columns(command: Command) -> dict[str, float | None]:
 def write_pairs(
     path: Path, commands: Sequence[Command], seeds: Sequence[int], large: np.ndarray, scores: Mapping[str, np.ndarray]
 ) -> None:
-    """The evaluated pairs in CSV, one row each: what was commanded, the seed of the noise, and every score.
+    """Write the evaluated pairs as CSV, one row each: the command, the seed of the noise, and every score.
 
-    A score that a pair does not have is left empty.
+    Missing scores are left empty.
     """
     rows = []
     for i, command in enumerate(commands):
@@ -107,7 +107,7 @@ def write_pairs(
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Rows of one set of keys as CSV, whole or not at all; an empty file where there are none."""
+    """Write rows with the same keys as CSV, atomically; the file is empty if there are none."""
     with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys() if rows else (), lineterminator="\n")
         writer.writeheader()

@@ -21,7 +21,7 @@ PROMPTS = {
     "editability.own_lambda.": "the adapter's lambda",
 }
 Columns = Mapping[str, tuple[str, int]]
-"""Heading => the name of the metric, and how many digits it is given."""
+"""Heading => the name of the metric and its number of decimals."""
 
 QUALITY: Columns = {
     "PSNR, dB": ("psnr", 2),
@@ -78,7 +78,7 @@ EDITS: Columns = {
 
 
 def in_group(columns: Columns, group: str) -> Columns:
-    """The same figures of a group of scenes."""
+    """The same figures for a group of scenes."""
     return {heading: (f"{group}.{name}", digits) for heading, (name, digits) in columns.items()}
 
 
@@ -96,12 +96,12 @@ SECTIONS: Mapping[str, Columns] = {
 
 
 def labels_of(title: str) -> Mapping[str, str]:
-    """The rows of a section: the prefix of their figures => what they are called."""
+    """The rows of a section: prefix of the figures => row label."""
     return PROMPTS if SECTIONS[title] is EDITS else LABELS
 
 
 def format_figures(metrics: Mapping[str, float]) -> str:
-    """All tables for a terminal, without those that have no figures."""
+    """All tables for a terminal; tables without figures are left out."""
     quality = format_quality(metrics) if "num_pairs" in metrics else ""
     others = {
         name: format_section(metrics, columns, labels_of(name))
@@ -112,7 +112,7 @@ def format_figures(metrics: Mapping[str, float]) -> str:
 
 
 def format_quality(metrics: Mapping[str, float]) -> str:
-    """Image quality as a table for a terminal: a row a score and system, a column a group of pairs."""
+    """Image quality as a table for a terminal: one row per score and system, one column per group of pairs."""
     groups = {"all": "{}", "small": "{}.small", "large": "{}.large"} | {kind: kind + ".{}" for kind in KINDS}
     groups |= {"known": "known_scene.{}", "new": "new_scene.{}"}
     rows = [["pairs", *(f"{metrics[pattern.format('num_pairs')]:.0f}" for pattern in groups.values())]]
@@ -125,7 +125,7 @@ def format_quality(metrics: Mapping[str, float]) -> str:
 
 
 def format_section(metrics: Mapping[str, float], columns: Columns, labels: Mapping[str, str]) -> str:
-    """A row a prefix, a column a metric; empty where no row has any."""
+    """One row per prefix, one column per metric; empty if there are no figures."""
     rows = [
         [label, *(_cell(metrics, prefix + name, digits) for name, digits in columns.values())]
         for prefix, label in labels.items()
@@ -135,7 +135,7 @@ def format_section(metrics: Mapping[str, float], columns: Columns, labels: Mappi
 
 
 def format_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text cells in columns as wide as their widest, the first to the left, the others to the right."""
+    """Align text cells in columns: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     return "\n".join(
         "  ".join(

@@ -1,1 +1,1 @@
-"""Who carries it out."""
+"""The systems that carry out commands."""

@@ -1,4 +1,4 @@
-"""Carry out commands with a pipeline, a batch at a time, and never the same one twice."""
+"""Carry out commands with a pipeline, in batches; repeated commands are generated once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
-from fourdistill.evaluation.commands.frames import FrameReader
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.pipeline import FourDistillPipeline
 
 
 class Painter:
-    """Pictures for commands, all of the base's size; what was painted once is remembered.
+    """Generates images for commands, all of the base's size, and caches them.
 
-    The noise of a picture depends on the seed and its source alone: what differs between two pictures from one source
-    is what was commanded. The prompt is the source's caption.
+    The noise of an image depends only on the seed and its source. Two images from one source therefore differ only
+    because of their commands. The prompt is the source's caption.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class Painter:
         seed: int,
         **sampling: Any,
     ):
-        """`sampling`: the pipeline's arguments that are the same for all pictures, such as `guidance_scale`.
+        """`sampling`: the pipeline's arguments shared by all images, such as `guidance_scale`.
 
-        A picture's own caption changes nothing about it: prompts count as little as they can, unless told otherwise.
+        By default prompts have strength 0, because an image's own caption requests no change.
         """
         pipe.set_progress_bar_config(disable=True)
         self.pipe, self.read, self.batch_size, self.seed = pipe, read, batch_size, seed
@@ -41,9 +41,9 @@ class Painter:
         self._painted: dict[tuple, Image.Image] = {}
 
     def __call__(self, commands: Sequence[Command], description: str, **changed: Any) -> list[Image.Image]:
-        """One picture per command, with a progress bar over those that are new.
+        """One image per command, with a progress bar over the new ones.
 
-        `changed`: arguments of the pipeline, in the place of those that are the same for all pictures.
+        `changed`: arguments of the pipeline that override the shared ones.
         """
         sampling = self._sampling | changed
 
@@ -66,5 +66,5 @@ class Painter:
         return [self._painted[key(command)] for command in commands]
 
     def noise_seed(self, source: FrameKey) -> int:
-        """The seed of the noise that every picture from this source starts from."""
+        """The seed of the initial noise of every image from this source."""
         return crc32(f"{self.seed}/{source.scene}/{source.camera}/{source.frame}".encode())

@@ -1,14 +1,14 @@
-"""What is scored side by side: the model, what it must beat, and the best that its autoencoder allows.
+"""The systems scored side by side: the model, its baselines, and the ceiling set by its autoencoder.
 
-| prefix | pictures |
+| prefix | images |
 |---|---|
 | (none) | the model |
 | `baseline.copy.` | the condition itself |
-| `baseline.zero.` | the model, told not to move |
-| `baseline.shuffled.` | the model, told another command's displacement |
+| `baseline.zero.` | the model with a displacement of zero |
+| `baseline.shuffled.` | the model with another command's displacement |
 | `baseline.lambda_0.` | the model without the bypass of equation (1) |
-| `baseline.nearest_train.` | the training frame nearest to the truth: the best that learning by heart allows |
-| `ceiling.vae.` | the truth through the autoencoder |
+| `baseline.nearest_train.` | the training frame nearest to the truth: the best that memorisation can achieve |
+| `ceiling.vae.` | the truth reconstructed by the autoencoder |
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.features.files import LATENTS, FeatureReader
 from fourdistill.tables import FRAMES, read_table
@@ -33,7 +33,7 @@ ZERO, SHUFFLED, LAMBDA_0, NEAREST = (
 MAX_TRAIN_FRAMES = 8192
 
 Pictures = dict[str, list[Image.Image]]
-"""Prefix => one picture per command, all of the base's size."""
+"""Prefix => one image per command, all of the base's size."""
 
 
 def paint_systems(
@@ -45,10 +45,10 @@ def paint_systems(
     *,
     baselines: bool = True,
 ) -> Pictures:
-    """All pictures of every system for the commands of all groups, one group after the other.
+    """Generate the images of every system for the commands of all groups, group by group.
 
-    Displacements are shuffled within a group. `nearest`: what `nearest_train` gives for the commands.
-    Without `baselines` those that the model paints are left out: they take three times as long as the model's own.
+    Displacements are shuffled within a group. `nearest` is the result of `nearest_train` for the commands. Without
+    `baselines`, those that the model generates are left out: they take three times as long as the model's own images.
     """
     commands = [command for group in groups for command in group]
     painted = {MODEL: paint(commands, "generate")}
@@ -67,11 +67,11 @@ def paint_systems(
 
 
 def shuffled(commands: Sequence[Command], rng: np.random.Generator) -> list[Command]:
-    """Commands with displacements passed round at random among those of one kind; of several none keeps its own."""
+    """Shuffle displacements among the commands of one kind; if there are several, none keeps its own."""
     moved: list[Command] = list(commands)
     for kind in {command.kind: None for command in commands}:
         members = [i for i, command in enumerate(commands) if command.kind == kind]
-        order = rng.permutation(members)  # a cycle through all members: each takes the next one's
+        order = rng.permutation(members)  # a cycle through all members, so each takes another's
         for receiver, giver in zip(order, np.roll(order, 1), strict=True):
             moved[receiver] = commands[receiver].moved_like(commands[giver])
     return moved
@@ -80,9 +80,9 @@ def shuffled(commands: Sequence[Command], rng: np.random.Generator) -> list[Comm
 def nearest_train(
     commands: Sequence[Command], frames_table: Path, features_dir: Path | str, rng: np.random.Generator
 ) -> list[FrameKey]:
-    """The training frame nearest to each command's target by VAE latents, among `MAX_TRAIN_FRAMES` at most.
+    """The training frame nearest to each command's target in VAE latents, among at most `MAX_TRAIN_FRAMES`.
 
-    An empty list where the table has no training frames: data to evaluate on alone.
+    Empty if the table has no training frames, as for data used only for evaluation.
     """
     rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "split"]).to_pylist()
     keys = [FrameKey(row["scene"], row["camera"], row["frame_index"]) for row in rows if row["split"] == "train"]
@@ -96,5 +96,5 @@ def nearest_train(
 
     known = np.stack(list(reader.store.each(latents, keys))).astype(np.float32)  # (N, D)
     truth = np.stack([latents(command.target) for command in commands]).astype(np.float32)  # (M, D)
-    squared = (known**2).sum(1) - 2 * truth @ known.T  # (M, N), up to a constant of each row
+    squared = (known**2).sum(1) - 2 * truth @ known.T  # (M, N), up to a constant per row
     return [keys[i] for i in squared.argmin(1)]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from fourdistill.config import STRICT, Fraction, PositiveFloat, PositiveInt
 from fourdistill.shards.loader.fetch import Fetcher
 from fourdistill.shards.loader.shard_cache import ShardCache
 from fourdistill.shards.loader.shard_list import Shard
@@ -22,26 +24,18 @@ _LOCAL_BLOCK = 2**20
 _MAX_REQUESTS = 8  # at a time
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=STRICT)
 class ReadOptions:
-    """How shards are read."""
+    """How shards are read. The defaults are those of `train.loader` in `params.yaml`, for readers in notebooks."""
 
-    max_bad_fraction: float = 0.05
-    """In [0, 1]: reading stops if more than this fraction of the shards is lost."""
-    shuffle_buffer: int = 2000
-    """Number of samples from which the next one is drawn."""
-    resampled: bool = False
-    """Draw shards with replacement, endlessly, instead of reading each once per epoch."""
-    verify: bool = False
-    """Compare each shard with the checksum in the index before its first sample is used."""
-    read_ahead_mb: float = 16
-    """Amount of data that each worker fetches in advance."""
-    timeout_s: float = 60
-    """Limit of one request, of at most 8 MiB."""
-    cache_dir: str | None = None
-    """Local folder for fetched shards."""
-    cache_gb: float = 10
-    """Size limit of that folder, for all its users together."""
+    max_bad_fraction: Fraction = 0.05  # reading stops if more than this fraction of the shards is lost
+    shuffle_buffer: PositiveInt = 2000  # number of samples from which the next one is drawn
+    resampled: bool = False  # draw shards with replacement, endlessly, instead of reading each once per epoch
+    verify: bool = False  # compare each shard with the checksum in the index before its first sample is used
+    read_ahead_mb: PositiveFloat = 16.0  # amount of data that each worker fetches in advance
+    timeout_s: PositiveFloat = 60.0  # limit of one request, of at most 8 MiB
+    cache_dir: str | None = None  # local folder for fetched shards
+    cache_gb: PositiveFloat = 10.0  # size limit of that folder, for all its users together
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""What is in a folder of raw data: figures and a picture."""
+"""Inspect a folder of raw data: facts and a figure."""

@@ -1,4 +1,4 @@
-"""What a folder of raw data holds: scenes, cameras, frames, times, poses, and what to mind before a run."""
+"""Facts about a folder of raw data: scenes, cameras, frames, times, poses, and warnings before a run."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -9,37 +9,25 @@ import numpy as np
 from fourdistill.errors import InputError
 from fourdistill.pictures import Header, PictureError, read_header
 from fourdistill.scene import Camera, Film, LeftOut, Pictures, Scene, Video
+from fourdistill.sources.formats import FORMATS, load_format
 from fourdistill.sources.names import printable
 from fourdistill.sources.readers import SourceFolder, read_folder
-from fourdistill.sources.system_files import is_system_file
 from fourdistill.video.films import BadFile, ProbedFilm, cameras_of_frames, probe_film
 from fourdistill.video.kept_frames import keep_frames
 from fourdistill.video.pictures import camera_upright
 from fourdistill.video.timeline import agree, is_variable_rate
 from fourdistill.video.upright import MIRRORED
 
-# What only this format has, in a scene's folder. One without any of these can be read as plain films at most.
-_MARKERS = {
-    "nerfstudio": ("transforms.json",),
-    "dnerf": ("transforms_train.json", "transforms_val.json", "transforms_test.json"),
-    "nerfies": ("dataset.json",),
-    "dynerf": ("poses_bounds.npy",),
-    "qualisys": ("*.qca.txt", "calibration/*.qca.txt"),
-    "colmap": ("sparse", "colmap/sparse", "images.bin"),
-    "ucf101": ("v_*_g[0-9][0-9]_c[0-9][0-9].*", "UCF-101"),
-}
-_ADDRESS = b"http"  # how a clip of RealEstate10K begins
-
 
 @dataclass(frozen=True)
 class CameraFacts:
-    """One camera's film; `error` is why it cannot be used, and then the rest is empty."""
+    """One camera's film; if it cannot be used, `error` is the reason and the rest is empty."""
 
     name: str
     path: str
     num_frames: int = 0
     fps: float | None = None
-    """Usual rate; None for a single frame, or where there is no clock."""
+    """Median rate; None for a single frame or without a clock."""
     variable_rate: bool = False
     start_s: float = 0.0
     duration_s: float = 0.0
@@ -52,13 +40,13 @@ class CameraFacts:
     focal_px: float | None = None
     distorted: bool = False
     notes: list[str] = field(default_factory=list)
-    """What is done to a film's pictures, or left out of it, a line each."""
+    """Treatments of the film's pictures and omissions from it, one line each."""
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class SceneFacts:
-    """One scene: what its cameras filmed, where its poses come from, and what to mind."""
+    """One scene: its cameras, the source of its poses, and warnings."""
 
     name: str
     caption: str | None
@@ -66,47 +54,32 @@ class SceneFacts:
     has_clock: bool
     pose_source: str | None
     splits: dict[str, int]
-    """Frames by the split that the format says."""
+    """Number of frames per split in the source format."""
     cameras: list[CameraFacts]
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """All of a folder, read as one format."""
+    """A whole folder, read as one format."""
 
     format: str
     scenes: list[SceneFacts]
     left_out: list[LeftOut]
-    """Files that no scene uses, and what descriptions hold beyond, by reason."""
+    """Files that no scene uses, and unused content of descriptions, by reason."""
 
 
 def inspect_folder(source: SourceFolder) -> tuple[FolderFacts, list[Scene]]:
-    """Read and probe one source, decoding next to nothing; raises `InputError` where it cannot be read."""
+    """Read and probe one source, decoding as few frames as possible; raises `InputError` if it cannot be read."""
     found = read_folder(source)
     return FolderFacts(source.format, [_scene_facts(scene) for scene in found.scenes], found.left_out), found.scenes
 
 
 def find_format(folder: Path) -> str:
-    """The format that a folder of raw data has by the names in it; raises `InputError` where it is no folder."""
+    """Determine the format of a folder of raw data from its files; raises `InputError` if it is no folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of raw data, found none")
-    for name, markers in _MARKERS.items():
-        if any(_find(folder, f"{place}{marker}") for marker in markers for place in ("", "*/")):
-            return name
-    texts = (path for pattern in ("*.txt", "*/*.txt") for path in _find(folder, pattern))
-    first = next((path for path in texts if path.is_file()), None)
-    if first is not None:
-        with first.open("rb") as file:
-            if file.read(len(_ADDRESS)) == _ADDRESS:
-                return "realestate10k"
-    return "video"
-
-
-def _find(folder: Path, pattern: str) -> list[Path]:
-    """Paths below a folder, sorted, but for what is hidden or left by a system."""
-    found = sorted(folder.glob(pattern))
-    return [path for path in found if not any(map(is_system_file, path.relative_to(folder).parts))]
+    return next(name for name in FORMATS if load_format(name).is_in(folder))
 
 
 def _scene_facts(scene: Scene) -> SceneFacts:
@@ -166,7 +139,7 @@ def _camera_facts(probed: ProbedFilm, has_clock: bool) -> CameraFacts:
 
 
 def known_cameras(film: Film, probed: ProbedFilm) -> list[Camera | None]:
-    """The camera of each frame of a film, None where it is unknown."""
+    """The camera of each frame of a film, None if unknown."""
     if isinstance(film, Pictures):
         return [camera_upright(picture) for picture in film.pictures]
     assert probed.info is not None
@@ -174,7 +147,7 @@ def known_cameras(film: Film, probed: ProbedFilm) -> list[Camera | None]:
 
 
 def _picture_size(film: Film) -> tuple[int, int]:
-    """(width, height) of the first picture of a film that can be read, upright, (0, 0) where none can."""
+    """(width, height) of the first readable picture of a film, upright; (0, 0) if none is readable."""
     pictures = film.pictures if isinstance(film, Pictures) else ()
     headers = (_header(picture.path) for picture in pictures)
     return next((header.upright_size for header in headers if header is not None), (0, 0))
@@ -188,7 +161,7 @@ def _header(path: Path) -> Header | None:
 
 
 def _picture_warnings(film: Film) -> list[str]:
-    """What the headers of a film's pictures say against it."""
+    """Warnings from the headers of a film's pictures."""
     pictures = film.pictures if isinstance(film, Pictures) else ()
     headers = [_header(picture.path) for picture in pictures]
     known = [header for header in headers if header is not None]
@@ -206,7 +179,7 @@ def _picture_warnings(film: Film) -> list[str]:
 
 
 def _shared_instants(films: list[ProbedFilm]) -> int | None:
-    """How many instants of a scene of pictures have several cameras; None where there is one camera, or films."""
+    """The number of instants with several cameras in a scene of pictures; None with one camera, or for films."""
     cameras = [film.film for film in films if isinstance(film.film, Pictures)]
     seen = Counter(picture.index for camera in cameras for picture in camera.pictures)
     return sum(number > 1 for number in seen.values()) if len(cameras) > 1 else None

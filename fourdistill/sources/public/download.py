@@ -1,4 +1,4 @@
-"""One file from a server or a package index to disk: it goes on where an earlier try stopped, and is verified."""
+"""Download one file from a server or a package index: resume an interrupted download, and verify the result."""
 
 import subprocess
 import sys
@@ -12,19 +12,19 @@ from urllib3.util import Retry
 from fourdistill.errors import InputError, one_line
 from fourdistill.storage.files import sha256 as sha256_of
 
-_CHUNK = 1 << 16  # bytes; what was received of a piece is lost when the connection breaks
-_TIMEOUT_S = (10, 60)  # to connect, and between two pieces of the file
+_CHUNK = 1 << 16  # bytes; an incomplete chunk is lost if the connection breaks
+_TIMEOUT_S = (10, 60)  # to connect, and between two chunks of the file
 _PARTIAL = 206
 _RANGE_NOT_SATISFIABLE = 416
-# Of connections that fail and servers that are busy, before a file begins; a file cut short goes on in the next call.
+# For failed connections and busy servers, before the transfer starts; the next call resumes an interrupted transfer.
 _RETRIES = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
 
 
 def download(url: str, path: Path, *, size: int | None = None, sha256: str | None = None) -> str:
-    """Download `url` to `path` and return its SHA-256; what is there already and right is kept.
+    """Download `url` to `path` and return its SHA-256; an existing correct file is kept.
 
-    What has come in lies in `<path>.part` and is gone on with by the next call, as long as the server still has the
-    same file. Raises `InputError` where it cannot be had, ends early, or is not of that size and checksum.
+    Partial data is kept in `<path>.part`, and the next call resumes from it if the server still has the same file.
+    Raises `InputError` if the download fails or ends early, or if the size or checksum differs.
     """
     part, validator = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.etag")
     if not path.is_file():
@@ -40,13 +40,13 @@ def download(url: str, path: Path, *, size: int | None = None, sha256: str | Non
 
 
 def _receive(session: requests.Session, url: str, part: Path, validator: Path, size: int | None) -> None:
-    """Append what is missing of `url` to `part`; begin anew where the server has another file now, or no ranges."""
+    """Append the missing bytes of `url` to `part`; restart if the file has changed or the server lacks ranges."""
     have = part.stat().st_size if part.is_file() and validator.is_file() else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="utf-8")}
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
-        if response.status_code == _RANGE_NOT_SATISFIABLE:  # complete already; its size and checksum will tell
+        if response.status_code == _RANGE_NOT_SATISFIABLE:  # complete already; size and checksum are verified later
             return
         if not response.ok:
             raise InputError(f"{url}: expected to download it: status {response.status_code} {response.reason}")
@@ -56,7 +56,7 @@ def _receive(session: requests.Session, url: str, part: Path, validator: Path, s
         if size is not None and total is not None and total != size:
             raise InputError(f"{url}: expected {size} bytes, the server has {total}")
         tag = response.headers.get("ETag", "")
-        # A weak tag does not promise the same bytes; without one a second try begins anew.
+        # A weak tag does not guarantee the same bytes; without a tag, a second try restarts.
         tag = "" if tag.startswith("W/") else tag or response.headers.get("Last-Modified", "")
         validator.unlink(missing_ok=True)
         with part.open("ab" if going_on else "wb") as file:
@@ -73,7 +73,7 @@ def _receive(session: requests.Session, url: str, part: Path, validator: Path, s
 
 
 def _reason(error: requests.RequestException) -> str:
-    """The innermost reason, in one line."""
+    """The innermost cause, in one line."""
     inner: BaseException = error
     while inner.__context__ is not None:
         inner = inner.__context__
@@ -81,7 +81,7 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def _verify(path: Path, part: Path, validator: Path, url: str, size: int | None, sha256: str | None) -> str:
-    """Rename `part` to `path` once it is right; what is wrong is removed, since no further bytes can mend it."""
+    """Rename `part` to `path` if it is correct; otherwise remove it, because more bytes cannot repair it."""
     found = part if part.is_file() and not path.is_file() else path
     digest = sha256_of(found)
     wrong_size = size is not None and found.stat().st_size != size
@@ -98,9 +98,9 @@ def _verify(path: Path, part: Path, validator: Path, url: str, size: int | None,
 
 
 def download_wheel(requirement: str, folder: Path, *, sha256: str | None = None) -> tuple[Path, str]:
-    """Have pip download a wheel, for any platform, into `folder`; returns its path and SHA-256.
+    """Download a wheel, for any platform, with pip into `folder`; returns its path and SHA-256.
 
-    Raises `InputError` where pip cannot, and where the wheel is not the one of that checksum.
+    Raises `InputError` if pip fails or the checksum differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name, version = requirement.split("==")

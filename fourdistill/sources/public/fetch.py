@@ -1,4 +1,4 @@
-"""A public data set to a folder that its reader reads: download, verify, unpack, put in place whole."""
+"""Fetch a public data set to a folder for its reader: download, verify, unpack, and move into place when complete."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from fourdistill.sources.public.unpack import unpack
 
 @dataclass(frozen=True)
 class Fetched:
-    """One archive that was fetched."""
+    """One fetched archive."""
 
     part: str
     path: str
-    """Of the archive, which is kept."""
+    """Path of the archive, which is kept."""
     sha256: str
     num_files: int
 
@@ -26,8 +26,8 @@ class Fetched:
 def fetch(dataset: PublicDataset, archives: Sequence[Archive], out: Path, downloads: Path) -> list[Fetched]:
     """Put the contents of some archives of a data set into the folder `out`; archives are kept in `downloads`.
 
-    Call again after an `InputError` of a download: it goes on where it stopped. What an archive holds appears in `out`
-    whole, scene by scene, or not at all; a scene that is there already is never touched, and raises `InputError`.
+    If a download raises `InputError`, call again to resume it. Each scene appears in `out` complete or not at all. An
+    existing scene is never changed, and raises `InputError`.
     """
     staging = out.with_name(f".{out.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -51,10 +51,10 @@ def fetch(dataset: PublicDataset, archives: Sequence[Archive], out: Path, downlo
 
 
 def _get(dataset: PublicDataset, archive: Archive, downloads: Path) -> tuple[Path, str]:
-    """The archive's file and its SHA-256."""
+    """Download an archive; returns its path and SHA-256."""
     folder = downloads / dataset.name
     if archive.is_wheel:
         return download_wheel(archive.address, folder, sha256=archive.sha256)
-    # The name is ours, the ending the address's: what a server calls its file is no path of this machine.
+    # Only the extension comes from the address: a name given by a server is not a safe local path.
     path = folder / f"{archive.part}{Path(urlsplit(archive.address).path).suffix}"
     return path, download(archive.address, path, size=archive.size, sha256=archive.sha256)

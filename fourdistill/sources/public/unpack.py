@@ -1,4 +1,4 @@
-"""A zip or tar file to a folder: member names are checked before they become paths, links and devices are refused."""
+"""Unpack a zip or tar file to a folder: member names are checked first, and links and devices are rejected."""
 
 import lzma
 import shutil
@@ -17,10 +17,10 @@ from fourdistill.sources.system_files import is_system_file
 from fourdistill.storage.tars import BoundedTarInfo
 
 MAX_MEMBERS = 1_000_000
-MAX_RECORDS = 100  # of a tar's global headers
-MAX_RATIO = 200  # of unpacked size to the archive's: films and pictures hardly shrink, a bomb does
-MIN_BOUND = 1 << 20  # bytes that any archive may unpack to
-# What taking a damaged or malicious archive apart may raise.
+MAX_RECORDS = 100  # in a tar's global headers
+MAX_RATIO = 200  # unpacked size / archive size: films and pictures hardly compress, a decompression bomb does
+MIN_BOUND = 1 << 20  # bytes; any archive may unpack to this size
+# Errors that a damaged or malicious archive may raise.
 _DAMAGE: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError,
     IndexError, OverflowError, struct.error,
@@ -29,7 +29,7 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class _Member:
-    """A regular file of an archive."""
+    """A regular file in an archive."""
 
     path: PurePosixPath
     size: int
@@ -37,11 +37,11 @@ class _Member:
 
 
 def unpack(archive: Path, out: Path, folders: Sequence[tuple[str, str]] = ()) -> int:
-    """Unpack the regular files of `archive`, but for what systems leave, into the folder `out`; return their number.
+    """Unpack the regular files of `archive`, except system files, into the folder `out`; return their number.
 
-    `folders` are (folder or file in the archive, name below `out`) to take, all others are left out; without them all
-    is taken, less one outer folder that holds nothing but folders. Raises `InputError` for a damaged archive, a name
-    that is absolute or leads out of it, a link or device, or absurd sizes; what `out` then holds is of no use.
+    `folders` are the (folder or file in the archive, name below `out`) to take. Without them everything is taken, and
+    a single outer folder that contains only folders is stripped. Raises `InputError` for a damaged archive, a name that
+    is absolute or leads out of the archive, a link or device, or absurd sizes; the contents of `out` are then unusable.
     """
     with _open(archive) as opened:
         members = _place(list(_members(archive, opened)), folders)
@@ -64,7 +64,7 @@ def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
 
 
 def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
-    """The regular files that no system left; whatever else it holds but folders is refused."""
+    """Yield the regular files except system files; raises `InputError` for anything else but folders."""
     try:
         infos: Iterable[zipfile.ZipInfo | tarfile.TarInfo] = (
             opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened
@@ -80,7 +80,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
                 is_file = kind in (0, stat.S_IFREG)
             else:
                 name, size, is_folder, is_file = info.name, info.size, info.isdir(), info.isreg()
-                info.pax_headers = {}  # of all members together they would be large
+                info.pax_headers = {}  # frees memory: together, the headers of all members would be large
             path = PurePosixPath(name)
             drive = len(name) > 1 and name[1] == ":"
             if path.is_absolute() or ".." in path.parts or drive or "\\" in name or "\0" in name:
@@ -95,7 +95,7 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> Iterat
 
 
 def _place(members: list[_Member], folders: Sequence[tuple[str, str]]) -> list[tuple[PurePosixPath, _Member]]:
-    """Where each member goes, below the output folder."""
+    """The path of each member below the output folder."""
     if folders:
         return [
             (PurePosixPath(name) / member.path.relative_to(folder), member)
@@ -114,7 +114,7 @@ def _named(folders: Sequence[tuple[str, str]]) -> str:
 
 
 def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, member: _Member, path: Path) -> None:
-    """One member's bytes to a new file, as many as its header says."""
+    """Write one member to a new file, and check its size against the header."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _reader(opened, member) as source, path.open("xb") as file:

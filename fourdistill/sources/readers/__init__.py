@@ -1,36 +1,17 @@
-"""The table of formats: each reader turns one source folder into scenes and touches no pixels."""
+"""A source folder to scenes, by the reader of its format, without decoding pixels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Film, LeftOut, Pictures, Scene
-from fourdistill.sources.readers.colmap import read_colmap
-from fourdistill.sources.readers.dnerf import read_dnerf
-from fourdistill.sources.readers.dynerf import read_dynerf
+from fourdistill.sources.formats import FORMATS, NAMES, load_format
 from fourdistill.sources.readers.left_out import left_out
 from fourdistill.sources.readers.listing import readable
-from fourdistill.sources.readers.nerfies import read_nerfies
-from fourdistill.sources.readers.nerfstudio import read_nerfstudio
 from fourdistill.sources.readers.parsing import noting_descriptions
-from fourdistill.sources.readers.qualisys import read_qualisys
-from fourdistill.sources.readers.realestate10k import read_realestate10k
-from fourdistill.sources.readers.ucf101 import read_ucf101
-from fourdistill.sources.readers.video import read_videos
 from fourdistill.sources.settings import Source
 
-READERS: dict[str, Callable[[Path], list[Scene]]] = {
-    "colmap": read_colmap,
-    "dnerf": read_dnerf,
-    "dynerf": read_dynerf,
-    "nerfies": read_nerfies,
-    "nerfstudio": read_nerfstudio,
-    "qualisys": read_qualisys,
-    "realestate10k": read_realestate10k,
-    "ucf101": read_ucf101,
-    "video": read_videos,
-}
 ESTIMATE = "estimate"
 
 
@@ -40,21 +21,21 @@ class SourceFolder:
 
     folder: Path
     format: str
-    """One of `READERS`."""
+    """One of `FORMATS`."""
     prefix: str = ""
-    """Of its scenes' names."""
+    """Prefix of its scene names."""
     fps: float | None = None
     """Frames to keep per second; None: all."""
     duration_s: float | None = None
-    """How long a scene of a format without a clock lasts; None: one second, in name only."""
+    """Duration of a scene, for formats without a clock; None: a nominal second."""
     background: str = "white"
-    """What transparent pixels show."""
+    """Colour behind transparent pixels."""
     estimate_poses: bool = False
-    """Whether poses are to be estimated rather than read."""
+    """Whether to estimate poses instead of reading them."""
 
     @classmethod
     def of(cls, source: Source, raw: Path) -> "SourceFolder":
-        """The folder of a source of `params.yaml`, below that of all raw data."""
+        """The folder of a source from `params.yaml`, below the folder `raw`."""
         poses = source.poses == ESTIMATE
         shown = (source.fps, source.duration_s, source.background)
         return cls(raw / source.name, source.format, source.prefix, *shown, estimate_poses=poses)
@@ -62,7 +43,7 @@ class SourceFolder:
 
 @dataclass(frozen=True)
 class ReadFolder:
-    """What a source folder holds: its scenes, and what else is in it."""
+    """The contents of a source folder: its scenes, and what is left out."""
 
     source: SourceFolder
     scenes: list[Scene]
@@ -70,23 +51,23 @@ class ReadFolder:
 
 
 def read_sources(sources: Iterable[SourceFolder]) -> list[Scene]:
-    """All scenes of every source, sorted by name; raises as `read_source` and `scenes_of`."""
+    """All scenes of every source, sorted by name; raises like `read_source` and `scenes_of`."""
     return _by_name(scene for source in sources for scene in read_source(source))
 
 
 def scenes_of(folders: Iterable[ReadFolder]) -> list[Scene]:
-    """All scenes of folders that have been read, sorted by name; raises `InputError` where two have one name."""
+    """All scenes of folders already read, sorted by name; raises `InputError` if two have the same name."""
     return _by_name(scene for folder in folders for scene in folder.scenes)
 
 
 def read_source(source: SourceFolder) -> list[Scene]:
-    """Scenes of one source folder, at least one; raises `InputError` where there is nothing to read."""
+    """Scenes of one source folder, at least one; raises `InputError` if there is nothing to read."""
     with readable(source.folder):
         return _read(source)
 
 
 def read_folder(source: SourceFolder) -> ReadFolder:
-    """The same, and what is left out; raises likewise."""
+    """Like `read_source`, together with what is left out."""
     with readable(source.folder), noting_descriptions() as descriptions:
         scenes = _read(source)
         return ReadFolder(source, scenes, left_out(_named(source.folder), source.format, scenes, descriptions))
@@ -94,13 +75,13 @@ def read_folder(source: SourceFolder) -> ReadFolder:
 
 def _read(source: SourceFolder) -> list[Scene]:
     folder, format_name = _named(source.folder), source.format
-    if format_name not in READERS:
-        raise InputError(f"{folder}: format: expected one of {', '.join(READERS)}, got {format_name!r}")
+    if format_name not in FORMATS:
+        raise InputError(f"{folder}: format: expected one of {NAMES}, got {format_name!r}")
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of format {format_name!r}, found none")
     if not any(folder.iterdir()):
         raise InputError(f"{folder}: expected scenes of format {format_name!r}, found an empty folder")
-    return [_finish(scene, source) for scene in READERS[format_name](folder)]
+    return [_finish(scene, source) for scene in load_format(format_name).read(folder)]
 
 
 def _by_name(scenes: Iterable[Scene]) -> list[Scene]:
@@ -121,12 +102,12 @@ def _place(scene: Scene) -> Path:
 
 
 def _named(folder: Path) -> Path:
-    """The same folder, by a path whose last part can name a scene."""
+    """The same folder as a path whose last part can name a scene."""
     return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def _finish(scene: Scene, source: SourceFolder) -> Scene:
-    """A scene with what its source says about it."""
+    """A scene with the settings of its source."""
     if not scene.videos:
         return replace(scene, name=source.prefix + scene.name)
     if source.duration_s is not None and scene.has_clock:
@@ -154,7 +135,7 @@ def _finish(scene: Scene, source: SourceFolder) -> Scene:
 
 
 def _scaled(films: tuple[Film, ...], duration_s: float) -> tuple[Film, ...]:
-    """Films whose times, of any unit, run from 0 to `duration_s` over the scene."""
+    """Films with their times, in any unit, scaled to run from 0 to `duration_s` over the scene."""
     times = [picture.timestamp_s for film in films if isinstance(film, Pictures) for picture in film.pictures]
     first, span = min(times), (max(times) - min(times)) or 1.0
     return tuple(

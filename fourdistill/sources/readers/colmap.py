@@ -1,18 +1,18 @@
-"""Reader of COLMAP models (Schoenberger & Frahm 2016) beside their pictures, rigs included.
+"""Reader of COLMAP models (Schoenberger & Frahm 2016) and their pictures, including rigs.
 
 ::
 
-    <folder>/<scene>/images/0001.jpg ...              one camera, which moves
+    <folder>/<scene>/images/0001.jpg ...              one moving camera
                      images/<camera>/0001.jpg ...     or one folder per camera
                      sparse/0/cameras.bin images.bin  or .txt; or sparse/ itself, or in colmap/; rigs with frames.bin
                      caption.txt                      optional
 
-`<folder>` may also be one such scene itself. Of several models the one with most pictures is read. Poses are w2c
-quaternions and translations with OpenCV axes, in any scale; intrinsics are in pixels of the pictures as stored, pixel
-centres at +0.5. Radial and tangential distortion is undone, other lenses are refused. The time is the order of names:
-equal names in several folders, or else equal numbers in them, are one instant, and pictures that were not registered
-keep theirs. Where a rig's frames say which pictures belong to one instant, those count, and its cameras are told apart
-by their ids; they are named after their folders where each has one of its own. There is no clock and no split.
+`<folder>` may also be one such scene itself. If there are several models, the one with the most pictures is read.
+Poses are w2c quaternions and translations with OpenCV axes, in any scale. Intrinsics are in pixels of the stored
+pictures, pixel centres at +0.5. Radial and tangential distortion is corrected; other lenses are rejected. The order of
+names gives the time: equal names in several folders, or otherwise equal numbers in the names, are one instant, and
+unregistered pictures also take up instants. If the frames of a rig define instants, these are used instead, and its
+cameras are distinguished by id and named after their folders if each has its own. There is no clock and no split.
 """
 
 from collections import Counter
@@ -20,22 +20,30 @@ from pathlib import Path, PurePosixPath
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Camera, Scene
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
 from fourdistill.sources.readers.colmap_model import Model, count_images, has_model, read_model
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, natural_key, read_caption, read_scenes, visible
+from fourdistill.sources.readers.listing import (
+    PICTURE_SUFFIXES,
+    marked_by,
+    natural_key,
+    read_caption,
+    read_scenes,
+    visible,
+)
 from fourdistill.sources.readers.parsing import locate
 from fourdistill.sources.readers.pieces import Pieces
 from fourdistill.sources.readers.posed_pictures import Shot, films, name_folders
 
 
 def read_colmap(folder: Path) -> list[Scene]:
-    """One scene per folder that holds `images/` and a model."""
+    """One scene per folder with `images/` and a model."""
     is_scene = (folder / "images").is_dir() or bool(_models(folder))
     return read_scenes(folder, is_scene, PICTURE_SUFFIXES, _read_scene)
 
 
 def _models(folder: Path) -> list[Path]:
-    """The folders of models, the one with most pictures first."""
+    """The folders of models, the one with the most pictures first."""
     places = [folder / "sparse", folder / "colmap" / "sparse"]
     found = [path for place in places if place.is_dir() for path in [*visible(place), place]]
     models = [path for path in [*found, folder] if has_model(path)]
@@ -43,7 +51,7 @@ def _models(folder: Path) -> list[Path]:
 
 
 def _num_pictures(model: Path) -> int:
-    """Of a model that may be damaged: then it has none that could be used."""
+    """The number of pictures of a model, 0 if it is damaged."""
     try:
         return count_images(model)
     except InputError:
@@ -74,7 +82,7 @@ def _read_scene(folder: Path) -> Scene:
 
 
 def _shots(model: Model, images_dir: Path, source: Path, pieces: Pieces) -> list[Shot]:
-    """The pictures of a model; those of a rig with the cameras and the order of its frames."""
+    """The pictures of a model; for a rig, cameras and times come from its frames."""
     shared = Counter(model.instants.get(image.image_id) for image in model.images if model.instants)
     by_rig = max(shared.values(), default=0) > 1 and None not in shared
     names = _rig_cameras(model) if by_rig else {}
@@ -93,7 +101,7 @@ def _shots(model: Model, images_dir: Path, source: Path, pieces: Pieces) -> list
 
 
 def _rig_order(model: Model) -> dict[int, float]:
-    """Frame of a rig => its place in the order of the frames' first names."""
+    """Frame of a rig => its rank, with frames sorted by the first name in each."""
     first_name: dict[int, str] = {}
     for image in model.images:
         name, frame = PurePosixPath(canonical(image.name)).name, model.instants[image.image_id]
@@ -103,7 +111,7 @@ def _rig_order(model: Model) -> dict[int, float]:
 
 
 def _rig_cameras(model: Model) -> dict[int, str]:
-    """Camera id => the name of its folder, if each has one of its own, else cam01 for id 1."""
+    """Camera id => the name of its folder if each camera has its own, otherwise cam01 for id 1."""
     folders: dict[int, set[str]] = {}
     for image in model.images:
         folders.setdefault(image.camera_id, set()).add(str(PurePosixPath(canonical(image.name)).parent))
@@ -112,3 +120,6 @@ def _rig_cameras(model: Model) -> dict[int, str]:
         return {camera_id: f"cam{camera_id:02d}" for camera_id in folders}
     names = name_folders(all_folders)
     return {camera_id: names[found.pop()] for camera_id, found in folders.items()}
+
+
+FORMAT = Format(read_colmap, marked_by("sparse", "colmap/sparse", "images.bin"))

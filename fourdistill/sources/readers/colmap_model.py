@@ -1,6 +1,6 @@
-"""The files of a COLMAP model, text and binary: cameras, images, and the frames of a rig where there are some.
+"""Parser for the files of a COLMAP model, text and binary: cameras, images, and the frames of rigs.
 
-Parsed here and not by pycolmap, which is an extra, and which a damaged file may bring down with the whole process.
+pycolmap is not used: it is an optional extra, and a damaged file can crash it and the whole process.
 """
 
 import math
@@ -18,23 +18,23 @@ from fourdistill.geometry.poses import compose, inverse
 from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_bytes, read_text
 
 _MAX_RECORDS = 10_000_000
-# COLMAP's models by number, with the number of parameters of each.
+# COLMAP's camera models in order of their ids, with their numbers of parameters.
 _MODELS = (
     ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8), ("OPENCV_FISHEYE", 8),
     ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4), ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
     ("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("SIMPLE_DIVISION", 4), ("DIVISION", 5), ("SIMPLE_FISHEYE", 3), ("FISHEYE", 4),
     ("EUCM", 6), ("EQUIRECTANGULAR", 2),
 )  # fmt: skip
-_READ = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")  # others have other lenses
+_READ = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")  # others are unsupported
 _NUM_PARAMS = dict(_MODELS)
-# Nine numbers, one space, and a name, which may hold spaces, at its ends too.
+# Nine numbers, one space, and a name, which may contain spaces, also at its start and end.
 _IMAGE = re.compile(r"\s*(?P<numbers>(?:\S+\s+){8}\S+)\s(?P<name>.+)")
 _SENSOR_CAMERA = 0  # other kinds of sensor take no pictures
 
 
 @dataclass(frozen=True)
 class ModelCamera:
-    """Intrinsics: `size` (width, height) in pixels, K (3, 3), and Brown-Conrady coefficients or None."""
+    """Camera intrinsics: `size` (width, height) in pixels, K (3, 3), and Brown-Conrady coefficients or None."""
 
     size: tuple[int, int]
     K: np.ndarray
@@ -43,7 +43,7 @@ class ModelCamera:
 
 @dataclass(frozen=True)
 class ModelImage:
-    """A registered picture: its name relative to the folder of pictures, its camera, and c2w (4, 4), OpenCV axes."""
+    """A registered picture: its name relative to the pictures' folder, its camera, and c2w (4, 4), OpenCV axes."""
 
     image_id: int
     name: str
@@ -53,28 +53,28 @@ class ModelImage:
 
 @dataclass(frozen=True)
 class Model:
-    """A COLMAP model, but for its points."""
+    """A COLMAP model without its points."""
 
     cameras: dict[int, ModelCamera | InputError]
-    """What is wrong with it, where a camera cannot be used: perhaps nobody does."""
+    """An unusable camera is stored as its error: perhaps no picture uses it."""
     images: list[ModelImage]
     instants: dict[int, int]
-    """Image id => id of the frame of a rig, whose images were taken at one instant; empty where there are no rigs."""
+    """Image id => id of its rig frame, whose images were taken at one instant; empty without rigs."""
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a folder holds a model."""
+    """Whether a folder contains a model."""
     return any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt"))
 
 
 def count_images(folder: Path) -> int:
-    """The number of pictures of the model in a folder; raises `InputError` where its file is damaged."""
+    """The number of pictures of the model in a folder; raises `InputError` if its file is damaged."""
     path = folder / "images.bin"
     return _Bytes(path).count() if path.is_file() else sum(1 for _ in _text_images(folder / "images.txt"))
 
 
 def read_model(folder: Path) -> Model:
-    """Read `cameras`, `images` and, where it is there, `frames` (.bin, else .txt); raises `InputError`."""
+    """Read `cameras`, `images` and, if present, `frames` (.bin, else .txt); raises `InputError`."""
     suffix = ".bin" if (folder / "images.bin").is_file() else ".txt"
     paths = {name: folder / f"{name}{suffix}" for name in ("cameras", "images", "frames")}
     if not paths["images"].is_file():
@@ -98,7 +98,7 @@ RawCamera = tuple[str, tuple[int, int], tuple[float, ...]]  # model, (width, hei
 
 
 def _camera(path: Path, model: str, size: tuple[int, int], params: tuple[float, ...]) -> ModelCamera | InputError:
-    """One camera by its model's name and parameters, in COLMAP's order, or what is wrong with it."""
+    """One camera from its model's name and parameters in COLMAP's order, or the error if it is unusable."""
     try:
         return _usable_camera(path, model, size, params)
     except InputError as error:
@@ -123,7 +123,7 @@ def _usable_camera(path: Path, model: str, size: tuple[int, int], params: tuple[
 
 
 def _image(path: Path, image_id: int, name: str, camera_id: int, values: tuple[float, ...]) -> ModelImage:
-    """One image by (qw, qx, qy, qz, tx, ty, tz), which take the world to the camera."""
+    """One image from (qw, qx, qy, qz, tx, ty, tz), the transform from world to camera."""
     where = f"{path}: {name[:200]!r}"
     quaternion, translation = np.array(values[:4]), np.array(values[4:])
     length = math.hypot(*values[:4])
@@ -141,7 +141,7 @@ def _image(path: Path, image_id: int, name: str, camera_id: int, values: tuple[f
 
 
 class _Bytes:
-    """A binary file, read from front to back; raises `InputError` where it ends too early."""
+    """A binary file, read sequentially; raises `InputError` if it ends too early."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._data, self._at = path, read_bytes(path, "a file of a COLMAP model"), 0
@@ -188,7 +188,7 @@ def _binary_images(path: Path) -> Iterator[ModelImage]:
     for _ in range(data.count()):
         image_id, *values, camera_id = data.unpack("I7dI")
         name = data.text()
-        data.skip(24 * data.count())  # x, y, and the point that is seen there
+        data.skip(24 * data.count())  # x, y, and the id of the point
         yield _image(path, image_id, name, camera_id, tuple(values))
 
 
@@ -204,8 +204,8 @@ def _binary_frames(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of a text file that are no comments, without what ends them."""
-    for line in read_text(path, "a file of a COLMAP model").split("\n"):  # `splitlines` would split names, too
+    """Lines of a text file without comments and line endings."""
+    for line in read_text(path, "a file of a COLMAP model").split("\n"):  # `splitlines` could also split names
         if not line.lstrip().startswith("#"):
             yield line.removesuffix("\r")
 
@@ -241,7 +241,7 @@ def _text_images(path: Path) -> Iterator[ModelImage]:
             ids = int(image_id), int(camera_id)
         except ValueError as error:
             raise _fault(path, line, error) from error
-        points = next(lines, "")  # what it sees, an empty line where that is nothing
+        points = next(lines, "")  # observed points; the line is empty without any
         if len(points.split()) % 3:
             raise _fault(path, points, ValueError("no x, y and id of points"))
         yield _image(path, ids[0], found["name"], ids[1], values)

@@ -1,4 +1,4 @@
-"""Reader of the D-NeRF layout (Pumarola et al. 2021): Blender renderings, each from a pose and at a time of its own.
+"""Reader of the D-NeRF layout (Pumarola et al. 2021): Blender renderings, each with its own pose and time.
 
 ::
 
@@ -7,11 +7,11 @@
                      caption.txt             optional
 
 `<folder>` may also be one such scene itself. `transform_matrix` is c2w (4, 4) with OpenGL axes, in Blender's units;
-`camera_angle_x` is the horizontal field of view in radians. The principal point is the image centre and the lens ideal,
-unless a file says more, in the keys of nerfstudio and instant-ngp (`fl_x`, `cx`, `k1`, ...), which are read as there.
-`time` is in [0, 1] over the scene, i / (n - 1) where a file gives none; there is no clock. The pictures of all three
-files become one camera that is elsewhere at every instant, in order of time; where some share a time, they become
-several. The files are the split; a picture that several of them name belongs to the last.
+`camera_angle_x` is the horizontal field of view in radians. The principal point is the image centre and the lens is
+ideal, unless a file has keys of nerfstudio and instant-ngp (`fl_x`, `cx`, `k1`, ...), which are read as in those
+formats. `time` is in [0, 1] over the scene, or i / (n - 1) if a file has none; there is no clock. The pictures of all
+three files form one moving camera, ordered by time, or several cameras if some share a time. The files define the
+split; a picture named in several files belongs to the last of them.
 """
 
 from dataclasses import replace
@@ -19,13 +19,14 @@ from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Scene
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.sources.formats import Format
+from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, marked_by, read_caption, read_scenes
 from fourdistill.sources.readers.posed_pictures import SPLITS, Shot, films
 from fourdistill.sources.readers.transforms import Transforms, read_shots, read_transforms, remarks
 
 
 def read_dnerf(folder: Path) -> list[Scene]:
-    """One scene per folder that holds `transforms_*.json`."""
+    """One scene per folder with `transforms_*.json`."""
     return read_scenes(folder, bool(_files(folder)), PICTURE_SUFFIXES, _read_scene)
 
 
@@ -63,3 +64,6 @@ def _read_shots(path: Path, transforms: Transforms, split: str) -> list[Shot]:
         replace(shot, split=split, time=number / last if shot.time is None else shot.time)
         for number, shot in enumerate(shots)
     ]
+
+
+FORMAT = Format(read_dnerf, marked_by("transforms_train.json", "transforms_val.json", "transforms_test.json"))

@@ -7,11 +7,11 @@
                      sync.csv                  optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt               optional
 
-`<folder>` may also be one such scene itself. A row is a 3x5 matrix, row by row, then near and far depth. Columns 0-3
-are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal point is the
-image centre, and there is no distortion. A row that is no camera makes its video bad. Units are the source's own
-(COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the published
-scenes are tested on cam00.
+`<folder>` may also be one such scene itself. A row is a 3x5 matrix in row-major order, then near and far depth.
+Columns 0-3 are c2w with axes (down, right, back); column 4 is (height, width, focal length) in pixels. The principal
+point is the image centre, and there is no distortion. A video with an invalid row is counted as bad. Units are those
+of the source (COLMAP's for the published scenes). Times are the containers' presentation times. There is no split; the
+published scenes are tested on cam00.
 """
 
 from pathlib import Path
@@ -22,7 +22,15 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import llff_to_opencv
 from fourdistill.scene import Camera, Scene, Video
-from fourdistill.sources.readers.listing import VIDEO_SUFFIXES, list_videos, read_caption, read_offsets, read_scenes
+from fourdistill.sources.formats import Format
+from fourdistill.sources.readers.listing import (
+    VIDEO_SUFFIXES,
+    list_videos,
+    marked_by,
+    read_caption,
+    read_offsets,
+    read_scenes,
+)
 from fourdistill.sources.readers.parsing import check_lens, check_pose, check_size, read_array
 from fourdistill.sources.readers.pieces import Pieces
 
@@ -30,7 +38,7 @@ POSES = "poses_bounds.npy"
 
 
 def read_dynerf(folder: Path) -> list[Scene]:
-    """One scene per folder that holds videos and `poses_bounds.npy`."""
+    """One scene per folder with videos and `poses_bounds.npy`."""
     return read_scenes(folder, (folder / POSES).exists(), VIDEO_SUFFIXES, _read_scene)
 
 
@@ -70,3 +78,6 @@ def _read_camera(row: np.ndarray, where: str) -> Camera:
         raise InputError(f"{where}: expected finite height, width and focal length in pixels")
     size = check_size((round(float(width)), round(float(height))), where)
     return Camera(check_lens(intrinsics(focal, focal, width / 2, height / 2), where), size, pose)
+
+
+FORMAT = Format(read_dynerf, marked_by(POSES))

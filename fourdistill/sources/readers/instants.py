@@ -1,4 +1,4 @@
-"""Which pictures of several cameras belong to one instant: by their times or by their names, never by their places."""
+"""Match pictures of several cameras to instants by their times or names, never by their positions in a list."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ import numpy as np
 
 from fourdistill.sources.readers.listing import natural_key
 
-SAME_TIME = 1e-4  # of the scene: what is left of times after they were rounded to be written down
+SAME_TIME = 1e-4  # of the scene's duration: tolerance for times that were rounded in a file
 
-Names = Mapping[str, Sequence[str]]  # of each camera's pictures
+Names = Mapping[str, Sequence[str]]  # camera => names of its pictures
 
 
 def instants_by_time(times: Sequence[float], cameras: Sequence[str] | None = None) -> list[int]:
-    """Times (N,) => the number of each one's instant.
+    """Times (N,) => the number of the instant of each.
 
-    Times belong together within half of the fastest camera's usual interval, as films' do, and a camera has one picture
-    of each instant. Where it is not known who took what (`cameras` None), rounding alone is allowed for.
+    Times within half of the fastest camera's median interval form one instant, as for films, with at most one picture
+    per camera. If the camera of each picture is unknown (`cameras` None), only rounding differences are tolerated.
     """
     order = sorted(range(len(times)), key=lambda index: times[index])
     reach = _rounding(times) if cameras is None else max(_rounding(times), _half_interval(times, cameras))
@@ -32,7 +32,7 @@ def instants_by_time(times: Sequence[float], cameras: Sequence[str] | None = Non
 
 
 def _rounding(times: Sequence[float]) -> float:
-    """How far apart two times of one instant may be written: little, and less than half of an interval."""
+    """The largest rounding difference between two times of one instant: at most half the mean interval."""
     num = len(set(times))
     return (max(times) - min(times)) * min(SAME_TIME, 0.5 / max(1, num - 1))
 
@@ -44,10 +44,10 @@ def _half_interval(times: Sequence[float], cameras: Sequence[str]) -> float:
 
 
 def instants_by_name(names: Names, unused: Names | None = None) -> dict[str, list[int]]:
-    """Names of each camera's pictures, without endings => the number of each one's instant, in order of names.
+    """Names of each camera's pictures, without extensions => the number of the instant of each, in order of names.
 
-    Pictures of one name belong to one instant. Where a camera shares no name with any other, the numbers in the names
-    say it: those that change within a camera. Names that no picture uses (`unused`) keep their instants free.
+    Pictures with the same name belong to one instant. If a camera shares no name with any other, the numbers in the
+    names that vary within a camera are compared instead. `unused` names also get instants, which stay empty.
     """
     unused = unused or {}
     everything = {camera: [*found, *unused.get(camera, ())] for camera, found in names.items()}
@@ -64,7 +64,7 @@ def _order(key: tuple) -> tuple:
 
 
 def _all_share(keys: Mapping[str, Sequence[tuple]]) -> bool:
-    """Whether every camera has a key in common with another one."""
+    """Whether every camera shares a key with another camera."""
     sets = {camera: set(found) for camera, found in keys.items()}
     return all(
         any(found & other for other_camera, other in sets.items() if other_camera != camera)
@@ -73,10 +73,10 @@ def _all_share(keys: Mapping[str, Sequence[tuple]]) -> bool:
 
 
 def _numbers(names: Names) -> dict[str, list[tuple]] | None:
-    """The numbers in names that change within a camera; None where they do not tell a camera's pictures apart."""
+    """The numbers in names that vary within a camera; None if they do not distinguish a camera's pictures."""
     found = {camera: [[int(word) for word in re.findall("[0-9]{1,18}", name)] for name in of_camera]
              for camera, of_camera in names.items()}  # fmt: skip
-    # Counted from the end: cameras' names may have numbers, too, and come first.
+    # Counted from the end, because numbers of camera names may come first.
     width = min(len(numbers) for of_camera in found.values() for numbers in of_camera)
     columns = [
         column

@@ -1,4 +1,4 @@
-"""What lies in a source's folder and takes no part: counted by reason, whatever the format."""
+"""Files in a source's folder that are not used, counted by reason, for all formats."""
 
 import os
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 
 def left_out(folder: Path, format_name: str, scenes: Iterable[Scene], descriptions: Iterable[Path]) -> list[LeftOut]:
-    """What scenes and their descriptions use, taken from what is there; and what the descriptions hold beyond."""
+    """Files that neither scenes nor descriptions use, and unused content of the descriptions."""
     scenes = list(scenes)
     used = {str(path) for paths in (*map(_paths, scenes), descriptions) for path in paths}
     files = [
@@ -21,7 +21,7 @@ def left_out(folder: Path, format_name: str, scenes: Iterable[Scene], descriptio
 
 
 def summed(rows: Iterable[LeftOut]) -> list[LeftOut]:
-    """One row for each reason, sorted; the first example in order of names."""
+    """One row per reason, sorted, with the alphabetically first example."""
     by_reason: dict[str, list[LeftOut]] = {}
     for row in rows:
         by_reason.setdefault(row.reason, []).append(row)

@@ -1,4 +1,4 @@
-"""What the readers share: which files are videos, which folders are scenes, captions and offsets beside them."""
+"""Shared by the readers: finding videos and scene folders, and reading captions and time offsets."""
 
 import csv
 import os
@@ -21,23 +21,38 @@ VIDEO_SUFFIXES = frozenset(
         ".vob", ".webm", ".wmv", ".y4m",
     }
 )  # fmt: skip
-"""How films' names end, in lower case: what FFmpeg reads and people film with."""
+"""File extensions of films, in lower case: common formats that FFmpeg reads."""
 PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _PREVIEWS = frozenset({".apng", ".gif", ".lrv"})
-"""Of those, what cameras and people put beside their films, as small copies."""
+"""Extensions of small copies, which cameras and users put beside their films."""
 SYNC = "sync.csv"
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies directly in a folder, sorted by name, but for what is hidden or left by a system."""
+    """Entries of a folder, sorted by name, without hidden and system files."""
     return sorted(path for path in folder.iterdir() if not is_system_file(path.name))
 
 
-def list_videos(folder: Path) -> list[Path]:
-    """Video files directly inside a folder, sorted by name; raises `InputError` when two share a stem.
+def find_visible(folder: Path, pattern: str) -> list[Path]:
+    """Paths below a folder by a glob pattern, sorted, but for what is hidden or left by a system."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(map(is_system_file, path.relative_to(folder).parts))]
 
-    A link that leads nowhere, or in a circle, is one of them: it is to be counted as a bad video, not to go unseen.
-    Small copies (.lrv of action cameras, .gif) are films only where nothing else is.
+
+def marked_by(*patterns: str) -> Callable[[Path], bool]:
+    """Whether a folder, or one of the folders in it, has a visible path of one of these glob patterns."""
+
+    def is_in(folder: Path) -> bool:
+        return any(find_visible(folder, f"{place}{pattern}") for pattern in patterns for place in ("", "*/"))
+
+    return is_in
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """Video files directly inside a folder, sorted by name; raises `InputError` if two share a stem.
+
+    Broken and circular links are included, so that they are counted as bad videos. Small copies (.lrv of action
+    cameras, .gif) are included only if there are no other videos.
     """
     videos = [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
     videos = [video for video in videos if video.suffix.lower() not in _PREVIEWS] or videos
@@ -51,9 +66,9 @@ def list_videos(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, bool]]:
-    """Every file below a folder, in no order, and whether a system left it; a system's folder counts as one file.
+    """Yield every file below a folder, unordered, and whether it is a system file; a system folder counts as one.
 
-    Linked folders are followed, each once. `skipped` files and folders are passed over.
+    Linked folders are followed, each once. `skipped` files and folders are left out.
     """
     seen: set[str] = set()
     folders = [str(folder)]
@@ -64,15 +79,15 @@ def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, boo
         seen.add(real)
         try:
             entries = os.scandir(here)
-        except OSError:  # no permission, a disk that fails
-            yield here, False  # whatever is in it
+        except OSError:  # no permission, disk failure
+            yield here, False  # the folder stands for its contents
             continue
         with entries:
             for entry in entries:
                 if entry.path in skipped:
                     continue
                 of_system = is_system_file(entry.name)
-                # A link may lead in a circle, which is no folder.
+                # `Path.is_dir` is False for a circular link.
                 if of_system or not (Path(entry.path) if entry.is_symlink() else entry).is_dir():
                     yield entry.path, of_system
                 else:
@@ -80,9 +95,9 @@ def walk(folder: Path, skipped: Collection[str] = ()) -> Iterator[tuple[str, boo
 
 
 def read_scenes(folder: Path, is_scene: bool, kinds: frozenset[str], read: Callable[[Path], Scene]) -> list[Scene]:
-    """The scenes of a source: the folder itself when it `is_scene`, else its visible subfolders, sorted.
+    """The scenes of a source: the folder itself if it `is_scene`, else its visible subfolders, sorted.
 
-    Raises `InputError` where there is no scene, or where none can be read; else see `read_each`.
+    Raises `InputError` if there is no scene or none can be read; other errors are handled as in `read_each`.
     """
     return [read(folder)] if is_scene else usable(*read_each(scene_folders(folder), read, kinds), folder)
 
@@ -95,10 +110,10 @@ def scene_folders(folder: Path) -> list[Path]:
 def read_each(
     paths: Iterable[Path], read: Callable[[Path], Scene], kinds: frozenset[str] = frozenset()
 ) -> tuple[list[Scene], list[InputError]]:
-    """Scenes that are read from a file or folder each, and what was wrong with those that could not be.
+    """Read one scene from each file or folder; returns the scenes and all errors.
 
-    Of these, a file is a scene with nothing but that error. So is a folder, which counts with its files with an ending
-    of `kinds`; where there are none, it is no scene.
+    An unreadable file gives a scene that contains only its error. So does an unreadable folder, counted by its files
+    with an extension in `kinds`; a folder without such files gives no scene.
     """
     scenes: list[Scene] = []
     errors: list[InputError] = []
@@ -119,7 +134,7 @@ def read_each(
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what the system says of files into `InputError`: no permission, a loop of links, a name too long."""
+    """Convert file errors to `InputError`: no permission, a loop of links, a name too long."""
     try:
         yield
     except OSError as error:
@@ -127,7 +142,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[Scene]:
-    """The scenes of a source, if one of them can be used; raises the first error, or that there are none."""
+    """The scenes of a source, if at least one is usable; otherwise raises the first error or "found neither"."""
     if not any(scene.videos for scene in scenes):
         none = f"{folder}: expected a scene or folders of scenes (the layout of its format), found neither"
         raise errors[0] if errors else InputError(none)
@@ -135,7 +150,7 @@ def usable(scenes: list[Scene], errors: list[InputError], folder: Path) -> list[
 
 
 def check_name(path: Path) -> None:
-    """Raise `InputError` for a name that is no UTF-8: it could not be put into tables."""
+    """Raise `InputError` for a name that is not UTF-8, because it cannot be stored in tables."""
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
@@ -143,13 +158,13 @@ def check_name(path: Path) -> None:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key by which frame_2 comes before frame_10."""
-    parts = re.split(r"([0-9]{1,18})", name)  # every second one is a number
+    """Sort key that puts frame_2 before frame_10."""
+    parts = re.split(r"([0-9]{1,18})", name)  # every second part is a number
     return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
 def read_caption(path: Path) -> str | None:
-    """The text of a caption file as one line, or None where there is no such file or nothing in it."""
+    """The text of a caption file as one line, None if the file is missing or empty."""
     if not path.is_file():
         return None
     return " ".join(read_text(path, "a caption").split()) or None
@@ -158,7 +173,7 @@ def read_caption(path: Path) -> str | None:
 def read_offsets(folder: Path, camera_ids: list[str]) -> dict[str, float]:
     """Seconds to add to each camera's times, from `sync.csv` (columns camera, offset_s) in a scene's folder, or zeros.
 
-    Raises `InputError` for a camera that is not there, or twice, and for what is no number.
+    Raises `InputError` for an unknown or repeated camera, or an invalid number.
     """
     path = folder / SYNC
     offsets: dict[str, float] = {}

@@ -1,18 +1,18 @@
-"""Reader of the Nerfies and HyperNeRF layout (Park et al. 2021): phone captures, one moving camera or a pair of them.
+"""Reader of the Nerfies and HyperNeRF layout (Park et al. 2021): phone captures with one or two moving cameras.
 
 ::
 
     <folder>/<scene>/dataset.json          ids, train_ids, val_ids
                      metadata.json         by id: warp_id, camera_id
                      camera/<id>.json
-                     rgb/1x/<id>.png ...   or 2x, 4x, ...: so many times smaller; the largest is read
+                     rgb/1x/<id>.png ...   or 2x, 4x, ...: smaller by that factor; the largest is read
                      caption.txt           optional
 
-`<folder>` may also be one such scene itself. `orientation` is the rotation from world to camera with OpenCV axes,
-`position` the camera's centre in the world, in COLMAP's units; `scene.json`, which centres and scales these, changes
-no displacement and is not read. Intrinsics are in pixels at 1x, pixel centres at +0.5; radial (k1, k2, k3) and
-tangential distortion are undone, skew is refused. The time is `warp_id`, an instant's number that both cameras share;
-there is no clock. `val_ids` are the split val. An id whose camera cannot be read is counted as bad.
+`<folder>` may also be one such scene itself. `orientation` is the rotation from world to camera with OpenCV axes, and
+`position` is the camera's centre in the world, in COLMAP's units. `scene.json`, which centres and scales these, does
+not affect displacements and is not read. Intrinsics are in pixels at 1x, pixel centres at +0.5. Radial (k1, k2, k3)
+and tangential distortion is corrected; skew is rejected. The time is `warp_id`, an instant's number that both cameras
+share; there is no clock. `val_ids` are the split val. An id whose camera cannot be read is counted as bad.
 """
 
 from pathlib import Path
@@ -26,8 +26,9 @@ from fourdistill.errors import InputError
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose
 from fourdistill.scene import Camera, Picture, Pictures, Scene
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
-from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, read_caption, read_scenes
+from fourdistill.sources.readers.listing import PICTURE_SUFFIXES, marked_by, read_caption, read_scenes
 from fourdistill.sources.readers.parsing import FORM, check_lens, check_pose, check_size, inside, locate, read_json
 from fourdistill.sources.readers.pieces import Pieces
 from fourdistill.sources.readers.posed_pictures import ENDINGS
@@ -65,7 +66,7 @@ class _Camera:
 
 
 def read_nerfies(folder: Path) -> list[Scene]:
-    """One scene per folder that holds `dataset.json`."""
+    """One scene per folder with `dataset.json`."""
     return read_scenes(folder, (folder / DATASET).is_file(), PICTURE_SUFFIXES, _read_scene)
 
 
@@ -107,7 +108,7 @@ def _entry(path: Path, metadata: dict[str, _Metadata], name: str) -> _Metadata:
 
 
 def _splits(path: Path, dataset: _Dataset) -> dict[str, str]:
-    """Id => train or val, which wins; raises `InputError` for one of `val_ids` that is not in `ids`: it might train."""
+    """Id => train or val (val wins); raises `InputError` if one of `val_ids` is not in `ids`: training might use it."""
     ids = set(map(canonical, dataset.ids))
     for name in dataset.val_ids or ():
         if canonical(name) not in ids:
@@ -134,3 +135,6 @@ def _read_camera(path: Path) -> Camera:
     p1, p2 = camera.tangential_distortion or camera.tangential or (0.0, 0.0)
     distortion = (k1, k2, p1, p2, k3) if any((k1, k2, p1, p2, k3)) else None
     return Camera(check_lens(K, str(path)), size, check_pose(c2w, f"{path}: orientation, position"), distortion)
+
+
+FORMAT = Format(read_nerfies, marked_by(DATASET))

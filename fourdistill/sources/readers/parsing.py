@@ -1,4 +1,4 @@
-"""Reading files that came from outside: text and JSON of a declared form, and paths that must stay in their folder."""
+"""Parsing of untrusted files: text, JSON of a declared form, arrays, and paths that must stay in their folder."""
 
 import codecs
 import math
@@ -22,18 +22,18 @@ from fourdistill.sources.names import canonical, spellings
 
 Form = TypeVar("Form")
 
-# Of the pydantic dataclasses that say what a JSON file must hold: "12" is no number, NaN never gets in.
+# For the pydantic dataclasses that declare the form of JSON files: "12" is not a number, and NaN is rejected.
 FORM = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models stay below
+MAX_BYTES = 1 << 30  # of a description; the largest public COLMAP models are smaller
 MAX_SIDE = 1 << 16  # pixels
-MAX_NAME = 255  # bytes of a file's name, which is what file systems allow
-_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # Windows' editors and spreadsheets write it
+MAX_NAME = 255  # bytes of a file name, the limit of file systems
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # written by Windows editors and spreadsheets
 _descriptions: ContextVar[set[Path] | None] = ContextVar("descriptions", default=None)
 
 
 @contextmanager
 def noting_descriptions() -> Iterator[set[Path]]:
-    """The files that are read as descriptions within the context, filled as it goes."""
+    """Yield a set that collects the files read as descriptions within the context."""
     noted: set[Path] = set()
     token = _descriptions.set(noted)
     try:
@@ -43,7 +43,7 @@ def noting_descriptions() -> Iterator[set[Path]]:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """All of a file; raises `InputError` where it cannot be read or is absurdly large."""
+    """The contents of a file; raises `InputError` if it cannot be read or is too large."""
     if (noted := _descriptions.get()) is not None:
         noted.add(path)
     try:
@@ -55,7 +55,7 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """All of a text file, UTF-8 or UTF-16 with a byte order mark; raises `InputError` where it is neither."""
+    """The contents of a text file, UTF-8 or UTF-16 with a byte order mark; raises `InputError` if it is neither."""
     data = read_bytes(path, what)
     try:
         return data.decode(_MARKS.get(data[:2], "utf-8-sig"))
@@ -64,7 +64,7 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
-    """A JSON file of a declared form; raises `InputError` naming the field and what was expected."""
+    """The contents of a JSON file of a declared form; raises `InputError` with the field and what was expected."""
     try:
         return TypeAdapter(form).validate_json(read_text(path, what))
     except ValidationError as error:
@@ -75,13 +75,13 @@ def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The one array of an .npy file, never unpickled; raises `InputError` where it is no such file, or not whole."""
+    """The array of an .npy file, never unpickled; raises `InputError` if the file is invalid or incomplete."""
     file = BytesIO(read_bytes(path, "an .npy array"))
     try:
         version = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, by_column, dtype = read_header(file)
-        # Not `np.load`, which also opens archives, and makes room for whatever shape the header claims.
+        # Not `np.load`, which also opens archives, and allocates memory for any shape that the header states.
         flat = np.frombuffer(file.read(), dtype, math.prod(shape))
         return flat.reshape(shape, order="F" if by_column else "C")
     except (ValueError, TypeError, SyntaxError, OverflowError, TokenError) as error:
@@ -89,9 +89,9 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def inside(folder: Path, name: str, source: Path) -> Path:
-    """The path that a description names, relative to `folder`; raises `InputError` where it leads out of it.
+    """The path that a description names, relative to `folder`; raises `InputError` if it leads out of `folder`.
 
-    Neither by `..`, which would also make a bad name for a camera, nor as a whole path, nor through a link.
+    This covers `..` (which would also be a bad camera name), absolute paths, and links.
     """
     try:
         path, top = (folder / name).resolve(), _resolved(folder)
@@ -100,21 +100,21 @@ def inside(folder: Path, name: str, source: Path) -> Path:
             if any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
                 raise ValueError("a name too long")
             return folder / name
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
+    except (OSError, ValueError, RuntimeError) as error:  # name too long, null byte, loop of links
         raise InputError(f"{source}: {ascii(name)[:200]}: expected a path: {one_line(error, 200)}") from error
     raise InputError(f"{source}: {ascii(name)[:200]}: expected a path inside {folder}")
 
 
 @lru_cache(maxsize=16)
 def _resolved(folder: Path) -> Path:
-    """A folder without links; a description names thousands of files in one."""
+    """A folder with its links resolved; cached, because a description names thousands of files in one folder."""
     return folder.resolve()
 
 
 def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)) -> Path:
-    """The file below `folder` that a description names, in whichever of its `spellings` and with which ending is there.
+    """The existing file below `folder` that a description names, in any of its `spellings`, with any of the endings.
 
-    Where none is: the canonical one, with the last ending if it has none. Raises `InputError` as `inside` does.
+    If none exists: the canonical spelling, with the last ending if it has none. Raises `InputError` like `inside`.
     """
     for spelling in spellings(name):
         for ending in endings:
@@ -125,7 +125,7 @@ def locate(folder: Path, name: str, source: Path, endings: Sequence[str] = ("",)
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as stored, or None where a picture's header cannot be read: its extraction will say why."""
+    """(width, height) as stored, or None if a picture's header cannot be read; its extraction reports why."""
     try:
         return read_header(path).size
     except PictureError:
@@ -133,21 +133,21 @@ def picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def check_pose(c2w: np.ndarray, where: str) -> np.ndarray:
-    """The pose (4, 4) itself, if it is rigid; raises `InputError` beginning with `where`."""
+    """Return the pose (4, 4) if it is rigid; raises `InputError`, with a message that starts with `where`."""
     if not is_rigid(c2w):
         raise InputError(f"{where}: expected finite numbers and an orthonormal, right-handed rotation")
     return c2w
 
 
 def check_size(size: tuple[int, int], where: str) -> tuple[int, int]:
-    """The (width, height) itself, if a picture can have it; raises `InputError` beginning with `where`."""
+    """Return (width, height) if valid for a picture; raises `InputError`, with a message that starts with `where`."""
     if not all(1 <= length <= MAX_SIDE for length in size):
         raise InputError(f"{where}: expected a width and height of 1 to {MAX_SIDE} pixels, found {size[0]}x{size[1]}")
     return size
 
 
 def check_lens(K: np.ndarray, where: str) -> np.ndarray:
-    """K (3, 3) itself, if it is finite with positive focal lengths; raises `InputError` beginning with `where`."""
+    """Return K (3, 3) if it is finite with positive focal lengths; raises `InputError` like `check_pose`."""
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
         raise InputError(f"{where}: expected finite intrinsics and positive focal lengths")
     return K

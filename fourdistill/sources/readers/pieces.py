@@ -1,4 +1,4 @@
-"""Parts of a scene that are read one by one: a bad one among them is counted, and does not refuse the others."""
+"""Read the parts of a scene one by one: a bad part is counted, and the others are still used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from fourdistill.scene import BadPiece
 
 @dataclass
 class Pieces:
-    """What came of parts of a scene, each read within `reading`."""
+    """Results of reading the parts of a scene, each within `reading`."""
 
     num_good: int = 0
     errors: list[InputError] = field(default_factory=list)
@@ -19,7 +19,7 @@ class Pieces:
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Read one part, which `path` stands for; its `InputError` is kept."""
+        """Read one part, identified by `path`; its `InputError` is stored."""
         try:
             yield
         except InputError as error:
@@ -29,7 +29,7 @@ class Pieces:
             self.num_good += 1
 
     def bad(self) -> tuple[BadPiece, ...]:
-        """Those that cannot be used; raises the first error where none can."""
+        """The unusable parts; raises the first error if no part is usable."""
         if self.errors and not self.num_good:
             raise self.errors[0]
         return tuple(

@@ -1,4 +1,4 @@
-"""What the readers of posed image files share: from a list of pictures to the films of a scene's cameras."""
+"""Shared by the readers of posed image files: group a list of pictures into the films of a scene's cameras."""
 
 import math
 from collections import Counter
@@ -14,30 +14,30 @@ from fourdistill.sources.readers.listing import natural_key, visible
 ONLY_CAMERA = "cam00"
 SPLITS = ("train", "val", "test")
 ENDINGS = ("", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".png")
-"""Of pictures that are named without; the last where none is there."""
+"""Extensions to try for pictures named without one; the last is used if no file exists."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture as a description names it."""
+    """One picture in a description."""
 
     name: str
-    """Relative and canonical."""
+    """Relative path in canonical spelling."""
     path: Path
     camera: Camera
     time: float | None = None
-    """Of any unit; None where the description gives none."""
+    """In any unit; None if the description has none."""
     split: str | None = None
     taken_by: str | None = None
-    """The camera's name, where the description says more of it than the picture's folder."""
+    """The camera's name, if the description gives it more precisely than the picture's folder does."""
 
 
 def films(shots: Sequence[Shot], source: Path, by_folder: bool = True) -> tuple[Pictures, ...]:
-    """Cameras of the shots that `source` describes: with `by_folder` one per folder, where there are several.
+    """Cameras of the shots that `source` describes: with `by_folder` and several folders, one camera per folder.
 
-    Else they are one camera, which moves, unless some were taken at one time (see `_tell_apart`). Times count where
-    every shot has one, else names (see `instants`); timestamps are those times, or the instants' numbers. Raises
-    `InputError` where a picture is named twice, a camera has two shots of one instant, or only some have times.
+    Otherwise they are one moving camera, unless some have the same time (see `_tell_apart`). Instants come from times
+    if every shot has one, else from names (see `instants`); timestamps are the times, or else the instants' numbers.
+    Raises `InputError` if a picture is named twice, a camera has two shots of one instant, or only some have times.
     """
     if not shots:
         raise InputError(f"{source}: expected at least one picture, found none")
@@ -68,9 +68,9 @@ def films(shots: Sequence[Shot], source: Path, by_folder: bool = True) -> tuple[
 
 
 def name_folders(folders: Iterable[str]) -> dict[str, str]:
-    """Relative folders => names of cameras, each its own: as much of the paths as tells them apart.
+    """Relative folders => unique camera names, from the parts of the paths that differ.
 
-    The last part, where no two are the same; else all but what the paths begin and end with in common, by `_`.
+    The last part, if it is unique; otherwise all parts except the common start and end, joined by `_`.
     """
     parts = {folder: PurePosixPath(folder).parts for folder in sorted(set(folders))}
     start, end = 0, 0
@@ -92,7 +92,7 @@ def _place(shot: Shot) -> str:
 
 
 def _camera_names(shots: Sequence[Shot]) -> dict[str, str]:
-    """What tells the shots' cameras apart => their names; one camera in a folder of its own is the only one."""
+    """`_place` of the shots => camera names; if all shots have one folder, `ONLY_CAMERA`."""
     if shots[0].taken_by is not None:
         return {_place(shot): _place(shot) for shot in shots}
     places = {_place(shot) for shot in shots}
@@ -117,7 +117,7 @@ def _check_times(shots: Sequence[Shot], cameras: Sequence[str], source: Path) ->
 
 
 def _by_name(shots: Sequence[Shot], cameras: Sequence[str]) -> list[int]:
-    """The instant of each shot by its name; pictures of the same kind that lie beside them keep theirs."""
+    """The instant of each shot by its name; unused pictures of the same kind beside them also take up instants."""
     mine: dict[str, list[int]] = {}
     for index, camera in enumerate(cameras):
         mine.setdefault(camera, []).append(index)
@@ -138,7 +138,7 @@ def _by_name(shots: Sequence[Shot], cameras: Sequence[str]) -> list[int]:
 
 
 def _unused(paths: Sequence[Path]) -> list[str]:
-    """Stems of the pictures that lie beside `paths` and are numbered in the same way: those that nobody could pose."""
+    """Stems of other pictures beside `paths` that are numbered in the same way, such as those without a pose."""
 
     def kind(path: Path) -> tuple[str, ...]:
         return (path.suffix, *(word for number, word in natural_key(path.stem) if number < 0))
@@ -150,10 +150,10 @@ def _unused(paths: Sequence[Path]) -> list[str]:
 
 
 def _tell_apart(shots: Sequence[Shot], instants: Sequence[int]) -> list[str]:
-    """Names of the cameras that took shots: one, or several where some share an instant, as none is in two places.
+    """Camera names of the shots: one camera, or several if shots share an instant, as a camera has one pose at a time.
 
-    Where poses recur, each is a camera that stands still. Else the first, second, ... shots of their instants are a
-    camera each: what is trained on before what is held out, then by name.
+    If poses recur, each pose is a static camera. Otherwise the first shots of all instants are one camera, the second
+    shots another, and so on. Within an instant, training shots come before held-out shots, then names decide.
     """
     if len(set(instants)) == len(shots):
         return [ONLY_CAMERA] * len(shots)

@@ -1,20 +1,20 @@
-"""Reader of Qualisys calibrations (`*.qca.txt`, XML inside), as Pose2Sim's demo captures ship them.
+"""Reader of Qualisys calibrations (`*.qca.txt`, with XML inside), as in Pose2Sim's demo captures.
 
 ::
 
-    <folder>/<scene>/calibration/Calib.qca.txt   a <camera serial="cam01"> for each video, in any order
+    <folder>/<scene>/calibration/Calib.qca.txt   one <camera serial="cam01"> per video, in any order
                      videos/cam01.mp4 ...        named after the serials
                      sync.csv                    optional: camera, offset_s; seconds to add to a camera's times
                      caption.txt                 optional
 
-`<folder>` may also be one such scene itself, and the two subfolders may be left out. `transform` holds the rotation
-from world to camera (OpenGL axes) and the centre in millimetres: converted to OpenCV c2w in metres. `intrinsic` is in
-1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are plain
-(k1, k2, p1, p2) on normalised points: a checkerboard fit of the demo's own calibration images gives k1 = -0.05 to -0.06
-where the file says -0.047 (Pose2Sim divides these by 64 as well). Skew and a third radial coefficient are refused.
-Cameras without a video (marker cameras, those that were off) are passed over and counted; a video without a calibrated
-camera is bad. `viewrotation`, by which the screen turns a camera's view, is not applied: films are as the sensor
-stands. Times are the containers' presentation times; there is no split.
+`<folder>` may also be one such scene itself, and the two subfolders may be omitted. `transform` contains the rotation
+from world to camera (OpenGL axes) and the centre in millimetres; it is converted to OpenCV c2w in metres. `intrinsic`
+is in 1/64 pixel, with the integer pixel (0, 0) centred on the origin, hence the +0.5. The distortion coefficients are
+(k1, k2, p1, p2) on normalised points, without scaling: a checkerboard fit of the demo's own calibration images gives
+k1 = -0.05 to -0.06, and the file has -0.047 (Pose2Sim divides these by 64 as well). Skew and a third radial
+coefficient are rejected. Cameras without a video (marker cameras, cameras that were off) are skipped and counted; a
+video without a calibrated camera is bad. `viewrotation`, which only rotates the view on screen, is not applied: films
+have the orientation of the sensor. Times are the containers' presentation times; there is no split.
 """
 
 from pathlib import Path
@@ -26,10 +26,12 @@ from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import qualisys_to_opencv
 from fourdistill.scene import Camera, LeftOut, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
 from fourdistill.sources.readers.listing import (
     VIDEO_SUFFIXES,
     list_videos,
+    marked_by,
     read_caption,
     read_offsets,
     read_scenes,
@@ -47,7 +49,7 @@ _FIELD_OF_VIEW = ("left", "top", "right", "bottom")
 
 
 def read_qualisys(folder: Path) -> list[Scene]:
-    """One scene per folder that holds a `*.qca.txt` and videos named after its cameras."""
+    """One scene per folder with a `*.qca.txt` and videos named after its cameras."""
     is_scene = (folder / "calibration").is_dir() or bool(_calibrations(folder))
     return read_scenes(folder, is_scene, VIDEO_SUFFIXES, _read_scene)
 
@@ -90,9 +92,9 @@ def _calibrations(folder: Path) -> list[Path]:
 
 
 def _read_elements(path: Path) -> dict[str, ElementTree.Element]:
-    """Serial => what the file says of that camera."""
+    """Serial => the XML element of that camera."""
     text = read_text(path, "a Qualisys calibration")
-    # A calibration needs no document type, and entities are how a small XML file grows without bound.
+    # A calibration needs no document type, and entities can make a small XML file expand without bound.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(f"{path}: expected a Qualisys calibration without a document type definition")
     try:
@@ -122,7 +124,7 @@ def _read_camera(path: Path, serial: str, element: ElementTree.Element) -> Camer
     c2w = qualisys_to_opencv(rotation, _numbers(path, serial, element, "transform", ("x", "y", "z")))
     check_pose(c2w, f"{path}: camera {serial}: transform")
     where = f"{path}: camera {serial}"
-    # The field of view names its first and last pixel.
+    # The field of view is given by its first and last pixel, both included.
     size = check_size((round(right - left) + 1, round(bottom - top) + 1), f"{where}: fov_video")
     K = check_lens(intrinsics(fx, fy, cx - left + 0.5, cy - top + 0.5), f"{where}: intrinsic")
     return Camera(K, size, c2w, tuple(distortion.tolist()) if any(distortion) else None)
@@ -139,3 +141,6 @@ def _numbers(path: Path, serial: str, element: ElementTree.Element, tag: str, na
     if len(numbers) != len(names) or not np.isfinite(numbers).all():
         raise InputError(f"{path}: camera {serial}: <{tag}>: expected finite numbers {', '.join(names)}")
     return numbers
+
+
+FORMAT = Format(read_qualisys, marked_by("*.qca.txt", "calibration/*.qca.txt"))

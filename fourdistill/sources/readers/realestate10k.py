@@ -1,16 +1,16 @@
-"""Reader of the RealEstate10K layout (Zhou et al. 2018): one moving camera, its pose at every frame of a clip.
+"""Reader of the RealEstate10K layout (Zhou et al. 2018): one moving camera with a pose for every frame of a clip.
 
 ::
 
-    <folder>/<clip>.txt         or in train/ and test/, which are then the split, or in other folders
-             <clip>.mp4         the film that it was taken from, or
+    <folder>/<clip>.txt         or in train/ and test/, which then define the split, or in other folders
+             <clip>.mp4         the film of the clip, or
              <clip>/<us>.jpg    its frames, named after their times in microseconds
 
-Line 1 is an address. Every other: time in microseconds, fx / width, fy / height, cx / width, cy / height, k1, k2, and
-the 12 numbers of the 3x4 matrix from world to camera with OpenCV axes, row by row, in the scale of structure from
-motion. The lens is ideal: a clip whose k1 or k2 is not 0 is refused, since nothing says in which units they are. A clip
-that cannot be used, or whose film is gone, is counted as bad, and so is a frame that is not there. Of a film, a pose
-belongs to the frame nearest to it in time; frames without one stay unposed.
+Line 1 is an address. Every other line is: time in microseconds, fx / width, fy / height, cx / width, cy / height, k1,
+k2, and the 12 numbers of the 3x4 matrix from world to camera with OpenCV axes, in row-major order, in the scale of
+structure from motion. The lens is ideal: a clip with nonzero k1 or k2 is rejected, because their units are unknown. An
+unusable clip, a clip without its film, and a missing frame are counted as bad. In a film, each pose is assigned to the
+nearest frame in time; frames without a pose stay unposed.
 """
 
 from functools import partial
@@ -22,8 +22,10 @@ from fourdistill.errors import InputError, one_line
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose, inverse
 from fourdistill.scene import Camera, Film, Picture, Pictures, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.readers.listing import (
     check_name,
+    find_visible,
     list_videos,
     read_each,
     scene_folders,
@@ -36,6 +38,7 @@ from fourdistill.video.probe import VideoError, shown_size
 
 _SPLITS = ("train", "test")
 _COLUMNS = 19
+_ADDRESS = b"http"  # how a clip begins
 _MICROSECONDS = 1e6
 Poses = list[tuple[int, np.ndarray, np.ndarray]]  # time in microseconds, (fx, fy, cx, cy) over the size, c2w
 
@@ -49,7 +52,7 @@ def read_realestate10k(folder: Path) -> list[Scene]:
     errors: list[InputError] = []
     for place in places:
         check_name(place)
-        videos = {video.stem: video for video in list_videos(place)}  # once: there may be tens of thousands
+        videos = {video.stem: video for video in list_videos(place)}  # listed once: there may be tens of thousands
         read = partial(_read_scene, videos=videos, split=place.name if place.name in _SPLITS else None)
         found, wrong = read_each(_texts(place), read)
         scenes += found
@@ -101,7 +104,7 @@ def _read_poses(path: Path) -> Poses:
 
 
 def _pictures(path: Path, folder: Path, poses: Poses) -> Pictures:
-    """The frames of a clip; one that is gone has the size of the others, and its extraction will say so."""
+    """The frames of a clip; a missing one gets the size of the others, and its extraction reports the error."""
     files = [locate(folder, str(time_us), path, ENDINGS) for time_us, _, _ in poses]
     sizes = [picture_size(file) for file in files]
     usual = next(filter(None, sizes), None)
@@ -117,7 +120,7 @@ def _video(path: Path, poses: Poses) -> Film:
     try:
         size = shown_size(path)
     except VideoError:
-        return Video(ONLY_CAMERA, path)  # the extraction will say what is wrong with it
+        return Video(ONLY_CAMERA, path)  # the extraction reports the error
     track = tuple((time_us / _MICROSECONDS, _camera(lens, size, c2w)) for time_us, lens, c2w in poses)
     return Video(ONLY_CAMERA, path, track=track)
 
@@ -125,3 +128,16 @@ def _video(path: Path, poses: Poses) -> Film:
 def _camera(lens: np.ndarray, size: tuple[int, int], c2w: np.ndarray) -> Camera:
     fx, fy, cx, cy = lens * [size[0], size[1], size[0], size[1]]
     return Camera(intrinsics(fx, fy, cx, cy), size, c2w)
+
+
+def _holds_clips(folder: Path) -> bool:
+    """Whether the first text in a folder, or in the folders in it, begins as a clip does."""
+    texts = (path for pattern in ("*.txt", "*/*.txt") for path in find_visible(folder, pattern))
+    first = next((path for path in texts if path.is_file()), None)
+    if first is None:
+        return False
+    with first.open("rb") as file:
+        return file.read(len(_ADDRESS)) == _ADDRESS
+
+
+FORMAT = Format(read_realestate10k, _holds_clips)

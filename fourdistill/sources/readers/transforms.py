@@ -1,4 +1,4 @@
-"""Transforms files, as nerfstudio, instant-ngp, Blender's exporters and D-NeRF write them: one form, one camera."""
+"""Parser for the transforms files of nerfstudio, instant-ngp, Blender exporters and D-NeRF, which share one form."""
 
 import math
 from collections.abc import Iterable
@@ -26,12 +26,12 @@ from fourdistill.sources.readers.parsing import (
 from fourdistill.sources.readers.posed_pictures import ENDINGS, Shot, focal_from_angle
 
 MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
-# Lenses of other kinds, by the keys that say so: false or 0 where there is none.
+# Keys of unsupported cameras; false or 0 if not used.
 _OTHER_LENSES = (
     "is_fisheye", "latlong", "equirectangular", "ftheta_p0", "ftheta_p1", "ftheta_p2", "ftheta_p3", "ftheta_p4",
     "k4", "k5", "k6", "s1", "s2", "s3", "s4", "b1", "b2", "skew", "rolling_shutter",
 )  # fmt: skip
-# What needs no undoing: the poses hold it already, it says nothing of the cameras, or it repeats what is read.
+# Keys that can be ignored: already included in the poses, unrelated to the cameras, or redundant.
 _HARMLESS = frozenset(
     {
         "applied_transform", "applied_scale", "orientation_override", "auto_scale_poses_override", "ply_file_path",
@@ -41,12 +41,12 @@ _HARMLESS = frozenset(
     }
 )  # fmt: skip
 Row = Annotated[list[float], Field(min_length=4, max_length=4)]
-_OPEN = ConfigDict(FORM, extra="allow")  # so that keys that nobody reads can be named
+_OPEN = ConfigDict(FORM, extra="allow")  # so that unread keys can be reported
 
 
 @dataclass(frozen=True, config=_OPEN)
 class _Lens:
-    """Keys that stand for all frames, or for one."""
+    """Keys that apply to all frames, or to one."""
 
     camera_model: str | None = None
     fl_x: float | None = None
@@ -86,14 +86,14 @@ class Transforms(_Lens):
 
 
 def read_transforms(path: Path, what: str) -> Transforms:
-    """A transforms file; raises `InputError` naming the field and what was expected."""
+    """Read a transforms file; raises `InputError` with the field and what was expected."""
     return read_json(path, Transforms, what)
 
 
 def read_shots(path: Path, transforms: Transforms) -> list[Shot]:
-    """The pictures of a file, in its order, with their cameras; raises `InputError` for what cannot be a camera.
+    """The pictures of a file, in its order, with their cameras; raises `InputError` for an invalid camera.
 
-    A picture that is gone or broken has the size of the others: its extraction will say what is wrong.
+    A missing or broken picture gets the size of the others; its extraction reports the error.
     """
     folder = path.parent
     pictures = [locate(folder, frame.file_path, path, ENDINGS) for frame in transforms.frames]
@@ -111,7 +111,7 @@ def read_shots(path: Path, transforms: Transforms) -> list[Shot]:
 
 
 def remarks(path: Path, transforms: Transforms) -> tuple[str, ...]:
-    """What of a file is not used, a line each."""
+    """The unused content of a file, one line each."""
     keys = set(_unknown(transforms)).union(*map(_unknown, transforms.frames)) - _HARMLESS - set(_OTHER_LENSES)
     lines = [f"{path.name}: not read: {', '.join(sorted(keys))[:200]}"] if keys else []
     masks = any(frame.mask_path for frame in transforms.frames)
@@ -125,7 +125,7 @@ def _unknown(keys: _Lens) -> Iterable[str]:
 def _camera(
     transforms: Transforms, frame: Frame, picture: tuple[int, int] | None, c2w: np.ndarray, where: str
 ) -> Camera:
-    """The camera of a frame, whose own keys come before those of the file."""
+    """The camera of a frame; its own keys override those of the file."""
 
     def value(name: str) -> float | None:
         found = getattr(frame, name)
@@ -164,7 +164,7 @@ def _focal(focal: float | None, angle: float | None, length: int) -> float | Non
 
 
 def _check_kind(transforms: Transforms, frame: Frame, where: str) -> None:
-    """Raise `InputError` for a lens that is not undone here."""
+    """Raise `InputError` for an unsupported lens."""
     model = frame.camera_model or transforms.camera_model or "OPENCV"
     params = frame.distortion_params or transforms.distortion_params or [0.0] * 6
     others = [key for keys in (frame, transforms) for key in _OTHER_LENSES if _is_said(keys.__dict__.get(key))]
@@ -176,5 +176,5 @@ def _check_kind(transforms: Transforms, frame: Frame, where: str) -> None:
 
 
 def _is_said(value: object) -> bool:
-    """Whether a key says anything: not null, false, 0, or a list of nothing else."""
+    """Whether a key has a value other than null, false, 0, or a list of only these."""
     return any(map(_is_said, value)) if isinstance(value, list) else bool(value)

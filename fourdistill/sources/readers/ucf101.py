@@ -1,13 +1,13 @@
-"""Reader of UCF-101 (Soomro et al. 2012): short films of actions, with nothing known about the cameras.
+"""Reader of UCF-101 (Soomro et al. 2012): short films of actions, with unknown cameras.
 
 ::
 
-    <folder>/<Action>/v_<Action>_g01_c01.avi        or in UCF-101/; g: the group, one performer; c: the clip of it
-    <folder>/ucfTrainTestlist/trainlist01.txt ...   optional: lists 01 are the split
+    <folder>/<Action>/v_<Action>_g01_c01.avi        or in UCF-101/; g: the group (one performer); c: its clip
+    <folder>/ucfTrainTestlist/trainlist01.txt ...   optional: lists 01 define the split
 
 One scene per film, named after it without `v_`, with one camera `cam00`: the clips of a group are takes, not views.
-The caption is the action in words. Films that lists exist for but do not name are left out, and counted, as are those
-that are named and not there. Names are matched regardless of case.
+The caption is the action in words. If there are lists, films that they do not name are left out and counted; listed
+films that are missing are counted too. Names are compared without regard to case.
 """
 
 import re
@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from fourdistill.errors import InputError
 from fourdistill.scene import LeftOut, Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.names import canonical
-from fourdistill.sources.readers.listing import list_videos, visible
+from fourdistill.sources.readers.listing import list_videos, marked_by, visible
 from fourdistill.sources.readers.parsing import read_text
 from fourdistill.sources.readers.posed_pictures import ONLY_CAMERA
 
@@ -26,7 +27,7 @@ _LISTS = "ucfTrainTestlist"
 
 
 def read_ucf101(folder: Path) -> list[Scene]:
-    """One scene per film of the form `v_<Action>_gXX_cYY`."""
+    """One scene per film named `v_<Action>_gXX_cYY`."""
     films_dir = folder / "UCF-101" if (folder / "UCF-101").is_dir() else folder
     actions = [path for path in visible(films_dir) if path.is_dir() and path.name != _LISTS]
     videos = [path for action in actions for path in list_videos(action)]
@@ -48,12 +49,12 @@ def read_ucf101(folder: Path) -> list[Scene]:
 
 
 def _key(stem: str) -> str:
-    """What films and lists are matched by: the published ones spell HandStandPushups in two ways."""
+    """The key to match films with lists: the published files spell HandStandPushups in two ways."""
     return canonical(stem).casefold()
 
 
 def _read_lists(folder: Path) -> dict[str, str]:
-    """Key of a film => train or test, by lists 01."""
+    """Key of a film => train or test, from lists 01."""
     splits: dict[str, str] = {}
     for split in ("train", "test"):
         path = folder / f"{split}list01.txt"
@@ -65,3 +66,6 @@ def _read_lists(folder: Path) -> dict[str, str]:
                 if splits.setdefault(_key(stem), split) != split:
                     raise InputError(f"{path}: {stem}: expected it in one list, found it in both")
     return splits
+
+
+FORMAT = Format(read_ucf101, marked_by("v_*_g[0-9][0-9]_c[0-9][0-9].*", "UCF-101"))

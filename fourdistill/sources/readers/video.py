@@ -1,8 +1,8 @@
-"""Reader of plain films with nothing known about the cameras: time pairs alone, unless their poses are estimated.
+"""Reader of plain films with unknown cameras: they give only time pairs, unless their poses are estimated.
 
 ::
 
-    <folder>/<scene>.mp4         or whatever FFmpeg reads (`VIDEO_SUFFIXES`): a scene with one camera, cam00
+    <folder>/<scene>.mp4         or another FFmpeg format (`VIDEO_SUFFIXES`): a scene with one camera, cam00
              <scene>.txt         optional caption
     <folder>/<scene>/*.mp4       a scene with several cameras, named after the files
                      sync.csv    optional: camera, offset_s; seconds to add to a camera's times
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fourdistill.errors import InputError
 from fourdistill.scene import Scene, Video
+from fourdistill.sources.formats import Format
 from fourdistill.sources.readers.listing import (
     SYNC,
     VIDEO_SUFFIXES,
@@ -53,3 +54,6 @@ def _read_folder(folder: Path) -> Scene:
     offsets = read_offsets(folder, [path.stem for path in paths])
     videos = tuple(Video(path.stem, path, offset_s=offsets[path.stem]) for path in paths)
     return Scene(folder.name, videos, read_caption(folder / "caption.txt"))
+
+
+FORMAT = Format(read_videos, lambda _: True)

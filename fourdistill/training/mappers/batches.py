@@ -17,7 +17,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, displacement=to_tensors(batch.displacement, device, torch.float32), **floats)
 
 
-def make_conditions(batch: Batch) -> Conditions:
+def conditions_of_batch(batch: Batch) -> Conditions:
     """The conditions of a batch."""
     return Conditions(
         image_embeds=batch.source_embeds,

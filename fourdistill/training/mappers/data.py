@@ -12,7 +12,6 @@ from fourdistill.errors import InputError
 from fourdistill.shards.loader.batches import (
     Batch,
     Loader,
-    ReadOptions,
     Shards,
     check_lost,
     in_whole_epochs,
@@ -21,7 +20,7 @@ from fourdistill.shards.loader.batches import (
     merge_reports,
 )
 from fourdistill.training.mappers.batches import move
-from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.settings import LoaderSettings
 from fourdistill.training.runtime.micro_batches import MicroBatches
 
 LOSSES = ("shards_broken", "samples_undecodable", "samples_missing")
@@ -38,8 +37,8 @@ class TrainingData:
     def __init__(
         self,
         shards: Shards,
-        options: ReadOptions | None,
-        settings: TrainingSettings,
+        options: LoaderSettings,
+        seed: int,
         micro_batches: MicroBatches,
         first_step: int,
         counts: dict[str, Any],
@@ -50,9 +49,9 @@ class TrainingData:
                 shards,
                 "train",
                 micro_batches.size,
-                seed=settings.seed,
+                seed=seed,
                 shuffle=True,
-                num_workers=settings.num_workers,
+                num_workers=options.num_workers,
                 rank=micro_batch,
                 world_size=micro_batches.total,
                 start_batch=first_step,
@@ -87,14 +86,16 @@ class TrainingData:
 class ValidationData:
     """Some validation batches, the same in every run with one seed; none if there is no such split."""
 
-    def __init__(self, shards: Shards, options: ReadOptions | None, settings: TrainingSettings, device: torch.device):
+    def __init__(
+        self, shards: Shards, options: LoaderSettings, seed: int, count: int, batch_size: int, device: torch.device
+    ):
         self.batches: list[Batch] = []
         self.counts: dict[str, Any] = {}
-        count, size = settings.num_val_pairs, min(settings.batch_size, settings.num_val_pairs)
+        size = min(batch_size, count)
         if count and "val" in list_splits(shards):
             # Each pair once, and always the same pairs, independently of the training's draws.
-            options = None if options is None else replace(options, resampled=False)
-            loader = make_loader(shards, "val", size, seed=settings.seed, shuffle=True, epochs=1, options=options)
+            options = replace(options, resampled=False)
+            loader = make_loader(shards, "val", size, seed=seed, shuffle=True, epochs=1, options=options)
             self.batches = [move(batch, device) for batch in islice(loader, math.ceil(count / size))]
             self.counts = loader.report.counts()
         pairs = [batch.pair_id.tolist() for batch in self.batches]

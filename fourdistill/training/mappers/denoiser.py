@@ -11,6 +11,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel, vae_scale_factor
 from fourdistill.models.base.text import PromptEncoder, text_encoders_of
 from fourdistill.models.conditions import Conditions
+from fourdistill.training.mappers.settings import LossKind
 from fourdistill.training.mappers.targets import prediction_target, squared_error
 
 
@@ -20,14 +21,14 @@ class Denoiser(nn.Module):
     The base is not a submodule: only the adapter is distributed, saved and loaded.
     """
 
-    def __init__(self, base: BaseModel, adapter: Adapter, loss: str = "distill"):
-        """Use the base's noise schedule, whichever sampler it ships with; `loss`: one of `LOSSES`.
+    def __init__(self, base: BaseModel, adapter: Adapter, loss: LossKind = "distill"):
+        """Use the base's noise schedule, whichever sampler it ships with.
 
         Raises `InputError` if there is nothing to distil from.
         """
         super().__init__()
         if loss == "distill" and adapter.prior is None:
-            raise InputError("train: loss: expected ddpm with mapper_input displacement: no prior foresees frame i")
+            raise InputError("train.loss.kind: expected ddpm without a prior, as with mapper_input displacement")
         self.base, self.adapter, self.loss = base, adapter, loss
         self.schedule: Any = DDPMScheduler.from_config(base.scheduler.config)
         self.encode_prompts = PromptEncoder.of(base, base.zero_empty_prompt)
@@ -49,7 +50,7 @@ class Denoiser(nn.Module):
         conditions: Conditions,
         captions: list[str],
         lambda_: float | torch.Tensor | None = None,
-        loss: str | None = None,
+        loss: LossKind | None = None,
     ) -> torch.Tensor:
         """latents, noise (B, C, h, w), timesteps (B,), conditions and captions of B samples => losses (B,).
 
@@ -67,11 +68,13 @@ class Denoiser(nn.Module):
         conditioning = self.adapter(*given, lambda_, tokens=tokens)
         # Predict, and compare with the U-Net's output given that image, or with the true target.
         noise_pred = self.predict(noisy_latents, timesteps, conditioning, added)
-        if (loss or self.loss) == "ddpm":
-            return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
-        with torch.no_grad():
-            shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
-            target = self.predict(noisy_latents, timesteps, shown, added)
+        match loss or self.loss:
+            case "ddpm":
+                target = prediction_target(self.schedule, latents, noise, timesteps)
+            case "distill":
+                with torch.no_grad():
+                    shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
+                    target = self.predict(noisy_latents, timesteps, shown, added)
         return squared_error(noise_pred, target)
 
     def predict(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Any, added: Any) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from fourdistill.models.conditions import Conditions
-from fourdistill.training.mappers.settings import DropoutRates
+from fourdistill.training.mappers.settings import Dropout
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Drops:
     view: torch.Tensor
 
 
-def draw_drops(batch_size: int, rates: DropoutRates, generator: torch.Generator) -> Drops:
+def draw_drops(batch_size: int, rates: Dropout, generator: torch.Generator) -> Drops:
     """Drop text, image, time and view independently per sample, and sometimes all together."""
     draws = torch.rand(5, batch_size, generator=generator)
     everything = draws[4] < rates.all

@@ -6,7 +6,7 @@ import torch
 
 from fourdistill.models.adapter import Adapter
 from fourdistill.shards.loader.batches import Batch
-from fourdistill.training.mappers.batches import make_conditions
+from fourdistill.training.mappers.batches import conditions_of_batch
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 
@@ -26,7 +26,7 @@ def measure_gaps(
         generator = torch.Generator().manual_seed(seed)
         for batch in batches:
             latents = batch.target_latents
-            conditions = make_conditions(batch)
+            conditions = conditions_of_batch(batch)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             t = torch.full((len(latents),), timestep, device=latents.device)
             given = (latents, noise, t, conditions, batch.caption)

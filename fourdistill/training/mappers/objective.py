@@ -1,21 +1,21 @@
-"""The training loss: random draws for one micro-batch, dropped conditions, and the denoiser's error."""
+"""The random draws of one micro-batch: noise, timesteps, lambdas and dropped conditions; the loss is the denoiser's."""
 
 import torch
 from torch import nn
 
 from fourdistill.models.base.model import encode_null_image
 from fourdistill.shards.loader.batches import Batch
-from fourdistill.training.mappers.batches import make_conditions, move
+from fourdistill.training.mappers.batches import conditions_of_batch, move
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.drops import draw_drops, draw_lambdas, drop_captions, drop_displacements, drop_images
-from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.settings import Loss
 from fourdistill.training.mappers.targets import sample_timesteps
 
 
 class Objective:
     """A micro-batch => its mean loss ()."""
 
-    def __init__(self, denoiser: Denoiser, settings: TrainingSettings, device: torch.device):
+    def __init__(self, denoiser: Denoiser, settings: Loss, device: torch.device):
         self.denoiser, self.settings, self.device = denoiser, settings, device
         projected = denoiser.adapter.image_prompt.reads_projection
         self.null_image = encode_null_image(denoiser.base.image_encoder, projected)  # (1, S, D)
@@ -25,7 +25,7 @@ class Objective:
         settings, denoiser, device = self.settings, self.denoiser, self.device
         batch = move(batch, device)
         drops = draw_drops(len(batch.caption), settings.dropout, generator)
-        conditions = make_conditions(batch)
+        conditions = conditions_of_batch(batch)
         conditions = drop_images(drop_displacements(conditions, drops), self.null_image, drops)
         noise = torch.randn(batch.target_latents.shape, generator=generator).to(device)
         bias = settings.timestep_bias

@@ -4,11 +4,11 @@ from accelerate import Accelerator
 
 from fourdistill.errors import InputError
 from fourdistill.models.base.model import BaseModel
-from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.training.mappers.settings import Compute
 from fourdistill.training.runtime.sharding import read_sharding, shard_unet
 
 
-def place_base(base: BaseModel, accelerator: Accelerator, settings: TrainingSettings) -> None:
+def place_base(base: BaseModel, accelerator: Accelerator, settings: Compute) -> None:
     """Move the base to the devices, sharded if accelerate's config says so.
 
     Also enable gradient checkpointing or compilation of the frozen U-Net, according to the settings.

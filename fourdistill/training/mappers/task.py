@@ -14,21 +14,21 @@ from fourdistill.errors import InputError
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
 from fourdistill.models.base.text import text_encoders_of
-from fourdistill.shards.loader.batches import ReadOptions, Shards, fingerprint_shards
+from fourdistill.shards.loader.batches import Shards, fingerprint_shards
 from fourdistill.training.mappers.data import TrainingData, ValidationData
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.gaps import format_gaps, measure_gaps
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.mappers.placement import place_base
-from fourdistill.training.mappers.settings import TrainingSettings
-from fourdistill.training.runtime.checkpoint import decisive
+from fourdistill.training.mappers.settings import Train
 from fourdistill.training.runtime.hashes import weights_hash
 from fourdistill.training.runtime.micro_batches import MicroBatches
 from fourdistill.training.runtime.sharding import is_sharded
 from fourdistill.training.runtime.task import Task
 
 DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
-_OF_THE_ORDER = ("shuffle_buffer", "resampled")  # reading options that determine the order of pairs
+_OF_THE_ORDER = ("shuffle_buffer", "resampled", "num_workers")  # loader settings that determine the order of pairs
+_ELSEWHERE = ("launcher", "start", "ip_adapter", "mappers", "loader")  # seen in the adapter, its weights and the data
 
 
 class MapperTask(Task):
@@ -37,32 +37,34 @@ class MapperTask(Task):
     def __init__(
         self,
         shards: Shards,
-        read_options: ReadOptions | None,
         base: BaseModel,
         adapter: Adapter,
-        settings: TrainingSettings,
+        settings: Train,
+        seed: int,
         micro_batches: MicroBatches,
         *,
         adapter_folder: Path,
         draw_samples: DrawSamples | None = None,
     ):
-        self.denoiser = Denoiser(base, adapter, settings.loss)
-        super().__init__("train", self.denoiser)
+        self.denoiser = Denoiser(base, adapter, settings.loss.kind)
+        super().__init__("train", self.denoiser, settings.logging.sample_every)
         last = self.denoiser.num_train_timesteps - 1
-        if max(settings.gap_timesteps) > last:
-            raise InputError(f"train: gap_timesteps: expected at most {last}, the base's last timestep")
-        self.shards, self.read_options, self.micro_batches = shards, read_options, micro_batches
-        self.base, self.adapter, self.settings = base, adapter, settings
+        if max(settings.logging.gap_timesteps) > last:
+            raise InputError(f"train.logging.gap_timesteps: expected at most {last}, the base's last timestep")
+        self.shards, self.micro_batches = shards, micro_batches
+        self.base, self.adapter, self.settings, self.seed = base, adapter, settings, seed
         self.adapter_folder, self.draw_samples = adapter_folder, draw_samples
 
     def fingerprint(self) -> dict[str, Any]:
         """Settings, data, base and adapter."""
-        reading = asdict(self.read_options or ReadOptions())
+        settings = asdict(self.settings)
+        del settings["checkpoints"], settings["micro_batches"]  # a resumed run may change them
         return {
-            "settings": decisive(self.settings),
+            "settings": {name: value for name, value in settings.items() if name not in _ELSEWHERE},
+            "seed": self.seed,
             "adapter": asdict(self.adapter.config),
             "shards": fingerprint_shards(self.shards),
-            "reading": {name: reading[name] for name in _OF_THE_ORDER},
+            "reading": {name: settings["loader"][name] for name in _OF_THE_ORDER},
             "initial_weights": weights_hash(self.adapter),
             "unet": weights_hash(self.base.unet),
             "text_encoder": weights_hash(text_encoders_of(self.base)),
@@ -71,14 +73,16 @@ class MapperTask(Task):
     def place(self, accelerator: Accelerator) -> None:
         """Move the base to the devices."""
         self.accelerator = accelerator
-        place_base(self.base, accelerator, self.settings)
-        self.objective = Objective(self.denoiser, self.settings, accelerator.device)
+        place_base(self.base, accelerator, self.settings.compute)
+        self.objective = Objective(self.denoiser, self.settings.loss, accelerator.device)
 
     def start(self, step: int, kept: dict[str, Any]) -> None:
         """Open the shards at the position of this step."""
-        arguments = self.shards, self.read_options, self.settings
-        self.data = TrainingData(*arguments, self.micro_batches, step, kept.get("data", {}))
-        self.val_data = ValidationData(*arguments, self.accelerator.device)
+        settings = self.settings
+        reading = self.shards, settings.loader, self.seed
+        self.data = TrainingData(*reading, self.micro_batches, step, kept.get("data", {}))
+        count = settings.logging.num_val_pairs
+        self.val_data = ValidationData(*reading, count, settings.batch_size, self.accelerator.device)
 
     def loss(
         self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator
@@ -94,8 +98,8 @@ class MapperTask(Task):
         """Losses and condition gaps of the validation pairs."""
         if not self.val_data.batches:
             return {}
-        settings = self.settings
-        return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, settings.gap_timesteps, settings.seed)
+        timesteps = self.settings.logging.gap_timesteps
+        return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, timesteps, self.seed)
 
     def describe(self, validation: dict[str, float]) -> str:
         """Format the loss and gaps."""
@@ -114,7 +118,8 @@ class MapperTask(Task):
 
     def save(self, validation: dict[str, float]) -> None:
         """Save the adapter."""
-        facts = {"steps": self.settings.max_steps, **asdict(self.settings), "validation": validation}
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in _ELSEWHERE}
+        facts = {"steps": self.settings.max_steps, "seed": self.seed, **settings, "validation": validation}
         self.adapter.save(self.adapter_folder, facts)
 
     def report(self, together: bool) -> dict[str, Any]:

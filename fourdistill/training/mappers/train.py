@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
-from fourdistill.shards.loader.batches import ReadOptions, Shards
-from fourdistill.training.mappers.settings import TrainingSettings
+from fourdistill.shards.loader.batches import Shards
+from fourdistill.training.mappers.settings import Train
 from fourdistill.training.mappers.task import DrawSamples, MapperTask
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
@@ -14,33 +14,40 @@ def train(
     shards: Shards,
     base: BaseModel,
     adapter: Adapter,
-    settings: TrainingSettings,
+    settings: Train,
+    seed: int,
     *,
-    read_options: ReadOptions | None = None,
     adapter_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
-    checkpoint_address: str | None = None,
     draw_samples: DrawSamples | None = None,
 ) -> dict[str, float]:
     """Train `adapter` on the pairs in `shards`, save it to `adapter_folder`, and return the last validation.
 
     Metrics and `train_report.json` go to `live_folder` (DVCLive). Called again with the same arguments, a killed run
-    resumes from the checkpoint in `checkpoint_folder` or at the fsspec address, with the same batches and draws as an
-    uninterrupted run. Raises `Preempted` after SIGTERM, once the state is saved.
+    resumes from the checkpoint in `checkpoint_folder` or at `settings.checkpoints.address`, with the same batches and
+    draws as an uninterrupted run. Raises `Preempted` after SIGTERM, once the state is saved.
     """
     trainer = Trainer(
-        TrainerSettings.of(settings),
+        TrainerSettings(
+            seed,
+            settings.max_steps,
+            settings.batch_size,
+            settings.optimizer,
+            settings.logging,
+            settings.checkpoints,
+            micro_batches=settings.micro_batches,
+            mixed_precision=settings.compute.mixed_precision,
+        ),
         live_folder=live_folder,
         checkpoint_folder=checkpoint_folder,
-        checkpoint_address=checkpoint_address,
     )
     task = MapperTask(
         shards,
-        read_options,
         base,
         adapter,
         settings,
+        seed,
         trainer.micro_batches,
         adapter_folder=adapter_folder,
         draw_samples=draw_samples,

@@ -1,29 +1,36 @@
-"""The settings of the prior's training."""
+"""The section `train_prior` of `params.yaml`."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fourdistill.config import STRICT, Count, Fraction, NonNegativeFloat, PositiveInt
+from fourdistill.models.settings import PriorNetwork
+from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer, Precision
 
 
-@dataclass(frozen=True)
-class PriorSettings:
-    """The settings of the prior's training; `seed` determines every random choice."""
+@dataclass(frozen=True, config=STRICT)
+class Codec:
+    """The codes of image embeddings: how many numbers each, and how many embeddings they are fitted to."""
 
-    seed: int = 0
-    mirror: bool = True  # train on mirror images too, and ...
-    recolour: bool = False  # ... on frames with permuted colour channels
-    start_share: float = 0.0  # share of the pretrained prior's initial weights in the saved average
-    codec_embeds: int = 4096  # number of image embeddings for fitting the codec
-    num_components: int = 384  # of the codes
-    batch_size: int = 512
-    max_steps: int = 2000
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    max_sources: int = 1  # source images per sample: drawn from 1 to this number at each step
-    source_noise: float = 0.1  # noise added to the source's codes, against overfitting
-    log_every: int = 50  # steps
-    validate_every: int = 500
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 1
-    num_val_pairs: int = 512
-    mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py
+    num_components: PositiveInt
+    num_embeds: Annotated[int, Field(ge=2)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainPrior:
+    """Pairs and features to a displacement prior."""
+
+    start: Literal["pretrained", "scratch"]
+    start_share: Fraction  # share of the pretrained prior's initial weights in the saved average
+    max_steps: Count
+    batch_size: PositiveInt
+    max_sources: PositiveInt  # source images per sample: drawn from 1 to this number at each step
+    source_noise: NonNegativeFloat  # noise added to the source's codes, against overfitting
+    codec: Codec
+    network: PriorNetwork
+    optimizer: Optimizer
+    logging: Logging
+    checkpoints: Checkpointing
+    mixed_precision: Precision

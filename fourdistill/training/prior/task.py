@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.training.prior.codes import CodedPairs, PairCodes
-from fourdistill.training.prior.settings import PriorSettings
-from fourdistill.training.runtime.checkpoint import decisive
+from fourdistill.training.prior.settings import TrainPrior
 from fourdistill.training.runtime.hashes import weights_hash
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
@@ -33,19 +32,22 @@ class PriorTask(Task):
         self,
         prior: DisplacementPrior,
         pairs: dict[str, PairCodes],
-        settings: PriorSettings,
+        settings: TrainPrior,
+        seed: int,
         facts: dict[str, Any],
         prior_folder: Path,
         start_share: float | None,
     ):
         super().__init__("train_prior", prior)
-        self.prior, self.pairs, self.settings, self.facts = prior, pairs, settings, facts
+        self.prior, self.pairs, self.settings, self.seed, self.facts = prior, pairs, settings, seed, facts
         self.prior_folder, self.start_share = prior_folder, start_share
         self.began = {name: value.clone() for name, value in prior.state_dict().items()}
 
     def fingerprint(self) -> dict[str, Any]:
         """Settings, data and the initial weights."""
-        return {"settings": decisive(self.settings), **self.facts, "start": weights_hash(self.prior)}
+        settings = asdict(self.settings)
+        del settings["checkpoints"]  # a resumed run may change them
+        return {"settings": settings, "seed": self.seed, **self.facts, "start": weights_hash(self.prior)}
 
     def place(self, accelerator: Accelerator) -> None:
         """Nothing to move: codes go to the device batch by batch."""
@@ -79,9 +81,9 @@ class PriorTask(Task):
         """The error on validation pairs, its ratio to that of copying the source, and the condition gaps."""
         if "val" not in self.pairs:
             return {}
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         every = self.pairs["val"]
-        index = torch.randperm(len(every), generator=generator)[: self.settings.num_val_pairs]
+        index = torch.randperm(len(every), generator=generator)[: self.settings.logging.num_val_pairs]
         pairs: CodedPairs = every(index[:, None], torch.zeros_like(index))
         right = self.errors(self.prior, pairs.sources, pairs.conditions, pairs.targets)
         copied = F.mse_loss(pairs.sources[0], pairs.targets)
@@ -101,7 +103,7 @@ class PriorTask(Task):
 
     def save(self, validation: dict[str, float]) -> None:
         """Save the prior."""
-        facts = {"steps": self.settings.max_steps, **asdict(self.settings), "validation": validation}
+        facts = {"steps": self.settings.max_steps, "seed": self.seed, **asdict(self.settings), "validation": validation}
         self.prior.save(self.prior_folder, facts)
 
 

@@ -1,6 +1,7 @@
 """Training of the displacement prior: frames are encoded once, followed by thousands of cheap steps in memory."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 
 from fourdistill.errors import InputError
 from fourdistill.features.augmentations import PLAIN, augmentations
+from fourdistill.features.settings import Augmentations
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import FramePairs, read_frame_pairs
 from fourdistill.storage.files import sha256
 from fourdistill.training.prior.codes import PairCodes, read_embeds, sample_embeds
-from fourdistill.training.prior.settings import PriorSettings
+from fourdistill.training.prior.settings import TrainPrior
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.runtime.hashes import tensors_hash
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
@@ -22,45 +25,54 @@ from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 def train_prior(
     pairs_table: Path,
     features: Path | str,
-    settings: PriorSettings,
-    form: dict[str, Any],
+    settings: TrainPrior,
+    augmented: Augmentations,
+    view_encoding: ViewEncoding,
+    seed: int,
     *,
     prior_folder: Path,
     live_folder: Path,
     checkpoint_folder: Path,
-    checkpoint_address: str | None = None,
     pretrained: Path | None = None,
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
-    `form`: the fields of `PriorConfig` that the data do not determine. A `pretrained` prior (its folder, or that of an
-    adapter with one) brings its own fields and codec. With zero steps it is validated and saved unchanged. A killed run
+    `augmented`: which changed frames are trained on, too. A `pretrained` prior (its folder, or that of an adapter with
+    one) brings its own network and codec. With zero steps it is validated and saved unchanged. A killed run
     resumes from its last checkpoint as if it had not been interrupted. Raises `Preempted` after SIGTERM, once the state
     is saved.
     """
     if settings.max_steps == 0 and pretrained is None:
         raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
     trainer = Trainer(
-        TrainerSettings.of(settings),
+        TrainerSettings(
+            seed,
+            settings.max_steps,
+            settings.batch_size,
+            settings.optimizer,
+            settings.logging,
+            settings.checkpoints,
+            mixed_precision=settings.mixed_precision,
+        ),
         live_folder=live_folder,
         checkpoint_folder=checkpoint_folder,
-        checkpoint_address=checkpoint_address,
     )
     if trainer.accelerator.num_processes > 1:
         raise InputError("train_prior: expected one process: it is small, and several would train on the same pairs")
     pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
-    augmented = augmentations(settings.mirror, settings.recolour)
-    changes = {split: augmented if split == "train" else (PLAIN,) for split in pairs}
+    shown = augmentations(augmented.mirror, augmented.recolour)
+    changes = {split: shown if split == "train" else (PLAIN,) for split in pairs}
     embeds = {split: read_embeds(each, features, changes[split]) for split, each in pairs.items()}
-    prior = start_prior(next(iter(embeds.values()), None), settings, form, pretrained)
+    prior = start_prior(next(iter(embeds.values()), None), settings, view_encoding, seed, pretrained)
     facts = {
-        "form": form,
+        "augmentations": asdict(augmented),
+        "view_encoding": view_encoding,
         "pairs": sha256(pairs_table),
         "features": tensors_hash(each for split in embeds.values() for each in split),
     }
     coded = {split: PairCodes(each, embeds.pop(split), prior.codec, changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None
-    return trainer.fit(PriorTask(prior, coded, settings, facts, prior_folder, start_share))
+    return trainer.fit(PriorTask(prior, coded, settings, seed, facts, prior_folder, start_share))
 
 
 def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePairs]:
@@ -73,28 +85,32 @@ def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePair
 
 
 def start_prior(
-    embeds: list[torch.Tensor] | None, settings: PriorSettings, form: dict[str, Any], pretrained: Path | None
+    embeds: list[torch.Tensor] | None,
+    settings: TrainPrior,
+    view_encoding: ViewEncoding,
+    seed: int,
+    pretrained: Path | None,
 ) -> DisplacementPrior:
     """An untrained prior with a codec fitted to the training frames, or a pretrained one with its own codec."""
     if pretrained is not None:
         prior = DisplacementPrior.load(pretrained)
         config = prior.config
-        wanted: dict[str, tuple[Any, Any]] = {}
+        wanted: dict[str, tuple[Any, Any]] = {"view_encoding": (view_encoding, config.view_encoding)}
         if embeds is not None:
             found = tuple(embeds[0].shape[1:])
             wanted["image embeddings"] = (found, (config.num_tokens, config.embeds_width))
-        if "view_encoding" in form:
-            wanted["view_encoding"] = (form["view_encoding"], config.view_encoding)
         for name, (mine, theirs) in wanted.items():
             if mine != theirs:
                 expected = f"expected {mine} of a prior to start from, found {theirs}"
                 raise InputError(f"{pretrained}: {name}: {expected}; train_prior.start: scratch needs none")
         return prior
     assert embeds is not None  # starting from scratch requires training pairs
-    codec = fit_codec(
-        sample_embeds(embeds, settings.codec_embeds, settings.seed), settings.num_components, settings.seed
-    )
-    config = PriorConfig(*embeds[0].shape[1:], num_components=codec.num_components, **form)
-    prior = DisplacementPrior(config, torch.Generator().manual_seed(settings.seed))
+    codec = fit_codec(sample_embeds(embeds, settings.codec.num_embeds, seed), settings.codec.num_components, seed)
+    num_tokens, width = embeds[0].shape[1:]
+    config = PriorConfig(
+        **asdict(settings.network), num_tokens=num_tokens, embeds_width=width, view_encoding=view_encoding,
+        num_components=codec.num_components,  # the data may allow fewer than were asked for
+    )  # fmt: skip
+    prior = DisplacementPrior(config, torch.Generator().manual_seed(seed))
     prior.codec.load_state_dict(codec.state_dict())
     return prior

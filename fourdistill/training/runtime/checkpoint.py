@@ -14,7 +14,6 @@ so they can hold numbers but not run code. No object with a custom pickle is reg
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from accelerate.utils import broadcast_object_list
 
 from fourdistill.training.runtime.remote import RemoteCheckpoints
 
-_OF_NO_CONSEQUENCE = ("checkpoint_every", "keep_checkpoints", "micro_batches")  # the trainer adds the actual number
 FINGERPRINT_NAME, LIVE_NAME, KEPT_NAME, INCOMPLETE = "fingerprint.json", "live", "trainer.json", ".incomplete"
 
 
@@ -140,11 +138,6 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         self.remote.get(name, temporary)
         temporary.rename(self.folder / name)
-
-
-def decisive(settings: Any) -> dict[str, Any]:
-    """A settings dataclass => the values for a fingerprint, without those that a resumed run may change."""
-    return {name: value for name, value in asdict(settings).items() if name not in _OF_NO_CONSEQUENCE}
 
 
 def discard(checkpoint: Path) -> None:

@@ -35,7 +35,7 @@ def read_sharding() -> FullyShardedDataParallelPlugin | None:
     if sharding.auto_wrap_policy is size_based_auto_wrap_policy:
         raise InputError("accelerate: fsdp_auto_wrap_policy: expected TRANSFORMER_BASED_WRAP or NO_WRAP")
     if sharding.activation_checkpointing:
-        raise InputError("accelerate: fsdp_activation_checkpointing: expected false; see train.gradient_checkpointing")
+        raise InputError("accelerate: fsdp_activation_checkpointing: expected false: see train.compute")
     if isinstance(sharding.cpu_offload, CPUOffloadPolicy):
         raise InputError("accelerate: fsdp_offload_params: expected false: the U-Net stays on the devices")
     return sharding

@@ -16,10 +16,11 @@ class Task:
     Args:
         name: the label of the progress bar.
         model: its parameters that require gradients are trained; it is distributed, saved and resumed.
+        sample_every: steps between two calls of `sample`; None: only after the last step.
     """
 
-    def __init__(self, name: str, model: nn.Module):
-        self.name, self.model = name, model
+    def __init__(self, name: str, model: nn.Module, sample_every: int | None = None):
+        self.name, self.model, self.sample_every = name, model, sample_every
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON values that a checkpoint must match, besides the trainer's settings; called before `place`."""

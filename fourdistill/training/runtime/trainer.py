@@ -6,7 +6,7 @@ random draw of a step is determined by (seed, step, micro-batch), see `seeds.py`
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +16,30 @@ from torch import nn
 from tqdm import tqdm
 
 from fourdistill.training.runtime.average import WeightAverage
-from fourdistill.training.runtime.checkpoint import Checkpoints, decisive
+from fourdistill.training.runtime.checkpoint import Checkpoints
 from fourdistill.training.runtime.micro_batches import MicroBatches
 from fourdistill.training.runtime.preemption import Preempted, Preemption
 from fourdistill.training.runtime.report import TrainReport
 from fourdistill.training.runtime.seeds import step_generator
+from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.runtime.tracking import Means, end_accelerator, start_accelerator, start_logs
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """The length of a training, the settings of its steps, and the intervals (in steps) of everything else."""
+    """The length of a training, its batches and random draws, and what all trainings share."""
 
     seed: int
     max_steps: int
     batch_size: int  # per step, over all processes
-    learning_rate: float
-    warmup_steps: int
-    log_every: int
-    checkpoint_every: int
-    validate_every: int | None = None  # None: before the first step and after the last
-    sample_every: int | None = None  # None: after the last step
+    optimizer: Optimizer
+    logging: Logging
+    checkpoints: Checkpointing
     micro_batches: int | None = None  # over all processes; None: one per process
-    lr_scheduler: str = "cosine"  # a name of diffusers' get_scheduler
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    ema_decay: float | None = None  # if set, the result is a moving average of the weights
-    keep_checkpoints: int = 1
-    keep_last: bool = False  # keep the state after the last step if the result is saved later
     mixed_precision: str = "no"  # one of PRECISIONS in models/base/precision.py
-
-    @classmethod
-    def of(cls, settings: Any) -> "TrainerSettings":
-        """The trainer's fields of a task's settings dataclass, matched by name."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in vars(settings).items() if name in names})
+    ema_decay: float | None = None  # if set, the result is a moving average of the weights
+    keep_last: bool = False  # keep the state after the last step if the result is saved later
 
 
 class Trainer:
@@ -61,19 +49,10 @@ class Trainer:
         live_folder: where metrics and `train_report.json` go (DVCLive).
         checkpoint_folder: where the state is kept; started again with the same settings and data, a killed run resumes
             from there, with the same batches and draws as an uninterrupted run.
-        checkpoint_address: an fsspec address for copies of the checkpoints, or None.
     """
 
-    def __init__(
-        self,
-        settings: TrainerSettings,
-        *,
-        live_folder: Path,
-        checkpoint_folder: Path,
-        checkpoint_address: str | None = None,
-    ):
-        self.settings, self.live_folder = settings, live_folder
-        self.checkpoint_folder, self.checkpoint_address = checkpoint_folder, checkpoint_address
+    def __init__(self, settings: TrainerSettings, *, live_folder: Path, checkpoint_folder: Path):
+        self.settings, self.live_folder, self.checkpoint_folder = settings, live_folder, checkpoint_folder
         self.accelerator = start_accelerator(settings.mixed_precision)
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         self.micro_batches = MicroBatches.divide(settings.batch_size, settings.micro_batches, processes, process)
@@ -122,11 +101,11 @@ class Trainer:
         start_logs(accelerator, self.live_folder, resume=resumed)
 
         task.place(accelerator)
-        optimizer = make_optimizer(task.model, settings)
+        optimizer = make_optimizer(task.model, settings.optimizer)
         lr_scheduler = get_scheduler(
-            settings.lr_scheduler,
+            settings.optimizer.lr_scheduler,
             optimizer,
-            num_warmup_steps=settings.warmup_steps,
+            num_warmup_steps=settings.optimizer.warmup_steps,
             num_training_steps=settings.max_steps,
         )
         model, self.optimizer, self.lr_scheduler = accelerator.prepare(task.model, optimizer, lr_scheduler)
@@ -158,7 +137,7 @@ class Trainer:
                     loss, figures = task.loss(model, step, micro_batch, generator)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+                        accelerator.clip_grad_norm_(trained, settings.optimizer.max_grad_norm)
                     self.optimizer.step()
                     self.lr_scheduler.step()
                     self.optimizer.zero_grad(set_to_none=True)
@@ -168,14 +147,14 @@ class Trainer:
 
             self.report.steps = done = step + 1
             is_last = done == settings.max_steps
-            if is_last or is_due(done, settings.log_every):
+            if is_last or is_due(done, settings.logging.every):
                 self.log(done)
-            if not is_last and is_due(done, settings.validate_every):
+            if not is_last and is_due(done, settings.logging.validate_every):
                 self.validate(done)
-            if not is_last and is_due(done, settings.sample_every):
+            if not is_last and is_due(done, task.sample_every):
                 self.sample()
             preempted = not is_last and preemption.asked(accelerator)
-            if preempted or (settings.keep_last if is_last else is_due(done, settings.checkpoint_every)):
+            if preempted or (settings.keep_last if is_last else is_due(done, settings.checkpoints.every)):
                 self.save(done)
             if preempted:
                 return False
@@ -222,12 +201,11 @@ class Trainer:
 
     def open_checkpoints(self, task: Task) -> Checkpoints:
         """The checkpoints of a run with this task and these decisive settings, for any number of processes."""
-        facts = {
-            "trainer": decisive(self.settings) | {"micro_batches": self.micro_batches.total},
-            "task": task.fingerprint(),
-        }
-        keep, address = self.settings.keep_checkpoints, self.checkpoint_address
-        return Checkpoints(self.checkpoint_folder, self.live_folder, facts, keep, address)
+        decisive = asdict(self.settings) | {"micro_batches": self.micro_batches.total}
+        del decisive["checkpoints"]  # a resumed run may change them
+        facts = {"trainer": decisive, "task": task.fingerprint()}
+        kept = self.settings.checkpoints
+        return Checkpoints(self.checkpoint_folder, self.live_folder, facts, kept.keep, kept.address)
 
     def progress(self, steps: range) -> "tqdm[int]":
         """`steps` with a progress bar, shown by the main process."""
@@ -278,6 +256,6 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def make_optimizer(model: nn.Module, settings: Any) -> torch.optim.AdamW:
-    """AdamW on the trainable parameters; `settings` has a `learning_rate` and a `weight_decay`."""
+def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
+    """AdamW on the trainable parameters."""
     return torch.optim.AdamW(trained_parameters(model), lr=settings.learning_rate, weight_decay=settings.weight_decay)

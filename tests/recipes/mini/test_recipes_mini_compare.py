@@ -1,4 +1,4 @@
-"""The comparison of the base's design choices measures what it says."""
+"""The measurements in the comparison of the base's design choices."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_perfect_prediction_stands_for_the_clean_latents(prediction_type, beta
 
 
 class Repeats:
-    """A U-Net that answers with the picture whose number its text (or image tokens) says, as a v-prediction."""
+    """A U-Net that returns, as v-prediction, the picture whose number its text (or image tokens) contains."""
 
     def __init__(self, x: torch.Tensor, scheduler, *, reads: str) -> None:
         self.x, self.scheduler, self.reads = x, scheduler, reads

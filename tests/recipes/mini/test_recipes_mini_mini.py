@@ -1,4 +1,4 @@
-"""The shipped base is what stock diffusers takes for a Stable Diffusion model with an IP-Adapter."""
+"""Stock diffusers loads the shipped base as a Stable Diffusion model with an IP-Adapter."""
 
 from pathlib import Path
 

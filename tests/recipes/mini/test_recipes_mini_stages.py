@@ -1,4 +1,4 @@
-"""The base's own `dvc.yaml` names every module that its stages import."""
+"""The base's own `dvc.yaml` lists every module that its stages import."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ STAGES = YAML(typ="safe").load((BASE / "dvc.yaml").read_text())["stages"]
 
 
 def siblings(script: str) -> set[str]:
-    """The scripts beside this one that importing it runs, itself included."""
+    """The script and those in its folder that it imports, directly or indirectly."""
     seen, waiting = set(), [script]
     while waiting:
         name = waiting.pop()

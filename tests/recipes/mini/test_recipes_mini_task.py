@@ -1,4 +1,4 @@
-"""A killed training of the base goes on as if nothing had happened."""
+"""A killed training of the base resumes with identical results."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from task import fit
 
 
 class Killed(Exception):
-    """Stands for the signal."""
+    """Simulates the kill signal."""
 
 
 def train(

@@ -8,13 +8,13 @@ import pytest
 import torch
 from imports import ROOT
 from ruamel.yaml import YAML
+from stage_settings import adapter_settings, prior_config
 
-from fourdistill.inference.inputs import broadcast, make_conditions, read_displacements
+from fourdistill.inference.inputs import broadcast, conditions_of_rows, with_displacements
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.base.model import load_base
 from fourdistill.models.codec import fit_codec
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.prior import DisplacementPrior
 from fourdistill.params import load_params
 
 RECIPE, SHIPPED = ROOT / "recipes" / "mini_adapter", ROOT / "models" / "mini-adapter"
@@ -28,7 +28,7 @@ def package(adapter, out, base):
 def test_the_recipe_overrides_the_main_parameters():
     main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
     assert [source.prefix for source in recipe.sources] == ["", "ring_"]
-    assert recipe.extract_frames.split == main.extract_frames.split  # what is held out stays held out
+    assert recipe.extract_frames.split == main.extract_frames.split  # the same data are held out
     assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
     tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
     assert tuned.paths.pretrained == recipe.paths.prior
@@ -51,9 +51,9 @@ def test_the_packaged_adapter_is_small_and_the_same_but_for_rounding(tiny_base, 
     base = load_base(str(tiny_base))
     generator = torch.Generator().manual_seed(0)
     embeds = torch.randn(40, 17, 32, generator=generator)
-    prior = DisplacementPrior(PriorConfig(17, 32, num_components=6, width=16, depth=1, num_rotations=8), generator)
+    prior = DisplacementPrior(prior_config(17, 32, num_components=6, width=16, depth=1, num_rotations=8), generator)
     prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
-    adapter = Adapter.from_base(base, AdapterSettings(), generator, prior)
+    adapter = Adapter.from_base(base, adapter_settings(), generator, prior)
     adapter.save(tmp_path / "adapter", {"steps": 7})
     done = package(tmp_path / "adapter", tmp_path / "small", tiny_base)
     assert done.returncode == 0, done.stderr
@@ -83,11 +83,11 @@ def test_the_shipped_adapter_is_small_and_fits_its_base(shipped):
 
 
 def test_the_shipped_prior_turns_all_the_way_round(shipped):
-    """A full turn leads back, half a turn does not: whatever it learnt, azimuths are angles to it."""
+    """A full turn is the identity, half a turn is not: the prior treats azimuths as angles."""
     base = load_base(str(ROOT / "data/base/mini"))
     pixels = torch.zeros(1, 3, 128, 128)
     embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
-    turns = read_displacements(broadcast(image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0]), None)
-    still, half, full = shipped.prior.displace(make_conditions(turns, 0))
+    turns = with_displacements(broadcast(image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0]), None)
+    still, half, full = shipped.prior.displace(conditions_of_rows(turns, 0))
     assert torch.allclose(still, full, atol=1e-3)
     assert (half - still).abs().mean() > 0.05

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-# As `python recipes/scenes/render.py` does: the modules of the generator import each other by their bare names.
+# As with `python recipes/scenes/render.py`: the generator's modules import each other by their bare names.
 sys.path.insert(0, str(Path(__file__).parents[3] / "recipes" / "scenes"))
 
 if importlib.util.find_spec("embreex") is None:  # the extra `scenes` is not installed

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fourdistill.errors import InputError
 
-# A rod of 2 that stands on the root, with a rod of 1 on its tip; the root is moved, the elbow turns about x, then y.
+# A rod of length 2 on the root, with a rod of length 1 on its tip; the root moves, the elbow turns about x, then y.
 TINY = """HIERARCHY
 ROOT Hips
 {
@@ -42,8 +42,8 @@ def test_the_hierarchy_and_the_frames(tmp_path):
     np.testing.assert_array_equal(tiny.ends, [[np.nan] * 3, [0, 1, 0]])
     positions, rotations = tiny.world()
     np.testing.assert_allclose(positions[0], [[10, 20, 30], [10, 22, 30]])
-    # 90 degrees about z lay the first rod along -x; the elbow turns its own y to z (about x) and that to x (about y),
-    # which the root has laid along y.
+    # 90 degrees about z turn the first rod to -x. The elbow turns its own y to z (about x), then to x (about y), which
+    # the root has turned to y.
     np.testing.assert_allclose(positions[1], [[10, 20, 30], [8, 20, 30]], atol=1e-12)
     tip = positions[1, 1] + rotations[1, 1] @ tiny.ends[1]
     np.testing.assert_allclose(tip, [8, 21, 30], atol=1e-12)
@@ -64,7 +64,7 @@ ANGLE = st.floats(-720, 720)
 
 @given(st.permutations(AXES), st.lists(st.tuples(ANGLE, ANGLE, ANGLE), min_size=1, max_size=3))
 def test_what_is_written_is_read_in_any_order_of_axes(tmp_path_factory, order, frames):
-    """A writer's text of angles, and the rotations that they stand for by their definition."""
+    """Angles written as text give the rotations of their definition."""
     channels = " ".join(f"{axis}rotation" for axis in order)
     rows = "\n".join("1 2 3 " + " ".join(map(repr, angles)) + " 0 0" for angles in frames)
     text = TINY.replace("Zrotation Xrotation Yrotation", channels).replace("Frames: 2", f"Frames: {len(frames)}")

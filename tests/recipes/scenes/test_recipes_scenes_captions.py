@@ -19,7 +19,7 @@ from clothes import (
 from raycast import linear_to_srgb
 
 OUTFIT = Outfit((210, 160, 130), "brown", "long", "yellow", "white", "short-sleeved", "blue", "trousers", "black")
-# Points of a resting body, as `garment_fields` would describe them (stripes are light where height · 11 % 1 < 0.45).
+# Points of a resting body in the form of `garment_fields` (stripes are light where height · 11 % 1 < 0.45).
 NOWHERE = {"height": 1.0, "torso": 1.0, "arm_along": -1.0, "leg_along": -0.3, "foot": 0.0, "hand": 0.0, "scalp": -1.0,
            "mane": -1.0, "eye": 0.0}  # fmt: skip
 PLACES = {

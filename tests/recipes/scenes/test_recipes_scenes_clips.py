@@ -1,4 +1,4 @@
-"""Motions by name, and the cuts of the recordings that are shipped."""
+"""Motions by name, and the cuts of the shipped recordings."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_names_say_what_is_mirrored_and_reversed():
 def test_there_are_sixty_motions_to_train_on_and_none_shows_what_is_held_out():
     known = GROUPS["known"]
     assert len(set(known)) == len(known) >= 60
-    assert len([name for name in known if name in CLIPS or name in CUTS]) >= 55  # recorded as they are
+    assert len([name for name in known if name in CLIPS or name in CUTS]) >= 55  # unchanged recordings
     assert not set(known) & set(HELD_OUT)
     shown = {part for name in known for part, _, _ in parts(name)}
     assert not shown & {name for name in HELD_OUT if name in CUTS}
@@ -62,8 +62,8 @@ def test_a_cut_faces_forward_moves_and_bends_as_people_do(name):
     np.testing.assert_allclose(clip.root_positions[0, [0, 2]], 0)
     steps = np.abs(np.sum(clip.rotations[1:] * clip.rotations[:-1], axis=2)).clip(0, 1)
     degrees = np.rad2deg(2 * np.arccos(steps))
-    assert degrees.sum(0).mean() / clip.duration > 50  # a second, on average over the joints
-    assert degrees.max() < 60  # from frame to frame: nothing jumps
+    assert degrees.sum(0).mean() / clip.duration > 50  # per second, on average over the joints
+    assert degrees.max() < 60  # between frames: no jumps
     for joint, sign in (("knee", -1), ("elbow", 1)):
         for side in ("left", "right"):
             hinge = clip.rotations[:, JOINT_NAMES.index(f"{side}_{joint}")]

@@ -1,4 +1,4 @@
-"""Whole scenes, tiny, from the real body and clips."""
+"""Tiny whole scenes, from the real body and clips."""
 
 import av
 import numpy as np
@@ -55,7 +55,7 @@ def test_videos_keep_the_true_time_and_show_somebody_large_and_whole(scenes):
             np.testing.assert_allclose(times, np.arange(3) * duration / 3, atol=2e-3)
             assert np.abs(frames[0].astype(int) - frames[2]).max() > 60  # it moves
             for frame in frames:
-                # Floor and wall are pale, shadows are grey: nothing else is so colourful or so dark.
+                # Floor and wall are pale and shadows grey: only the subject is this colourful or dark.
                 subject = (np.ptp(frame.astype(int), axis=2) > 40) | (frame.max(2) < 110)
                 rows = np.flatnonzero(subject.any(1))
                 assert 0.4 * 64 < np.ptp(rows) < 0.95 * 64

@@ -46,7 +46,7 @@ def test_legs_of_one_clip_with_the_rest_of_another(clip):
 
 
 def test_parse_clip():
-    # three frames of 0.5 s: a knee bends by 0.2 rad a frame, everything else rests
+    # three frames of 0.5 s: a knee bends by 0.2 rad per frame, other joints rest
     frames = np.zeros((3, 44))
     frames[:, 0], frames[:, 1] = 0.5, [0, 1, 2]
     column = 4

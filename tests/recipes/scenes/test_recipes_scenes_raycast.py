@@ -9,7 +9,7 @@ RED = np.array([0.9, 0.0, 0.0])
 
 
 def octahedron(centre, radius):
-    """A small solid (6, 3), (8, 3) whose middle is seen in the middle from everywhere."""
+    """Vertices (6, 3) and faces (8, 3) of a small solid, whose silhouette is centred from every direction."""
     vertices = centre + radius * np.concatenate([np.eye(3), -np.eye(3)])
     faces = [(a, b, c) if parity > 0 else (a, c, b) for a in (0, 3) for b in (1, 4) for c in (2, 5)
              for parity in [(1 if a == 0 else -1) * (1 if b == 1 else -1) * (1 if c == 2 else -1)]]  # fmt: skip
@@ -27,7 +27,7 @@ def surroundings(sun=(0.3, 1.0, 0.2)):
 
 
 def project_llff(row, point):
-    """A row of poses_bounds.npy by the rules of the LLFF format => (x, y) in pixels."""
+    """Project a point with a row of poses_bounds.npy, by the LLFF format's definition => (x, y) in pixels."""
     matrix = row[:15].reshape(3, 5)
     down, right, backward, position = matrix[:, :4].T
     height, width, focal = matrix[:, 4]
@@ -50,7 +50,7 @@ def test_a_known_point_lands_on_the_pixel_that_poses_bounds_says(sweep, layout):
     for camera, row in zip(cameras, poses_bounds(cameras, sweep), strict=True):
         picture = render(mesh, camera, surroundings()).astype(float)
         redness = np.clip(picture[..., 0] - picture[..., 1], 0, None)
-        y, x = np.mgrid[:96, :96] + 0.5  # the middle of the first pixel
+        y, x = np.mgrid[:96, :96] + 0.5  # pixel centres
         seen = np.array([(x * redness).sum(), (y * redness).sum()]) / redness.sum()
         np.testing.assert_allclose(seen, project_llff(row, point), atol=0.3)
         np.testing.assert_allclose(camera.project(point[None])[0], project_llff(row, point), atol=1e-9)

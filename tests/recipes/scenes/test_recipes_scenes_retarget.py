@@ -1,4 +1,4 @@
-"""Recordings => the joints of motion.py: made ones whose answer is known, and the file that is shipped."""
+"""Recordings => the joints of motion.py: synthetic ones with known answers, and the shipped file."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ from fourdistill.errors import InputError
 DEBIAN = Path("/usr/share/assimp/models/BVH")
 ARMS = ("{}Shoulder", "{}Elbow", "{}Wrist")
 SOURCE = Source("made.bvh", ("Hips", "Chest", "Head"), ("{}Hip", "{}Knee", "{}Ankle"), ARMS, rest=None, jumps=False)
-# A figure in BVH's axes (y up, +z forward, its left is +x) whose arms are spread; units of 10 cm.
+# A figure with spread arms in BVH's axes (y up, +z forward, +x to its left); units of 10 cm.
 FIGURE = {
     "Hips": ("", (0, 0, 0)), "Chest": ("Hips", (0, 4, 0)), "Head": ("Chest", (0, 3, 0)),
     "LeftShoulder": ("Chest", (2, 2, 0)), "LeftElbow": ("LeftShoulder", (3, 0, 0)),
@@ -44,7 +44,7 @@ SEEDS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 def made(num_frames, **turns):
-    """A recording of FIGURE; `turns`: joint → (axis in BVH's axes, degrees (T,)). Hinges bend a little at its end."""
+    """A recording of FIGURE; `turns`: joint → (axis in BVH's axes, degrees (T,)). Hinges bend in the last frame."""
     names = tuple(FIGURE)
     parents = tuple(names.index(parent) if parent else -1 for parent, _ in FIGURE.values())
     rotations = np.tile(np.eye(3), (num_frames, len(names), 1, 1))
@@ -62,7 +62,7 @@ def standard(wheels):
 
 
 def angle(clip, joint):
-    """Degrees (T,) that a hinge is turned about z."""
+    """Rotation of a hinge about z, degrees (T,)."""
     w, x, y, z = clip.rotations[:, JOINT_NAMES.index(joint)].T
     np.testing.assert_allclose([x, y], 0, atol=1e-9)
     return np.rad2deg(2 * np.arctan2(z, w) + np.pi) % 360 - 180
@@ -79,14 +79,14 @@ def test_knees_bend_back_and_elbows_forward_and_the_rest_stays(standard):
     for joint in ("root", "chest", "neck", "right_hip", "left_hip", "right_ankle"):
         still = clip.rotations[:, JOINT_NAMES.index(joint)]
         np.testing.assert_allclose(np.abs(still[:, 0]), 1, atol=1e-9)
-    # The left foot turns with the shin in the world; our ankle hangs on the shin and so need not turn.
+    # The left foot turns with the shin in the world; our ankle is relative to the shin and so does not turn.
     np.testing.assert_allclose(np.abs(clip.rotations[:, JOINT_NAMES.index("left_ankle"), 0]), 1, atol=1e-9)
 
 
 @pytest.mark.network
 def test_spread_arms_are_spread_and_where_it_faces_is_kept(standard):
     clip = retarget(made(2, Hips=("y", np.array([0.0, 90.0]))), SOURCE, standard)
-    directions = {"left": [0, 0, -1], "right": [0, 0, 1]}  # +z is the person's right
+    directions = {"left": [0, 0, -1], "right": [0, 0, 1]}  # +z is to the person's right
     for frame, turn in enumerate((0.0, np.pi / 2)):
         world = world_rotations(clip.rotations[frame])
         about_y = axis_rotation(1, np.array([turn]))[0]
@@ -105,13 +105,13 @@ def test_a_limb_that_never_bends_has_no_hinge(standard):
 
 @given(SEEDS, st.sampled_from([-1, 1]))
 def test_a_limbs_bones_point_where_they_did(generator, sign):
-    """Whatever the joints are: the two rotations lay the resting limb, which hangs down, along both bones."""
+    """For any joints, the two rotations align the resting limb, which hangs down, with both bones."""
     frames = 6
     turned = np.linalg.qr(generator.normal(size=(frames, 3, 3)))[0]
     turned *= np.linalg.det(turned)[:, None, None]
     angles = sign * generator.uniform(0.0, 2.5, frames)
     down = np.array([0.0, -1.0, 0.0])
-    axis = generator.normal(size=3) * [1, 0, 1]  # of the hinge, across the bone
+    axis = generator.normal(size=3) * [1, 0, 1]  # of the hinge, perpendicular to the bone
     axis /= np.linalg.norm(axis)
     across = np.cross(axis, np.eye(3)).T
     hinges = np.eye(3) + np.sin(angles)[:, None, None] * across + (1 - np.cos(angles))[:, None, None] * across @ across
@@ -121,7 +121,7 @@ def test_a_limbs_bones_point_where_they_did(generator, sign):
     np.testing.assert_allclose(first @ first.transpose(0, 2, 1), np.tile(np.eye(3), (frames, 1, 1)), atol=1e-9)
     np.testing.assert_allclose(first @ down, upper, atol=1e-9)
     np.testing.assert_allclose(first @ hinge @ down, lower, atol=1e-6)
-    np.testing.assert_allclose(hinge[:, 2, 2], 1)  # about z alone
+    np.testing.assert_allclose(hinge[:, 2, 2], 1)  # only about z
     assert (sign * hinge[:, 1, 0] >= -1e-12).all()
 
 

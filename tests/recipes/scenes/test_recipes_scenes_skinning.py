@@ -10,7 +10,7 @@ REST = np.tile([1.0, 0.0, 0.0, 0.0], (13, 1))
 
 @pytest.fixture
 def rod():
-    """A rod of four points along y: the lower half follows one bone, the upper half the other, bent at y = 1."""
+    """A rod of four points along y: each half follows one bone, with the joint at y = 1."""
     skeleton = Skeleton(("lower", "upper"), (-1, 0), np.array([[0.0, 0, 0], [0, 1, 0]]))
     vertices = np.array([[0.0, 0.0, 0], [0, 0.5, 0], [0, 1.5, 0], [0, 2.0, 0]])
     weight = np.tile([1.0, 0, 0, 0], (4, 1))
@@ -21,7 +21,7 @@ def rod():
 def test_blend_leaves_the_rest_pose_and_bends_what_a_bone_moves(rod):
     still = np.tile(np.eye(3), (2, 1, 1))
     np.testing.assert_allclose(blend(rod, still, rod.skeleton.heads), rod.vertices)
-    quarter = rotation_matrix(np.array([np.sqrt(0.5), 0, 0, np.sqrt(0.5)]))  # about z: y goes to -x
+    quarter = rotation_matrix(np.array([np.sqrt(0.5), 0, 0, np.sqrt(0.5)]))  # about z: turns y to -x
     bent = blend(rod, np.stack([np.eye(3), quarter]), rod.skeleton.heads)
     np.testing.assert_allclose(bent, [[0, 0, 0], [0, 0.5, 0], [-0.5, 1, 0], [-1, 1, 0]], atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Samples to rows: what would fit no batch is refused sample by sample."""
+"""Samples to rows: samples that fit no batch are refused individually."""
 
 import json
 
@@ -23,7 +23,7 @@ def decode(**changes):
     [
         {"pair_id": 2**63 - 1},
         {"pair_id": 0},
-        {"normalized_gap": -1},  # an integer is a number
+        {"normalized_gap": -1},  # integers are numbers
         {"relative_pose": [-3.4e38, *EYE[1:]]},
         {"relative_pose": None, "delta_azimuth": None, "delta_elevation": None, "delta_radius": None, "kind": "time"},
         {"caption": "🩰 ballet"},
@@ -49,7 +49,7 @@ def test_what_fits(changes):
         {"relative_pose": dict.fromkeys("abcdefghijkl")},
         {"delta_azimuth": -1e39},
         {"delta_radius": 10**39},
-        {"caption": "\ud800"},  # JSON can spell it, but it is no text
+        {"caption": "\ud800"},  # valid JSON, but not valid Unicode
         {"caption": ["a"]},
         {"kind": "film"},
     ],

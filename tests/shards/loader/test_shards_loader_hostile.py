@@ -1,4 +1,4 @@
-"""Tars that are made to eat memory: each is counted as broken before it has done so."""
+"""Tars crafted to exhaust memory are counted as broken before they do."""
 
 import shutil
 import tarfile
@@ -12,7 +12,7 @@ from fourdistill.shards.loader.batches import ReadOptions, make_loader
 from fourdistill.storage.tars import MAX_EXTENDED
 
 NAME = "000000005.json"
-LARGE = 2**20  # beyond the limit that these tests set
+LARGE = 2**20  # above the limit of these tests
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def shards(tmp_path_factory):
 
 
 def read(shards, tmp_path, start, monkeypatch):
-    """The numbers and the report where the second shard has something in front, or is made something of."""
+    """Ids and report with `start` put before the second shard, or applied to it if callable."""
     monkeypatch.setattr(samples, "MAX_MEMBER", LARGE // 2)
     folder = shutil.copytree(shards, tmp_path / "shards", ignore=lambda *_: ["index.json"])
     path = folder / "train-000001.tar"
@@ -56,7 +56,7 @@ def test_hostile_tars_are_broken(shards, tmp_path, start, reason, monkeypatch, c
 @pytest.mark.parametrize(
     "start",
     [
-        hostile.header("notes", tarfile.REGTYPE, LARGE) + bytes(LARGE),  # large, but nobody wants it
+        hostile.header("notes", tarfile.REGTYPE, LARGE) + bytes(LARGE),  # large, but not needed
         hostile.header("folder", tarfile.DIRTYPE, 0),
         hostile.records("folder/notes.txt", 0, comment="by tar --format=pax"),
         hostile.long_name(1000) + hostile.header("notes", tarfile.REGTYPE, 0),
@@ -68,7 +68,7 @@ def test_other_members_do_no_harm(shards, tmp_path, start, monkeypatch):
 
 
 def test_members_that_share_a_key_are_not_gathered(shards, tmp_path, monkeypatch):
-    """Only what a sample consists of is kept, whatever else is called after it."""
+    """Only the members of a sample are kept, not other members with its key."""
     start = b"".join(hostile.header(f"000000005.{i}.json", tarfile.REGTYPE, 0) for i in range(20))
     kept = []
     decode = samples.group_by_keys

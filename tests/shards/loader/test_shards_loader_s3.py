@@ -1,4 +1,4 @@
-"""Publishing to and streaming from a real S3 server on loopback, also through a proxy that spoils answers."""
+"""Publishing to and streaming from a real S3 server on loopback, also through a proxy that injects faults."""
 
 import functools
 import http.server
@@ -40,7 +40,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, shards):
-    """A server that has the shards at ADDRESS."""
+    """A server with the shards at ADDRESS."""
     with running_s3(tmp_path_factory.mktemp("weed")) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in credentials(server.endpoint).items():
             patch.setenv(name, value)
@@ -50,7 +50,7 @@ def server(tmp_path_factory, shards):
 
 
 def use(monkeypatch, endpoint, **changes):
-    """Let AWS's tools find this server, and what was opened before be forgotten."""
+    """Make AWS's tools use this server, and clear cached file systems."""
     for name, value in (credentials(endpoint) | changes).items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
@@ -72,20 +72,20 @@ def proxy(server, monkeypatch):
 
 @pytest.fixture(params=[(opener.BLOCK, 0), (2**14, 3 * 2**14)], ids=["one request", "many requests"])
 def faults_from(request, monkeypatch):
-    """Shards that are each fetched by one request, or by several: the byte from which on faults are to happen."""
+    """Shards fetched by one or several requests; the value is the byte from which faults occur."""
     monkeypatch.setattr(opener, "BLOCK", request.param[0])
     return request.param[1]
 
 
 def num_before(shards, end):
-    """Samples of the spoilt shard that can be had from its first `end` bytes: those whose next one has begun."""
+    """Number of the spoilt shard's samples in its first `end` bytes: those whose successor has begun."""
     with tarfile.open(shards / SPOILT) as tar:
         begun = [member.offset_data + member.size for member in tar if member.name.endswith(".json")]
     return sum(each <= end for each in begun[1:])
 
 
 def with_some(num):
-    """All samples, of the spoilt shard only the first so many."""
+    """All samples, but only the first `num` of the spoilt shard."""
     return sorted([*WITHOUT_SPOILT, *range(3 * SAMPLES, 3 * SAMPLES + num)])
 
 
@@ -96,7 +96,7 @@ def load(address=ADDRESS, **kwargs):
 
 @pytest.mark.parametrize("address", [f"{ADDRESS}/", f"{ADDRESS}/train-{{000000..000007}}.tar"])
 def test_the_same_code_streams_from_s3(shards, address):
-    assert ids(load(address)) == ids(load(str(shards)))  # the same order, too
+    assert ids(load(address)) == ids(load(str(shards)))  # in the same order
     assert ids(load(address, num_workers=2)) == ids(load(str(shards), num_workers=2))
 
 
@@ -110,7 +110,7 @@ def test_a_prefix_without_an_index_is_listed(s3, shards):
 
 
 def count(rank, endpoint, results):
-    """A process of its own, as `accelerate launch` starts them."""
+    """One process, as started by `accelerate launch`."""
     with pytest.MonkeyPatch.context() as patch:
         use(patch, endpoint)
         loader = load(epochs=2, num_workers=2, rank=rank, world_size=2)
@@ -118,7 +118,7 @@ def count(rank, endpoint, results):
 
 
 def test_two_processes_with_two_workers_lose_and_repeat_nothing(server):
-    context = multiprocessing.get_context("fork")  # to start anew, each would import torch again
+    context = multiprocessing.get_context("fork")  # otherwise each would import torch again
     results = context.Queue()
     processes = [context.Process(target=count, args=(rank, server.endpoint, results)) for rank in range(2)]
     for process in processes:
@@ -177,14 +177,14 @@ def test_what_passes_costs_nothing(proxy, fault, num_workers, faults_from):
     assert sorted(ids(loader)) == ALL
     assert loader.report.counts()["shards_broken"] == 0
     ranges = [part for _, path, part in proxy.requests if SPOILT in path]
-    assert len(ranges) == len(set(ranges)) + 1  # one of them was tried again
+    assert len(ranges) == len(set(ranges)) + 1  # one request was repeated
     assert (len(set(ranges)) > 4) == (faults_from > 0)
 
 
 @pytest.mark.parametrize("fault", [Answer.cut, Answer.unavailable, Answer.drip], ids=["cut", "503", "drip"])
 def test_what_does_not_pass_is_skipped_and_counted(proxy, shards, fault, faults_from, monkeypatch, caplog):
     fast = fsspec.get_filesystem_class("s3")
-    monkeypatch.setattr(fast, "retries", 2)  # s3fs waits longer each time
+    monkeypatch.setattr(fast, "retries", 2)  # s3fs waits longer after each retry
     proxy.faults[SPOILT] = from_byte(faults_from, fault)
     timeout_s = 1 if fault is Answer.drip else 60
     loader = load(options=ReadOptions(max_bad_fraction=0.2, shuffle_buffer=1, timeout_s=timeout_s))
@@ -198,7 +198,7 @@ def test_what_does_not_pass_is_skipped_and_counted(proxy, shards, fault, faults_
 
 
 def spoil(s3, content):
-    """The shards at another prefix, one of them with other content, or without it."""
+    """Copy the shards to another prefix, with one replaced by `content`, or removed if None."""
     s3.copy(f"{BUCKET}/mocap/", f"{BUCKET}/spoilt/", recursive=True)
     path = f"{BUCKET}/spoilt/{SPOILT}"
     if content is None:
@@ -218,7 +218,7 @@ def test_a_truncated_object_gives_what_it_has(s3, shards, end, faults_from):
     loader = load(address)
     assert sorted(ids(loader)) == with_some(given)
     report = loader.report.counts()
-    assert report["samples_undecodable"] <= (end == "between requests")  # the half one
+    assert report["samples_undecodable"] <= (end == "between requests")  # the incomplete sample
     assert report["samples_missing"] + report["samples_undecodable"] == SAMPLES - given
     verified = load(address, options=ReadOptions(max_bad_fraction=0.2, verify=True))
     assert sorted(ids(verified)) == WITHOUT_SPOILT
@@ -281,7 +281,7 @@ def test_http_with_and_without_ranges(server, shards, faults_from):
         def log_message(self, format, *args):
             pass
 
-    handler = functools.partial(Quiet, directory=str(shards))  # knows no ranges
+    handler = functools.partial(Quiet, directory=str(shards))  # does not support ranges
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as plain:
         threading.Thread(target=plain.serve_forever, daemon=True).start()
         with running_proxy(f"http://127.0.0.1:{plain.server_address[1]}") as proxy:
@@ -290,7 +290,7 @@ def test_http_with_and_without_ranges(server, shards, faults_from):
             proxy.faults["train-000005.tar"] = Answer.unavailable
             assert len(ids(load(proxy.endpoint))) == len(ALL) - SAMPLES
         plain.shutdown()
-    filer = f"http://127.0.0.1:{server._ports['filer']}/buckets/{BUCKET}/mocap"  # knows ranges
+    filer = f"http://127.0.0.1:{server._ports['filer']}/buckets/{BUCKET}/mocap"  # supports ranges
     assert urllib.request.urlopen(f"{filer}/index.json").status == 200
     assert sorted(ids(load(filer))) == ALL
 
@@ -318,7 +318,7 @@ def test_push_sends_what_is_not_there_and_the_index_last(proxy, shards, s3):
 
 
 def break_off(patch, name):
-    """Let sending this tar fail."""
+    """Make the upload of this tar fail."""
     original = publish._Target.put
 
     def put(self, local, shard):
@@ -359,13 +359,13 @@ def test_replacing_removes_the_older_set_even_after_it_broke_off(shards, s3, tmp
     with monkeypatch.context() as patch:
         break_off(patch, "train-000001.tar")
         assert push(fewer, address, "--replace", "--jobs", 1).exit_code == 2
-    assert "train-000007.tar" in names(s3, "replaced")  # until the new index is there, nothing goes
+    assert "train-000007.tar" in names(s3, "replaced")  # nothing is removed before the new index exists
     assert push(fewer, address).exit_code == 0
     assert names(s3, "replaced") == [
         "index.json", "notes.txt", "train-000000.tar", "train-000001.tar", "train-000077.tar"
     ]  # fmt: skip
     mark = json.dumps({"shards": [{"name": "train-000001.tar"}, {"name": "train-000077.tar"}]}).encode()
-    s3.pipe_file(f"{BUCKET}/replaced/unfinished.json", mark)  # as if it had broken off after the index
+    s3.pipe_file(f"{BUCKET}/replaced/unfinished.json", mark)  # as if interrupted after the index
     assert sorted(ids(load(address, options=ReadOptions(verify=True)))) == list(range(500, 506))
     assert push(fewer, address).exit_code == 0
     assert names(s3, "replaced") == ["index.json", "notes.txt", "train-000000.tar", "train-000001.tar"]
@@ -415,10 +415,10 @@ def test_push_to_a_folder(shards, tmp_path):
 
 
 def test_dvc_pushes_and_pulls_shards(server, shards, s3, tmp_path, monkeypatch):
-    """As docs/streaming.md says, by the commands themselves."""
+    """With the commands of docs/streaming.md."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):  # DVC wants them to be files
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):  # DVC requires them to be files
         monkeypatch.delenv(name)
     shutil.copytree(shards, "data/shards")
 
@@ -430,7 +430,7 @@ def test_dvc_pushes_and_pulls_shards(server, shards, s3, tmp_path, monkeypatch):
     dvc("remote", "add", "--default", "lab", f"s3://{BUCKET}/dvc")
     dvc("add", "--quiet", "data/shards")
     dvc("push")
-    assert len(s3.find(f"{BUCKET}/dvc")) == NUM_SHARDS + 2  # tars, index, and the folder's own list
+    assert len(s3.find(f"{BUCKET}/dvc")) == NUM_SHARDS + 2  # tars, index, and the folder's file list
     shutil.rmtree("data/shards")
     shutil.rmtree(".dvc/cache")
     dvc("pull")

@@ -1,4 +1,4 @@
-"""The loader over local shards and fsspec's memory: shares, order, resumption, mixtures, faults."""
+"""The loader over local shards and fsspec's memory file system: sharding, order, resumption, mixtures, faults."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ def first_batches(loader, number):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_exact_epochs_lose_and_repeat_nothing(shards, shuffle):
-    """2 processes x 2 workers; every sample once an epoch, in one of them."""
+    """2 processes x 2 workers: every sample is read once per epoch, by one worker."""
     loaders = [load(shards, epochs=2, shuffle=shuffle, num_workers=2, rank=rank, world_size=2) for rank in range(2)]
     seen = [ids(loader) for loader in loaders]
     assert Counter(itertools.chain(*seen)) == dict.fromkeys(ALL, 2)
@@ -64,7 +64,7 @@ def test_a_resumed_loader_goes_on_where_it_was(shards, num_workers, start):
 
 
 def test_what_was_passed_is_not_read_again(shards):
-    """Of 20 shards' worth of batches, only the shards that still have something to give are opened."""
+    """Of 20 shards' worth of batches, only shards with remaining samples are opened."""
     loader = load(shards, start_batch=2 * 20 + 18, options=ReadOptions(shuffle_buffer=4))  # an epoch is 20 batches
     next(iter(loader))
     assert loader.report.counts()["shards_read"] <= 3
@@ -85,7 +85,7 @@ def test_a_resumed_mixture_goes_on_where_it_was(shards, tmp_path):
 
 
 def test_workers_and_processes_see_the_same_batches(shards):
-    """Two workers of one process give, in turn, what two processes give: gradients can be accumulated instead."""
+    """Two workers of one process alternate the batches of two processes, so gradient accumulation is equivalent."""
     one = first_batches(load(shards, num_workers=2), 8)
     two = [first_batches(load(shards, rank=rank, world_size=2), 4) for rank in range(2)]
     assert one == list(itertools.chain(*zip(*two, strict=True)))
@@ -97,7 +97,7 @@ def test_a_mixture_keeps_its_weights(shards, tmp_path):
     seen = list(itertools.chain(*first_batches(loader, 20)))
     assert 0.7 < sum(number < 1000 for number in seen) / len(seen) < 0.8
     whole = ids(load([Source(str(shards), 3), Source(str(other), 1)], epochs=1))
-    assert sorted(whole) == [*ALL, *range(1000, 1010)]  # exact epochs hold for a mixture, too
+    assert sorted(whole) == [*ALL, *range(1000, 1010)]  # epochs of a mixture are exact, too
 
 
 def test_sources_without_a_split_are_left_out_of_it(shards, tmp_path):
@@ -113,7 +113,7 @@ def test_resampled_shards_come_with_replacement_and_without_end(shards):
     loader = load(shards, batch_size=SAMPLES, options=options, num_workers=2)
     firsts = [min(batch) // SAMPLES for batch in first_batches(loader, 60)]
     assert len(set(firsts)) > 4 and max(Counter(firsts).values()) > 60 / NUM_SHARDS
-    # More workers than shards: each draws from all.
+    # With more workers than shards, each draws from all.
     assert first_batches(load(shards, options=options, rank=11, world_size=12), 1)
     with pytest.raises(InputError, match="resampled: expected no number of epochs"):
         load(shards, options=options, epochs=1)
@@ -164,7 +164,7 @@ def spoil(path, start, content):
 
 
 def broken_header(path):
-    """The header of the fourth sample's first member is nonsense: Python's tarfile sees the end of the archive."""
+    """Corrupt the header of the fourth sample's first member: Python's tarfile sees the end of the archive."""
     data = path.read_bytes()
     header = data.index(b"000000033.json")
     assert header % 512 == 0
@@ -172,13 +172,13 @@ def broken_header(path):
 
 
 def broken_last_header(path):
-    """The same so near the end that it is already in tarfile's buffer."""
+    """Corrupt a header so near the end that it is already in tarfile's buffer."""
     data = path.read_bytes()
     spoil(path, data.index(b"000000039.target_latents.npy"), b"\xff" * 512)
 
 
 def cut_between_members(path):
-    """The file ends where a member ends, as if it were whole but for the closing zeros."""
+    """Cut the file at the end of a member, so that only the closing zeros seem to be missing."""
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"000000035.json")])
 
@@ -213,7 +213,7 @@ def test_a_broken_shard_is_skipped_and_counted(shards, tmp_path, fault, index, n
     if index:
         assert report["samples_skipped_by_shard"][url] == lost
         assert report["samples_missing"] + report["samples_undecodable"] == lost
-    if not num_workers:  # workers log to a stream of their own
+    if not num_workers:  # workers log to their own stream
         assert f"{url}: " in caplog.text and "skipped" in caplog.text
 
 
@@ -278,7 +278,7 @@ print("saved", flush=True)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who sent a signal")
 def test_workers_leave_sigterm_to_the_training(shards):
-    """As a cluster sends it, to all processes at once."""
+    """A cluster sends it to all processes at once."""
     command = [sys.executable, "-c", READ_ON, str(shards)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
@@ -294,7 +294,7 @@ def test_workers_leave_sigterm_to_the_training(shards):
 def test_checksums_are_verified_when_asked(shards, tmp_path):
     folder = copy(shards, tmp_path)
     path = folder / "train-000002.tar"
-    spoil(path, path.read_bytes().index(b"not looked at"), b"Not looked at")  # decodes as ever
+    spoil(path, path.read_bytes().index(b"not looked at"), b"Not looked at")  # still decodes
     assert sorted(ids(load(folder, epochs=1))) == ALL
     loader = load(folder, epochs=1, options=ReadOptions(verify=True, max_bad_fraction=0.2))
     assert sorted(ids(loader)) == [number for number in ALL if number // SAMPLES != 2]
@@ -327,14 +327,14 @@ def test_a_cache_keeps_what_was_fetched_within_its_bound(shards, tmp_path):
     assert len(list(cache.glob("*.tar"))) == NUM_SHARDS
     for number in range(NUM_SHARDS):
         fsspec.filesystem("memory").rm_file(f"/{tmp_path.name}/train-{number:06d}.tar")
-    assert sorted(ids(load(address, epochs=1, options=roomy))) == ALL  # from the cache alone
+    assert sorted(ids(load(address, epochs=1, options=roomy))) == ALL  # only from the cache
 
 
 def test_a_cache_takes_the_place_of_killed_writers_and_refuses_what_is_too_large(shards, tmp_path):
     address = to_memory(shards, tmp_path.name)
     cache = tmp_path / "cache"
     cache.mkdir()
-    writer = f"{platform.node()}.{2**22 + 1}-1"  # beyond the highest process id
+    writer = f"{platform.node()}.{2**22 + 1}-1"  # above the highest process id
     dead = cache / f".{'0' * 64}.tar.{writer}.partial"
     dead.write_bytes(b"half a shard")
     size = (shards / "train-000000.tar").stat().st_size
@@ -346,21 +346,21 @@ def test_a_cache_takes_the_place_of_killed_writers_and_refuses_what_is_too_large
 
 
 def put(folder, name, content=None, shard="train-000002.tar"):
-    """What the address has as this shard: other content, or again that of the folder."""
+    """Set the content of this shard at the address; None restores that of the folder."""
     whole = (folder / shard).read_bytes()
     fsspec.filesystem("memory").pipe_file(f"/{name}/{shard}", whole if content is None else content)
     return whole
 
 
 def cached(cache, content):
-    """Whether the cache has a file of just this content."""
+    """Whether the cache has a file with this content."""
     return content in [path.read_bytes() for path in cache.glob("*.tar")]
 
 
 def test_verify_checks_what_the_cache_has_and_fetches_it_anew(shards, tmp_path, caplog):
     address, cache = to_memory(shards, tmp_path.name), tmp_path / "cache"
     whole = (shards / "train-000002.tar").read_bytes()
-    changed = whole.replace(b"not looked at", b"Not looked at")  # decodes as ever
+    changed = whole.replace(b"not looked at", b"Not looked at")  # still decodes
     put(shards, tmp_path.name, changed)
     assert sorted(ids(load(address, epochs=1, options=ReadOptions(cache_dir=str(cache))))) == ALL
     assert cached(cache, changed)
@@ -368,11 +368,11 @@ def test_verify_checks_what_the_cache_has_and_fetches_it_anew(shards, tmp_path, 
     loader = load(address, epochs=1, options=checked)
     assert sorted(ids(loader)) == [number for number in ALL if number // SAMPLES != 2]
     assert loader.report.counts()["shards_broken"] == 1
-    assert not cached(cache, changed) and len(list(cache.iterdir())) == NUM_SHARDS  # the others, and the lock
+    assert not cached(cache, changed) and len(list(cache.iterdir())) == NUM_SHARDS  # the other shards and the lock
     put(shards, tmp_path.name)
     assert sorted(ids(load(address, epochs=1, options=checked))) == ALL
     (here,) = [path for path in cache.glob("*.tar") if path.read_bytes() == whole]
-    here.write_bytes(changed)  # the disk forgets
+    here.write_bytes(changed)  # disk corruption
     loader = load(address, epochs=1, options=checked)
     assert sorted(ids(loader)) == ALL and loader.report.counts()["shards_broken"] == 0
     assert here.read_bytes() == whole
@@ -400,7 +400,7 @@ def test_a_truncated_object_is_read_once_and_not_kept(shards, tmp_path, caplog):
     assert sorted(ids(loader)) == [20, 21, 22, 23]
     report = loader.report.counts()
     assert report["shards_broken"] == 1 and report["samples_missing"] == 6
-    assert "expected another header or the closing zeros" in caplog.text  # what did not come is no zeros either
+    assert "expected another header or the closing zeros" in caplog.text  # missing bytes do not count as zeros
     assert [path.name for path in cache.iterdir()] == [".lock"]
     loader = load(address, epochs=1, options=options)
     assert sorted(ids(loader)) == [number for number in ALL if number not in range(24, 30)]
@@ -412,7 +412,7 @@ def test_a_truncated_object_is_read_once_and_not_kept(shards, tmp_path, caplog):
 
 
 def accept(file):
-    """Whatever it holds."""
+    """Accept any content."""
 
 
 def test_threads_fetch_the_same_shard_beside_each_other(tmp_path):
@@ -435,7 +435,7 @@ def test_threads_fetch_the_same_shard_beside_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert got == [b"first second"] * 2
-    assert len(list(cache.folder.iterdir())) == 2  # it and the lock
+    assert len(list(cache.folder.iterdir())) == 2  # the shard and the lock
 
 
 def write_zeros(file):
@@ -456,7 +456,7 @@ def test_making_room_bears_that_others_remove_files(tmp_path, monkeypatch):
     victim, removed = next(cache.folder.glob("*.tar")), []
 
     def stat_and_lose(path, **kwargs):
-        """Another process removes a file as soon as this one has looked at it."""
+        """Simulate another process that removes a file right after its `stat`."""
         if path == victim and not removed:
             removed.append(stat(path, **kwargs))
             victim.unlink()
@@ -470,7 +470,7 @@ def test_making_room_bears_that_others_remove_files(tmp_path, monkeypatch):
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.binary(min_size=1, max_size=600)), min_size=1, max_size=4))
 def test_damage_never_ends_in_anything_but_an_account(tmp_path_factory, edits):
-    """Whatever is in a tar: the samples that are left, and a count; no crash, no hang."""
+    """Any damage to a tar gives the remaining samples and a count, without a crash or hang."""
     indexed, bare = (tmp_path_factory.getbasetemp() / name for name in ("fuzz", "fuzz_bare"))
     if not indexed.exists():
         write_shard_folder(indexed, 2, 5)
@@ -494,6 +494,6 @@ def test_damage_never_ends_in_anything_but_an_account(tmp_path_factory, edits):
 
 def test_a_share_of_bad_shards_that_is_allowed_is_allowed_in_every_epoch(tmp_path):
     folder = write_shard_folder(tmp_path / "shards", 30, 2)
-    (folder / "train-000007.tar").unlink()  # comes early in the second epoch of seed 1: 2 of 33 are more than 0.05
+    (folder / "train-000007.tar").unlink()  # early in the second epoch of seed 1: 2 of 33 exceed 0.05
     loader = load(folder, seed=1, epochs=3, options=ReadOptions(max_bad_fraction=0.05))
     assert len(ids(loader)) == 3 * 29 * 2

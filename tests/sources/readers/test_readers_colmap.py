@@ -1,4 +1,4 @@
-"""COLMAP models: those that pycolmap itself writes read back, rigs are put on one clock, other lenses are refused."""
+"""COLMAP models: models written by pycolmap are read, rigs share one clock, unsupported lenses are refused."""
 
 import zlib  # noqa: F401  # before pycolmap: 4.1 to 4.2 corrupt the heap when zlib is loaded after them
 from dataclasses import replace
@@ -18,7 +18,7 @@ NAMES = {1: "left", 2: "right"}
 
 
 def write_rig(folder, binary):
-    """A stereo rig at the poses of `GENERAL`, written by pycolmap; the last frame has lost its right picture."""
+    """A stereo rig at the poses of `GENERAL`, written by pycolmap; the last frame lacks its right picture."""
     model = pycolmap.Reconstruction()
     fx, fy, cx, cy = GENERAL.K[0, 0], GENERAL.K[1, 1], GENERAL.K[0, 2], GENERAL.K[1, 2]
     for number in NAMES:
@@ -85,7 +85,7 @@ def test_a_rig_that_pycolmap_wrote(tmp_path, binary):
 
 @pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])
 def test_pycolmap_reads_what_the_writers_of_these_tests_write(tmp_path, write):
-    """So that the writers are right about the format."""
+    """This verifies that the writers produce the real format."""
     write(tmp_path, replace(GENERAL, distortion=LENS))
     model = pycolmap.Reconstruction(tmp_path / "sparse" / "0")
     assert model.num_images() == len(GENERAL.c2w) * NUM_INSTANTS

@@ -1,7 +1,7 @@
-"""Damaged and random files: every parser ends with an `InputError` (or, of one file among many, a `VideoError`).
+"""Damaged and random files: every parser raises `InputError` (or `VideoError`, for one file among many).
 
-Each example is a whole scene with one file damaged: bytes changed, cut, repeated or moved, numbers and words of texts
-replaced by awkward ones; or that file holds random bytes.
+Each example is a whole scene with one damaged file: bytes are changed, cut, repeated or moved, numbers and words of
+texts are replaced by awkward ones, or the file holds random bytes.
 """
 
 import os
@@ -33,7 +33,7 @@ from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.video.pictures import read_picture
 from fourdistill.video.probe import VideoError, probe_video
 
-EXAMPLES = int(os.environ.get("FOURDISTILL_FUZZ", "1"))  # times as many
+EXAMPLES = int(os.environ.get("FOURDISTILL_FUZZ", "1"))  # multiplier
 AWKWARD = (
     b"0", b"-1", b"1", b"1e999", b"-1e308", b"nan", b"NaN", b"null", b"true", b"[]", b"{}", b'""', b'"x"', b"..", b"/",
     b"9" * 30, b"9" * 5000, b"0.5", b"\x00", b"\xff", b"\xe2\x80\xa8", b"\n", b" ", b"#", b"[" * 3000, b"<a>" * 2000,
@@ -42,7 +42,7 @@ WORD = re.compile(rb"[A-Za-z0-9_.+\-/]+")
 
 
 def write_stereo(folder: Path) -> None:
-    """A rig: every frame belongs to pictures of all cameras."""
+    """A rig: every frame has pictures of all cameras."""
     write_colmap_text(folder, GENERAL)
     lines = [
         f"{5 + instant} 1 1 0 0 0 0 0 0 4 " + " ".join(f"CAMERA {c + 1} {100 - 10 * c - 2 * instant}" for c in range(4))
@@ -86,14 +86,14 @@ TARGETS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 @st.composite
 def damaged(draw: Any, whole: bytes) -> bytes:
-    """`whole` after one to four changes, or something else altogether."""
+    """`whole` after one to four changes, or random bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         at, end = sorted(draw(st.tuples(st.integers(0, len(data)), st.integers(0, len(data)))))
         match draw(st.sampled_from(("word", "word", "flip", "flip", "cut", "drop", "repeat", "insert"))):
-            case "word":  # in a text, a number or a name becomes another
+            case "word":  # replace a number or name of a text
                 if found := WORD.search(data, at):
                     data[found.start() : found.end()] = draw(st.sampled_from(AWKWARD))
             case "flip" if at < len(data):
@@ -125,7 +125,7 @@ def fuzz(num: int, whole: bytes, check: Callable[[bytes], None]) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.filterwarnings("error::RuntimeWarning")  # one clear line, and none beside it
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # the error is the only message
 def test_damaged_descriptions(tmp_path, target):
     format_name, write, name = TARGETS[target]
     folder = tmp_path / "scene"

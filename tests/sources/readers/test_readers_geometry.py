@@ -1,4 +1,4 @@
-"""Every posed format, written by `format_writers`, gives the pixels, poses and displacements that it was made from."""
+"""Every posed format, written by `format_writers`, is read back with its original pixels, poses and displacements."""
 
 from dataclasses import replace
 
@@ -24,11 +24,11 @@ def name_of(form: Format) -> str:
 
 
 IDS = [name_of(form) for form in FORMATS]
-SIZE = 120  # of the JPEGs, from squares of 80 pixels
+SIZE = 120  # of the JPEGs, scaled from squares of 80 pixels
 
 
 def cameras_of(film: Film) -> list[tuple[int, Camera]]:
-    """(instant, camera) of a film as its reader gives it."""
+    """(instant, camera) of a video, as read."""
     if isinstance(film, Pictures):
         return [(picture.index, picture.camera) for picture in film.pictures if picture.camera is not None]
     if film.track:
@@ -37,7 +37,7 @@ def cameras_of(film: Film) -> list[tuple[int, Camera]]:
 
 
 def seen(K: np.ndarray, c2w: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """World points (P, 3) => pixels (P, 2), written out once more."""
+    """World points (P, 3) => pixels (P, 2), as an independent implementation."""
     in_camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
     return in_camera[:, :2] / in_camera[:, 2:] * [K[0, 0], K[1, 1]] + K[:2, 2]
 
@@ -47,7 +47,7 @@ def capture_of(form: Format) -> Capture:
 
 
 def owner(form: Format, capture: Capture, camera_number: int, instant: int) -> int:
-    """Which camera of the capture a row shows."""
+    """The camera of the capture that took a row's picture."""
     return instant if form.moving else camera_number
 
 
@@ -66,7 +66,7 @@ def extract(folder, source: SourceFolder, size: int = SIZE):
 
 
 def centroid(image: np.ndarray, near: np.ndarray, radius: float = 5.0) -> np.ndarray:
-    """Where a dot near a pixel is (2,), by what stands out from the picture's own gray."""
+    """Position (2,) of the dot near a pixel, from the pixels that differ from the picture's gray."""
     rows, columns = np.indices(image.shape) + 0.5
     weight = np.abs(image - np.median(image))
     weight = np.where((np.hypot(columns - near[0], rows - near[1]) < radius) & (weight > 6), weight, 0)
@@ -74,7 +74,7 @@ def centroid(image: np.ndarray, near: np.ndarray, radius: float = 5.0) -> np.nda
 
 
 def visible(pixels: np.ndarray, width: int, height: int, margin: float = 6) -> np.ndarray:
-    """Which dots are whole, and clear of the others (P,)."""
+    """Which dots (P,) are completely visible and apart from the others."""
     inner = (pixels > margin).all(1) & (pixels < np.array([width, height]) - margin).all(1)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e3 * np.eye(len(pixels))
     return inner & (apart.min(1) > 2 * margin)
@@ -114,7 +114,7 @@ def test_distortion_reaches_the_camera(tmp_path, form):
     ids=[*IDS, *(f"{name_of(form)}-distorted" for form in DISTORTED)],
 )
 def test_the_frames_show_points_where_their_cameras_see_them(tmp_path, form, lens):
-    """After the crop to a square, the change of size and, where there is a lens, its undoing."""
+    """This holds after the square crop, the resizing and, for distorting lenses, the undistortion."""
     capture = replace(capture_of(form), distortion=LENS) if lens else capture_of(form)
     form.write(tmp_path / "raw" / "scene", capture)
     path = extract(tmp_path, SourceFolder(tmp_path / "raw", form.name, background="black"))
@@ -137,13 +137,13 @@ def test_the_frames_show_points_where_their_cameras_see_them(tmp_path, form, len
             checked += 1
         if form.name != "dnerf":
             gray = 10 + 15 * (row["frame_index"])
-            assert abs(np.median(image) - gray) < 3  # the right instant
+            assert abs(np.median(image) - gray) < 3  # frame of the right instant
     assert checked >= 8
 
 
 @pytest.fixture(scope="module")
 def displacements(tmp_path_factory):
-    """What pairs.parquet says of each format: (source, target) cameras of the capture => relative_pose (3, 4)."""
+    """Relative poses in pairs.parquet of each format: (source, target) cameras => relative_pose (3, 4)."""
     found = []
     for form in FORMATS:
         folder = tmp_path_factory.mktemp(form.name)
@@ -151,7 +151,7 @@ def displacements(tmp_path_factory):
         form.write(folder / "raw" / "scene", capture)
         table = extract(folder, SourceFolder(folder / "raw", form.name), size=32)
         frames = read_table(table, FRAMES).to_pylist()
-        if form.name == "dnerf":  # what is held out stands elsewhere at the first instant
+        if form.name == "dnerf":  # held-out pictures have other poses at the first instant
             kept = [row["split"] == "train" for row in frames]
             write_table(read_table(table, FRAMES).filter(pa.array(kept)), table)
         build_pairs(

@@ -1,4 +1,4 @@
-"""Which pictures belong to one instant: by time within half a frame, by equal names, by numbers, never by place."""
+"""Which pictures share an instant: by time within half a frame, by equal names, by numbers, never by position."""
 
 import json
 import unicodedata
@@ -23,11 +23,11 @@ from fourdistill.tables import FRAMES, read_table
     ("names", "expected"),
     [
         ({"a": ["0", "1", "2", "3"], "b": ["0", "2", "3"]}, {"a": [0, 1, 2, 3], "b": [0, 2, 3]}),
-        ({"a": ["1", "2"], "b": ["0001", "0002", "0010"]}, {"a": [0, 1], "b": [0, 1, 2]}),  # names of other widths
-        ({"a": ["a_2", "a_10"], "b": ["b_10", "b_9"]}, {"a": [0, 2], "b": [2, 1]}),  # numbers, in their own order
-        ({"a": ["cam1_f3", "cam1_f4"], "b": ["cam2_f4"]}, {"a": [0, 1], "b": [1]}),  # a camera's own number is none
+        ({"a": ["1", "2"], "b": ["0001", "0002", "0010"]}, {"a": [0, 1], "b": [0, 1, 2]}),  # names of different widths
+        ({"a": ["a_2", "a_10"], "b": ["b_10", "b_9"]}, {"a": [0, 2], "b": [2, 1]}),  # numbers, in numerical order
+        ({"a": ["cam1_f3", "cam1_f4"], "b": ["cam2_f4"]}, {"a": [0, 1], "b": [1]}),  # not the camera's number
         ({"a": ["7_x1", "7_x2"], "b": ["8_x2", "8_x3"]}, {"a": [0, 1], "b": [1, 2]}),
-        ({"a": ["s1_0", "s1_5", "s2_0"], "b": ["t1_5", "t2_0"]}, {"a": [0, 1, 2], "b": [1, 2]}),  # two that change
+        ({"a": ["s1_0", "s1_5", "s2_0"], "b": ["t1_5", "t2_0"]}, {"a": [0, 1, 2], "b": [1, 2]}),  # two varying numbers
         ({"a": ["left", "right"], "b": ["up", "down"]}, {"a": [1, 2], "b": [3, 0]}),  # nothing in common
         ({"a": ["x", "1"], "b": ["y", "2"]}, {"a": [2, 0], "b": [3, 1]}),
         ({"a": ["b", "a", "c"]}, {"a": [1, 0, 2]}),
@@ -53,11 +53,11 @@ THIRDS = [0.0, 1 / 3, 2 / 3, 1.0]
     [
         ([0.1 + 0.2, 0.3, 0.0], None, [1, 1, 0]),
         ([*THIRDS, *np.array(THIRDS, np.float32).astype(float)], None, [0, 1, 2, 3] * 2),
-        ([*THIRDS, *np.round(THIRDS, 4)], None, [0, 1, 2, 3] * 2),  # as they were rounded to be written
-        ([0.0, 0.01, 0.02, 1.0], None, [0, 1, 2, 3]),  # uneven is not equal
-        ([*THIRDS, 0.0, 0.35, 1.1], "aaaabbb", [0, 1, 2, 3, 0, 1, 3]),  # half a frame, as for films
+        ([*THIRDS, *np.round(THIRDS, 4)], None, [0, 1, 2, 3] * 2),  # rounded for writing
+        ([0.0, 0.01, 0.02, 1.0], None, [0, 1, 2, 3]),  # uneven times are not merged
+        ([*THIRDS, 0.0, 0.35, 1.1], "aaaabbb", [0, 1, 2, 3, 0, 1, 3]),  # half a frame, as for videos
         ([*THIRDS, 0.16, 0.55], "aaaabb", [0, 1, 2, 3, 0, 2]),  # the nearest, not the first
-        ([0.0, 0.5, 1.0, 1.5, 0.0, 1.0], "aaaabb", [0, 1, 2, 3, 0, 2]),  # one camera of half the rate
+        ([0.0, 0.5, 1.0, 1.5, 0.0, 1.0], "aaaabb", [0, 1, 2, 3, 0, 2]),  # one camera has half the rate
         ([5.0, 5.0], "ab", [0, 0]),
         ([1e9, 1e9 + 1, 1e9], None, [0, 1, 0]),
     ],
@@ -90,7 +90,7 @@ def test_names_of_cameras_by_their_folders(folders, expected):
 
 
 def drop(folder, *names):
-    """Pictures that structure from motion could not register: on disk, and not in the model."""
+    """Remove pictures from the model but not from disk, as if they could not be registered."""
     path = folder / "sparse" / "0" / "images.txt"
     lines = path.read_text().split("\n")
     for name in names:
@@ -100,7 +100,7 @@ def drop(folder, *names):
 
 
 def shown(folder, name, **options):
-    """(camera, frame index) => the instant that the frame shows by its gray, and the report."""
+    """(camera, frame index) => the instant according to the frame's gray level; and the report."""
     out = folder / "out"
     scenes = read_source(SourceFolder(folder / "raw", name, **options))
     extract_frames(scenes, out / "f", out / "t", out / "s", out / "r.json", frame_settings(size=16))
@@ -116,7 +116,7 @@ def gray_of(path):
 
 @pytest.mark.parametrize("rename", [lambda camera, name: name, lambda camera, name: f"c{camera}_{int(name) + 7}"])
 def test_pictures_that_colmap_did_not_register_shift_nobody(tmp_path, rename):
-    """One in the middle of a camera, one at the start of another, and one that no camera has."""
+    """Missing: one in the middle of a camera, one at the start of another, and one of all cameras."""
     folder = tmp_path / "raw" / "stage"
     write_colmap_text(folder, GENERAL)
     images = folder / "sparse" / "0" / "images.txt"
@@ -153,7 +153,7 @@ def pictures_of(film) -> Pictures:
 
 
 def write_timed(folder, times):
-    """A nerfstudio scene of a folder per camera: camera => times; pictures show the number of the second."""
+    """A nerfstudio scene with a folder per camera: camera => times; pictures show their instant."""
     frames = []
     for number, (camera, of_camera) in enumerate(times.items()):
         for place, time in enumerate(of_camera):

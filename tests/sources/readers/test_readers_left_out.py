@@ -1,4 +1,4 @@
-"""What systems leave is no data; whatever else takes no part is counted; a bad piece does not refuse the others."""
+"""System files are ignored; other unused files are counted; one bad file does not make the source fail."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ LITTER = (
 
 
 def litter(folder):
-    """Leave what systems do, in a folder and in those below it, with copies of what is there."""
+    """Add system files to a folder and its subfolders, some named after files that are there."""
     for here in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         names = [path.name for path in here.iterdir() if path.is_file()][:1] or ["scene.txt"]
         for pattern in LITTER:
@@ -97,7 +97,7 @@ EXTRA = {"more/film.mp4": "film that no scene uses", "more/a.PNG": "picture that
 
 @pytest.mark.parametrize("form", FORMATS, ids=IDS)
 def test_every_file_is_used_or_counted(tmp_path, form):
-    """Nothing of a whole scene is a film or picture that no scene uses; what lies beside it is, once."""
+    """A complete scene has no unused video or picture; each extra file beside it is counted once."""
     form.write(tmp_path / "scene", GENERAL if form.general else CENTRAL)
     before = left_out_of(tmp_path / "scene" if form.name != "realestate10k" else tmp_path, form.name)
     assert set(before) <= {f"not read by format {form.name}"} and sum(before.values()) <= 2, before
@@ -113,7 +113,7 @@ def test_every_file_is_used_or_counted(tmp_path, form):
 
 
 def used(found: ReadFolder, folder):
-    """Files that a scene uses, counted in another way."""
+    """Files that a scene uses, counted independently."""
     films = [film for scene in found.scenes for film in scene.videos]
     paths = {p.path for film in films if isinstance(film, Pictures) for p in film.pictures}
     paths |= {film.path for film in films}
@@ -170,7 +170,7 @@ def test_links_in_circles_and_names_that_are_no_text_are_counted(tmp_path):
     row.example.encode()
 
 
-# --- one bad piece among many
+# --- one bad file among many
 
 
 def extract(folder, format_name, **options):
@@ -184,7 +184,7 @@ def extract(folder, format_name, **options):
 
 @pytest.fixture
 def locked(monkeypatch):
-    """Folders of this name cannot be listed, not even by an administrator."""
+    """Make folders of this name impossible to list, even for root."""
 
     def refusing(function):
         def listing(path="."):
@@ -226,7 +226,7 @@ def test_folders_that_cannot_be_listed_or_named_among_good_scenes(tmp_path, lock
 
 @pytest.mark.parametrize("form", FORMATS[:-1], ids=IDS[:-1])
 def test_a_scene_without_its_description_among_good_ones(tmp_path, form):
-    """It counts with all of its films or pictures."""
+    """All of its videos or pictures count as bad."""
     for name in ("bad", "good", "well"):
         form.write(tmp_path / "raw" / name, GENERAL if form.general else CENTRAL)
     (tmp_path / "raw" / "notes").mkdir()
@@ -278,7 +278,7 @@ def test_realestate10k_clips_whose_film_or_frame_is_gone(tmp_path):
 
 @pytest.mark.parametrize("write", [write_nerfstudio, write_colmap_text])
 def test_pictures_that_are_gone_or_broken(tmp_path, write):
-    """Also where the description leaves the size to the pictures."""
+    """Also if the description does not give the size."""
     write(tmp_path / "raw" / "room", GENERAL)
     pictures = sorted((tmp_path / "raw" / "room" / "images").rglob("*.png"))
     pictures[0].unlink()
@@ -292,7 +292,7 @@ def test_pictures_that_are_gone_or_broken(tmp_path, write):
 
 
 def write_calibration(folder, *changes):
-    """A Qualisys scene of videos cam01 to cam03, and cameras cam01 to cam06, one of which each change is made to."""
+    """A Qualisys scene with videos cam01 to cam03 and cameras cam01 to cam06; each change applies to one camera."""
     write_qualisys(folder, CENTRAL)
     (folder / "videos" / "cam04.mp4").unlink()
     path = folder / "calibration" / "Calib.qca.txt"
@@ -320,7 +320,7 @@ def test_cameras_of_a_calibration_that_film_nothing_may_be_anything(tmp_path, ol
     (scene,) = read_source(SourceFolder(tmp_path / "raw", "qualisys"))
     assert [film.camera_id for film in scene.videos] == ["cam01", "cam02", "cam03"] and not scene.bad
     assert left_out_of(tmp_path / "raw", "qualisys") == {"calibrated camera without a film": 3}
-    # The same fault in a camera that films: that film is bad.
+    # The same fault in a camera with a video makes the video bad.
     write_calibration(tmp_path / "raw" / "two", (2, old, new))
     rows, report = extract(tmp_path, "qualisys")
     assert {(row["scene"], row["camera"]) for row in rows} == {

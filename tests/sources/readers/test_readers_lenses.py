@@ -1,4 +1,4 @@
-"""What a description says of a lens is undone or refused, never ignored; what else it says is known or named."""
+"""A described lens is undistorted or refused, never ignored; unknown keys are reported."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from fourdistill.sources.readers.colmap_model import _MODELS
 
 
 def cameras(folder, format_name) -> list[Camera]:
-    """Those of a scene of one camera that moves."""
+    """Cameras of the pictures of a scene with one moving camera."""
     (scene,) = read_source(SourceFolder(folder, format_name))
     film = scene.videos[0]
     assert isinstance(film, Pictures)
@@ -37,7 +37,7 @@ def cameras(folder, format_name) -> list[Camera]:
 
 
 def describe(folder, format_name, capture, keys, per_frame=False):
-    """A transforms file with `keys` instead of the lens that its writer gives."""
+    """Write a transforms file with `keys` instead of its writer's lens."""
     if format_name == "nerfstudio":
         write_nerfstudio(folder, capture)
         path, lens = folder / "transforms.json", nerfstudio_intrinsics(capture)
@@ -54,7 +54,7 @@ def describe(folder, format_name, capture, keys, per_frame=False):
 @pytest.mark.parametrize("per_frame", [False, True])
 @pytest.mark.parametrize("format_name", ["dnerf", "nerfstudio"])
 def test_transforms_files_mean_the_same_in_both_formats(tmp_path, format_name, per_frame):
-    """With an angle beside the focal length, as instant-ngp's tools write it, and without."""
+    """With and without an angle in addition to the focal length, as written by instant-ngp's tools."""
     capture = replace(GENERAL, distortion=(*LENS, 0.002))
     keys = nerfstudio_intrinsics(capture)
     for name, more in (("angle", {"camera_angle_x": 1.0, "camera_angle_y": 0.7}), ("none", {})):
@@ -136,7 +136,7 @@ FISHEYE = {"FOV": 5, "SIMPLE_RADIAL_FISHEYE": 4, "THIN_PRISM_FISHEYE": 12, "EQUI
 @pytest.mark.parametrize("model", FISHEYE)
 @pytest.mark.parametrize("camera", [1, 9])
 def test_a_colmap_lens_that_is_not_undone(tmp_path, model, camera):
-    """It costs the pictures of its own camera, and nothing where no picture is that camera's."""
+    """Only that camera's pictures are bad, and none if no picture uses that camera."""
     write_colmap_text(tmp_path / "room", GENERAL)
     path = tmp_path / "room" / "sparse" / "0" / "cameras.txt"
     lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{camera} ")]
@@ -148,7 +148,7 @@ def test_a_colmap_lens_that_is_not_undone(tmp_path, model, camera):
 
 
 def test_colmap_models_by_number(tmp_path):
-    """Every model that COLMAP has, in a binary file: its name is said, whatever its number of parameters."""
+    """All COLMAP models in binary files are known by name, whatever their number of parameters."""
     pycolmap = pytest.importorskip("pycolmap")
     for number, (name, num_params) in enumerate(_MODELS):
         model = pycolmap.CameraModelId(number)

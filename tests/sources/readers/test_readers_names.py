@@ -1,4 +1,4 @@
-"""Names in descriptions and lists, as systems and tools spell them; texts as editors save them."""
+"""Spellings of names in descriptions and lists by different systems and tools; encodings of text files."""
 
 import codecs
 import json
@@ -129,7 +129,7 @@ def test_colmap_names_are_the_rest_of_the_line(tmp_path, name):
 
 
 def test_colmap_pictures_without_a_line_of_points(tmp_path):
-    """Half of the pictures would go unseen."""
+    """Otherwise half of the pictures would be missed."""
     write_colmap_text(tmp_path / "room", GENERAL)
     path = tmp_path / "room" / "sparse" / "0" / "images.txt"
     path.write_text("\n".join(line for line in path.read_text().split("\n") if line.endswith(".png")))

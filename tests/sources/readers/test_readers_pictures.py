@@ -1,4 +1,4 @@
-"""What each format of picture files says beside its geometry: times, cameras, splits, backgrounds, sizes."""
+"""Non-geometric content of picture formats: times, cameras, splits, backgrounds, sizes."""
 
 import json
 import shutil
@@ -91,7 +91,7 @@ def test_dnerf_without_times_counts_frames(tmp_path):
 
 
 def test_dnerf_with_several_cameras_at_each_time(tmp_path):
-    """Cameras that stand still, whose frames lie in one folder and one file: each is a camera again."""
+    """Frames of static cameras in one folder and one file are separated by camera."""
     frames = []
     for camera, pose in enumerate(CENTRAL.c2w):
         for instant in range(3):
@@ -142,7 +142,7 @@ def test_nerfstudio_folders_are_cameras_and_lists_are_the_split(tmp_path):
     frames = []
     for camera, pose in enumerate(GENERAL.c2w):
         for instant in range(3):
-            name = f"./images/phone{camera}/{instant + 9}.png"  # 9, 10, 11: not in the order of the alphabet
+            name = f"./images/phone{camera}/{instant + 9}.png"  # 9, 10, 11: not in alphabetical order
             save(tmp_path / "room" / name, GENERAL.picture(camera, instant))
             frames.append({"file_path": name, "transform_matrix": (pose @ OPENGL).tolist()})
     value = {"camera_angle_x": 1.0, "frames": frames, "test_filenames": ["images/phone3/9.png"]}
@@ -167,7 +167,7 @@ def test_nerfstudio_distortion_params(tmp_path):
 
 
 def test_gaps_in_seconds_of_a_capture_without_a_clock(tmp_path):
-    """Times at uneven distances, four seconds in all: `gap_s` follows them, not the numbers of the frames."""
+    """Uneven times over four seconds: `gap_s` follows them, not the frame numbers."""
     write_nerfstudio(tmp_path / "raw" / "room", GENERAL)
     times = {"frame_00001.png": 10, "frame_00002.png": 11, "frame_00003.png": 17, "frame_00004.png": 18}
 
@@ -209,7 +209,7 @@ def test_nerfies_cameras_and_split(tmp_path):
 
 
 def test_nerfies_pictures_of_half_the_size(tmp_path):
-    """Intrinsics are those of 1x, whatever size of pictures is there."""
+    """Intrinsics are those of 1x, whatever the size of the pictures."""
     write_nerfies(tmp_path / "raw" / "broom", GENERAL, shrink=2)
     rows, _, _ = extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfies"), size=40)
     expected = np.diag([0.5, 0.5, 1]) @ (GENERAL.K - np.array([[0, 0, 16], [0, 0, 0], [0, 0, 0]]))
@@ -217,7 +217,7 @@ def test_nerfies_pictures_of_half_the_size(tmp_path):
 
 
 def test_nerfies_may_skip_instants(tmp_path):
-    """Frames that COLMAP could not place are missing: the others keep their instants, and the report counts them."""
+    """Frames that COLMAP could not register are missing: the others keep their instants; the report counts them."""
     write_nerfies(tmp_path / "raw" / "broom", GENERAL)
     edit(tmp_path / "raw" / "broom" / "dataset.json", lambda value: value["ids"].remove("cam1_000001"))
     rows, _, report = extract(tmp_path, SourceFolder(tmp_path / "raw", "nerfies"))
@@ -261,7 +261,7 @@ def test_realestate10k_frames_in_files(tmp_path):
 
 
 def test_realestate10k_poses_of_some_frames_alone(tmp_path):
-    """A pose belongs to the frame of its time; frames that the clip does not cover stay unposed."""
+    """A pose belongs to the frame of its time; frames outside the clip stay unposed."""
     write_realestate10k(tmp_path / "raw" / "scene", GENERAL)
     path = tmp_path / "raw" / "scene.txt"
     lines = path.read_text().splitlines()
@@ -273,7 +273,7 @@ def test_realestate10k_poses_of_some_frames_alone(tmp_path):
 
 @pytest.mark.parametrize("arguments", [("-display_rotation:v:0", "90"), ("-aspect", "8:3")])
 def test_realestate10k_lenses_are_of_the_film_as_it_is_seen(tmp_path, arguments):
-    """Turned upright, or with pixels that are made square."""
+    """After rotation to upright, or conversion to square pixels."""
     write_realestate10k(tmp_path / "stored" / "scene", GENERAL)
     (tmp_path / "raw").mkdir()
     shutil.copy(tmp_path / "stored" / "scene.txt", tmp_path / "raw")

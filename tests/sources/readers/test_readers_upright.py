@@ -1,4 +1,4 @@
-"""Pictures that lie on their side give the frames, K and poses of the same pictures stored upright."""
+"""Pictures stored on their side give the same frames, K and poses as pictures stored upright."""
 
 import json
 from dataclasses import replace
@@ -16,8 +16,8 @@ from fourdistill.sources.inspect.facts import inspect_folder
 from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.tables import FRAMES, read_table
 
-# EXIF orientation => quarter turns against the clock from the upright picture to the stored one, and whether the
-# stored one is a mirror image.
+# EXIF orientation => counter-clockwise quarter turns from the upright picture to the stored one, and whether the stored
+# one is mirrored.
 STORED = {
     1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True),
     5: (1, True), 6: (1, False), 7: (3, True), 8: (3, False),
@@ -28,11 +28,11 @@ PAIR = replace(GENERAL, c2w=GENERAL.c2w[:2])
 
 
 def turned(capture: Capture) -> Capture:
-    """A capture by cameras that stand turned, so that their pictures come a quarter turn against the clock."""
+    """The capture with rotated cameras, whose pictures are a quarter turn counter-clockwise."""
     (fx, _, cx), (_, fy, cy) = capture.K[:2]
     width, height = capture.size
     k1, k2, p1, p2 = capture.distortion
-    turn = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])  # in the camera, as in the picture
+    turn = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])  # of the camera, as of the picture
     K = np.array([[fy, 0, cy], [0, fx, width - cx], [0, 0, 1]])
     return replace(capture, K=K, size=(height, width), c2w=capture.c2w @ turn.T, distortion=(k1, k2, -p2, p1))
 
@@ -45,7 +45,7 @@ def test_the_turned_cameras_of_these_tests_see_the_same():
 
 
 def lay_down(folder, orientation):
-    """Store the pictures of a capture as a camera does that writes an EXIF orientation: only the tag is added."""
+    """Add an EXIF orientation tag to the pictures, without changing the pixels."""
     for path in folder.rglob("*.png"):
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
@@ -53,7 +53,7 @@ def lay_down(folder, orientation):
 
 
 def mirrored(capture: Capture) -> Capture:
-    """What sees the mirror images of a capture's pictures: a world on the other side of a mirror."""
+    """The capture of the mirrored world, whose pictures are the mirror images."""
     flip = np.diag([-1.0, 1, 1])
     K = capture.K.copy()
     K[0, 2] = capture.size[0] - K[0, 2]
@@ -87,7 +87,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_every_orientation_under_a_colmap_model(tmp_path, orientation):
-    """COLMAP knows the stored pixels alone. Of a mirroring the turn alone is undone: no camera sees the rest."""
+    """COLMAP uses the stored pixels. Of mirrored orientations only the rotation is undone: no camera mirrors."""
     quarters, mirror = STORED[orientation]
     upright = replace(PAIR, distortion=LENS)
     upright = mirrored(upright) if mirror else upright
@@ -99,7 +99,7 @@ def test_every_orientation_under_a_colmap_model(tmp_path, orientation):
     lay_down(tmp_path / "exif" / "raw", orientation)
     seen = np.asarray(ImageOps.exif_transpose(Image.open(next((tmp_path / "exif" / "raw").rglob("000001.png")))))
     plain = np.asarray(Image.open(next((tmp_path / "plain" / "raw").rglob("000001.png"))))
-    assert np.abs(seen.astype(int) - (plain[:, ::-1] if mirror else plain)).max() <= 1  # so EXIF means it
+    assert np.abs(seen.astype(int) - (plain[:, ::-1] if mirror else plain)).max() <= 1  # checks the meaning of EXIF
     assert_same(extract(tmp_path / "exif", "colmap"), extract(tmp_path / "plain", "colmap"))
     facts, _ = inspect_folder(SourceFolder(tmp_path / "exif" / "raw", "colmap"))
     (scene,) = facts.scenes
@@ -126,7 +126,7 @@ def test_a_description_speaks_of_the_stored_pixels(tmp_path, sized):
 
 @pytest.mark.parametrize("write", [write_nerfstudio, write_nerfies, write_colmap_text])
 def test_unless_its_size_is_that_of_the_upright_picture(tmp_path, write):
-    """Poses of pictures that a tool had turned before."""
+    """Poses made by a tool that had rotated the pictures first."""
     name = write.__name__.split("_")[1]
     for kind in ("plain", "exif"):
         write(tmp_path / kind / "raw" / "room", PAIR)
@@ -137,7 +137,7 @@ def test_unless_its_size_is_that_of_the_upright_picture(tmp_path, write):
 
 
 def test_points_are_seen_where_the_upright_camera_says(tmp_path):
-    """The whole chain once by OpenCV: the upright world, filmed lying down, in the frames' own K and pose."""
+    """The whole chain, checked with OpenCV: pictures stored sideways, projected with the K and pose of the frames."""
     write_colmap_text(tmp_path / "raw" / "room", turned(turned(turned(PAIR))))
     lay_down(tmp_path, 8)
     rows, _ = extract(tmp_path, "colmap")
@@ -151,7 +151,7 @@ def test_points_are_seen_where_the_upright_camera_says(tmp_path):
 
 
 def test_turning_a_camera_is_what_opencv_does():
-    """K and the pose of a picture after a quarter turn, against points projected before it."""
+    """K and pose of a picture after a quarter turn, compared with points projected before it."""
     K, turned_from_camera = turn(GENERAL.K, GENERAL.size)
     x, y = GENERAL.pixels(1).T
     c2w = GENERAL.c2w[1].copy()

@@ -1,24 +1,24 @@
-"""True frames by their key, at the size of a base's pictures."""
+"""True frames by key, at the image size of a base."""
 
 from pathlib import Path
 
 from PIL import Image
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import FrameKey
+from fourdistill.evaluation.protocol.command import FrameKey
 from fourdistill.features.files import read_frame
 from fourdistill.storage.store import open_set
 from fourdistill.tables import FRAMES, read_table
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """A picture as RGB of (size, size) pixels."""
+    """An image as RGB of (size, size) pixels."""
     image = image.convert("RGB")
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
 class FrameReader:
-    """Pictures of the frames table, from a folder or an address."""
+    """Reads images of the frames table from a folder or an address."""
 
     def __init__(self, frames_table: Path, frames_dir: Path | str, size: int):
         rows = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"]).to_pylist()
@@ -26,7 +26,7 @@ class FrameReader:
         self._frames_table, self._frames, self.size = frames_table, open_set(frames_dir, "extract_frames"), size
 
     def __call__(self, key: FrameKey) -> Image.Image:
-        """One frame, RGB, (size, size); raises `InputError` where the table lacks it or the file cannot be read."""
+        """One frame, RGB, (size, size); raises `InputError` if the table lacks it or the file cannot be read."""
         if key not in self._paths:
             raise InputError(
                 f"{self._frames_table}: expected frame {key.frame} of {key.scene}/{key.camera}, found none"
@@ -34,5 +34,5 @@ class FrameReader:
         return fit(read_frame(self._frames, self._paths[key]), self.size)
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """Any picture at the size of the frames."""
+        """Any image at the size of the frames."""
         return fit(image, self.size)

@@ -1,6 +1,6 @@
-"""Sweeps over the camera x time grid of a scene: one condition, displacements commanded one after the other.
+"""Sweeps over the camera x time grid of a scene: a sequence of displacements from one condition.
 
-A time sweep keeps the camera, a camera sweep the instant; a joint sweep changes both with every step.
+A time sweep keeps the camera and a camera sweep the instant; a joint sweep changes both at every step.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fourdistill.evaluation.commands.draw import Command, FrameKey
+from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Displacement, Placement
 
@@ -28,7 +28,7 @@ class Frame:
 
     @property
     def is_posed(self) -> bool:
-        """Whether it stands somewhere in the frame of its scene."""
+        """Whether its position in the scene frame is known."""
         return bool(np.isfinite(self.seen.spherical).all())
 
 
@@ -38,7 +38,7 @@ Camera = list[Frame]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Commands from one source frame, in the order in which they are shown."""
+    """Commands from one source frame, in display order."""
 
     name: str
     """`<scene>_time`, `<scene>_camera` or `<scene>_joint`."""
@@ -46,19 +46,19 @@ class Sweep:
 
     @property
     def scene(self) -> str:
-        """The scene that it runs over."""
+        """The scene of the sweep."""
         return self.commands[0].source.scene
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far apart in time two frames of a pair may be, and what measures it; see `build_sweeps`."""
+    """The largest time between two frames of a pair; see `build_sweeps`."""
 
     max_gap: int | None
     max_gap_s: float | None
 
     def command(self, kind: str, source: Frame, target: Frame) -> Command | None:
-        """What leads from one frame to another; None where it is beyond the limits."""
+        """The command from one frame to another; None if it exceeds the limits."""
         displacement = Displacement.from_frames(
             source.seen, target.seen, kind != "view", kind != "time", self.max_gap_s
         )
@@ -78,12 +78,11 @@ def build_sweeps(
     max_gap_s: float | None,
     rng: np.random.Generator,
 ) -> list[Sweep]:
-    """A time sweep and, where poses are known, a camera and a joint sweep for each of `num_scenes` scenes.
+    """Build a time sweep and, if poses are known, a camera and a joint sweep for each of `num_scenes` scenes.
 
-    Only scenes with held-out frames count, and every target is held out as far as the scene allows; scenes that are
-    held out as a whole come first, then scenes that are trained on, from all over the list of names. `max_gap` (frames)
-    and `max_gap_s` (seconds, what a time of 1 stands for; None: the whole scene) keep times within what the pairs were
-    drawn from.
+    Only scenes with held-out frames are used, and targets are held out as far as the scene allows. Scenes held out as a
+    whole come first, then scenes seen in training, evenly spaced in the sorted list of names. `max_gap` (frames) and
+    `max_gap_s` (seconds that a time of 1 stands for; None: the whole scene) limit times to the range of the pairs.
     """
     limits = Limits(max_gap, max_gap_s)
     scenes = _read_scenes(frames_table, scenes_table)
@@ -91,7 +90,7 @@ def build_sweeps(
     whole = sorted(name for name, share in held_out.items() if share == 1)[:num_scenes]
     known = sorted(name for name in held_out if _is_trained_on(scenes[name]))
     sweeps = []
-    for name in [*whole, *_spread(known, num_scenes - len(whole))]:
+    for name in [*whole, *_choose_evenly(known, num_scenes - len(whole))]:
         cameras = scenes[name]
         candidates = {
             "time": _sweep_time(cameras, num_steps, limits),
@@ -121,7 +120,7 @@ def _is_trained_on(cameras: dict[str, Camera]) -> bool:
 
 
 def _share_held_out(cameras: dict[str, Camera]) -> float:
-    """The share of a scene's frames that no training pair has seen."""
+    """The share of a scene's frames that are held out."""
     return sum(map(_num_held_out, cameras.values())) / sum(map(len, cameras.values()))
 
 
@@ -130,16 +129,16 @@ def _num_held_out(frames: Sequence[Frame]) -> int:
 
 
 def _sweep_time(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> list[Command]:
-    """From the middle of the most held-out camera's video to instants spread evenly over it, in their order."""
+    """From the middle frame of the most held-out camera to evenly spaced instants of its video, in order."""
     frames = max(cameras.values(), key=_num_held_out)
     source = frames[len(frames) // 2]
     found = [limits.command("time", source, target) for target in frames]
     commands = [command for command in found if command is not None]
-    return _spread(commands, num_steps) if len(commands) > 1 else []  # one alone commands nothing
+    return _choose_evenly(commands, num_steps) if len(commands) > 1 else []  # a single command stays at the source
 
 
 def _sweep_cameras(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> list[Command]:
-    """From the camera in the middle to all others at the most held-out instant, by azimuth; empty without poses."""
+    """From the middle camera by azimuth to all cameras at the most held-out instant; empty without poses."""
     instants: dict[int, list[Frame]] = {}
     for frame in (frame for frames in cameras.values() for frame in frames if frame.is_posed):
         instants.setdefault(frame.key.frame, []).append(frame)
@@ -149,7 +148,7 @@ def _sweep_cameras(cameras: dict[str, Camera], num_steps: int, limits: Limits) -
     frames = sorted(frames, key=lambda frame: frame.seen.spherical[0])
     source = frames[len(frames) // 2]
     found = [limits.command("view", source, target) for target in frames]
-    return _spread(sorted((command for command in found if command), key=_view), num_steps)
+    return _choose_evenly(sorted((command for command in found if command), key=_view), num_steps)
 
 
 def _view(command: Command) -> tuple[float, ...]:
@@ -162,7 +161,7 @@ def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng:
     frames = [frame for camera in cameras.values() for frame in camera if frame.is_posed]
     if not frames:
         return []
-    # The most held-out camera is where held-out targets are: look at it from elsewhere, if there is an elsewhere.
+    # Most held-out targets belong to the most held-out camera, so take the source from another one if possible.
     most = max(cameras, key=lambda name: _num_held_out(cameras[name]))
     sources = [frame for frame in frames if frame.key.camera != most] or frames
     source = sources[rng.integers(len(sources))]
@@ -176,8 +175,8 @@ def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng:
     return sorted(commands, key=lambda command: command.size())
 
 
-def _spread(values: list[Value], count: int) -> list[Value]:
-    """At most `count` of the values, evenly spread, first and last among them."""
+def _choose_evenly(values: list[Value], count: int) -> list[Value]:
+    """At most `count` evenly spaced values, including the first and the last."""
     if len(values) <= count:
         return values
     return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.commands.draw import Command, FrameKey, choose_pairs
+from fourdistill.evaluation.protocol.command import Command, FrameKey
+from fourdistill.evaluation.protocol.pairs import choose_pairs
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.tables import PAIRS, read_table
 
@@ -21,7 +22,7 @@ def test_choice_is_balanced_over_kinds_and_held_out(grid_scenes):
     assert len(chosen) == 18 == len({c.pair_id for c in chosen})
     assert {c.source.scene for c in chosen} == {"walk"}
     counts = Counter(c.kind for c in chosen)
-    # A ring of four cameras has views 90 or 180 degrees apart: fewer sizes than time has.
+    # In a ring of four cameras, views are 90 or 180 degrees apart: fewer sizes than in time.
     assert counts["time"] >= 6 and min(counts.values()) >= 4
     near = sum(c.size() < 0.5 for c in chosen if c.kind == "time")
     assert abs(near - counts["time"] / 2) <= 1

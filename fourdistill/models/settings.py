@@ -1,0 +1,43 @@
+"""The architectures of mappers and prior, as `params.yaml` declares them. Importing this loads no torch."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from fourdistill.config import STRICT, Count, NonNegativeFloat, PositiveInt
+
+ViewEncoding = Literal["spherical", "matrix"]  # see `models.view_encoding`
+
+
+@dataclass(frozen=True, config=STRICT)
+class MapperSettings:
+    """The architecture of the mappers: `train.mappers` in `params.yaml`.
+
+    From `num_frequencies` on, it is that of displacement-only mappers.
+    """
+
+    mapper_input: Literal["displacement_and_source", "displacement"]  # displacement: the original's, without a prior
+    num_words: PositiveInt | None  # per layer; None: the number of image prompt tokens
+    num_frequencies: PositiveInt  # Fourier features
+    hidden_width: PositiveInt
+    sigma_time: NonNegativeFloat  # bandwidths: radians per unit
+    sigma_view: NonNegativeFloat  # on sin and cos of the azimuth: harmonics that distinguish cameras 45 degrees apart
+    sigma_timesteps: NonNegativeFloat
+    sigma_layer: NonNegativeFloat
+
+    @property
+    def sees_source(self) -> bool:
+        """Whether the words also depend on frame j, not only on the displacement."""
+        return self.mapper_input == "displacement_and_source"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PriorNetwork:
+    """The network of a prior: `train_prior.network` in `params.yaml`."""
+
+    width: PositiveInt
+    depth: PositiveInt  # residual blocks of the encoder, and of the decoder
+    num_rotations: PositiveInt  # points that a displacement rotates
+    sigma_time: NonNegativeFloat  # standard deviation of their frequencies, radians per unit of displacement in time
+    sigma_view: NonNegativeFloat  # the same for elevation (rad) and radius, or for the entries of a relative pose
+    max_azimuth_frequency: Count  # frequencies in azimuth are integers up to this
