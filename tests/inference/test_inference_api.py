@@ -16,6 +16,7 @@ import fourdistill
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
 from fourdistill.inference.saving import find_adapter
+from fourdistill.models.settings import MAPPER_INPUTS
 
 SCHEDULERS = [
     "ddim", "ddpm", "pndm", "euler-discrete", "heun-discrete", "EulerAncestralDiscreteScheduler",
