@@ -313,7 +313,7 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         negative_prompt: str | Sequence[str | None] | None,
         guidance: Guidance,
     ) -> None:
-        """Raise `InputError` if one argument excludes or needs another, or if the device lacks the number format."""
+        """Raise `InputError` if one argument excludes or needs another, or the device cannot use the number format."""
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
             raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
         if others and image is None and image_embeds is None:

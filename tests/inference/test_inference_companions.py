@@ -12,6 +12,7 @@ from tiny_adapters import build_tiny_adapter, tiny_picture
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
 from fourdistill.models.base.precision import check_precision, resolve_precision
+from fourdistill.models.settings import MAPPER_INPUTS
 
 STOCK: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl": StableDiffusionXLPipeline}
 SHOWN: dict[str, Any] = {"image": tiny_picture(), "time": 0.3, "azimuth": 20}
