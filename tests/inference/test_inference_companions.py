@@ -84,7 +84,7 @@ def test_a_controlnet_is_one_line(base, tmp_path):
         load(base[1], tmp_path, controlnet=SimpleNamespace())
 
 
-@pytest.mark.parametrize("mapper_input", ["displacement_and_source", "displacement"])
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_near_to_single(base, tmp_path, mapper_input, dtype):
     folder = build_tiny_adapter(base[1], tmp_path / "adapter", mapper_input=mapper_input)
