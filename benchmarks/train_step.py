@@ -3,13 +3,14 @@
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
     python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --precision bf16 --all
 
-`unet` is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that context, under
-autocast in the precision of the step. `unet_stored` is the same with its weights stored in that precision, as
-`train` stores them. `step` is that of `train`, from cached features: sampling, condition dropout, the prior's prediction
-(default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words and for the
-image prompt (the target), loss, backward, clipping, AdamW. `pixels` encodes both frames first, with the VAE and the image
-encoder. `original` is the original's recipe: one word of the displacement and the DDPM loss in fp32; the VAE encodes the
-frames at every step, and the text encoder runs once per cross-attention layer; the rest is as in the step.
+`unet` is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that context,
+under autocast in the precision of the step. `unet_stored` is the same with its weights stored in that precision, as
+`train` stores them. `step` is that of `train`, from cached features: sampling, condition dropout, the prior's
+prediction (default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words
+and for the image prompt (the target), loss, backward, clipping, AdamW. `pixels` encodes both frames first, with the VAE
+and the image encoder. `original` is the original's recipe: one word of the displacement and the DDPM loss in fp32; the
+VAE encodes the frames at every step, and the text encoder runs once per cross-attention layer; the rest is as in the
+step.
 
 Rounds alternate; medians of wall-clock and CPU seconds are compared. CPU seconds are less affected by other programs on
 the machine.
@@ -46,6 +47,7 @@ from fourdistill.training.runtime.trainer import make_optimizer, trained_paramet
 RATIOS = (
     ("step", "unet"), ("step", "unet_stored"), ("pixels", "unet"), ("original", "step"), ("original", "pixels"),
 )  # fmt: skip
+
 
 def main(
     base: Annotated[str, typer.Option(help="A base with an IP-Adapter Plus.")] = "data/base/mini",
@@ -85,7 +87,7 @@ def list_contenders(
     base: BaseModel, accelerator: Accelerator, batch: Batch, everything: bool
 ) -> dict[str, Callable[[], None]]:
     """What is timed, by name. Where training stores the U-Net in another format, it is a second one."""
-    adapter, stored = default_adapter(base, batch), base
+    adapter, stored = default_adapter(base, batch), base.to(accelerator.device)
     if accelerator.mixed_precision != "no":
         stored = replace(base, unet=deepcopy(base.unet))
         store_weights(stored.unet, accelerator.mixed_precision)
@@ -131,14 +133,15 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
 def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """Forward and backward of the stock, frozen U-Net to its prompt tokens: same weights, stock processors."""
     length, width = base.tokenizer.model_max_length, base.unet.config["cross_attention_dim"]
-    text = torch.randn(len(batch.caption), length, width).requires_grad_()
-    timesteps = torch.randint(0, 1000, (len(batch.caption),))
+    device, latents = accelerator.device, batch.target_latents.to(accelerator.device)
+    text = torch.randn(len(batch.caption), length, width, device=device).requires_grad_()
+    timesteps = torch.randint(0, 1000, (len(batch.caption),), device=device)
 
     def run() -> None:
         restore_stock_processors(base.unet)
         with accelerator.autocast():
-            out = base.unet(batch.target_latents, timesteps, encoder_hidden_states=text).sample
-        torch.nn.functional.mse_loss(out.float(), batch.target_latents).backward()
+            out = base.unet(latents, timesteps, encoder_hidden_states=text).sample
+        torch.nn.functional.mse_loss(out.float(), latents).backward()
         text.grad = None
 
     return run
@@ -152,9 +155,7 @@ def default_adapter(base: BaseModel, batch: Batch) -> Adapter:
     return Adapter.from_base(base, default_settings(), generator, prior)
 
 
-def training_step(
-    accelerator: Accelerator, base: BaseModel, adapter: Adapter, batch: Batch
-) -> Callable[[], None]:
+def training_step(accelerator: Accelerator, base: BaseModel, adapter: Adapter, batch: Batch) -> Callable[[], None]:
     """One step of the training loop, optimiser included."""
     denoiser = Denoiser(base, adapter)
     return take_steps(accelerator, denoiser, accelerator.prepare(denoiser), batch)
@@ -164,9 +165,9 @@ def step_from_pixels(
     accelerator: Accelerator, base: BaseModel, batch: Batch, step: Callable[[], None]
 ) -> Callable[[], None]:
     """The same step, after both encoders have run: the VAE on the target frames, the image encoder on the sources."""
-    pixels = random_pixels(base, batch)
+    pixels = random_pixels(base, batch).to(accelerator.device)
     size: Any = base.image_encoder.config.image_size
-    images = torch.randn(len(pixels), 3, size, size)
+    images = torch.randn(len(pixels), 3, size, size).to(accelerator.device)
 
     def run() -> None:
         with torch.no_grad(), accelerator.autocast():
@@ -186,9 +187,10 @@ def random_pixels(base: BaseModel, batch: Batch) -> torch.Tensor:
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """The original's recipe: VAE, one text pass per layer instead of one per step, no prior; all in fp32."""
     form = default_settings(mapper_input="displacement", num_words=1)
-    denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")
+    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(0))
+    denoiser = Denoiser(base, adapter, "ddpm").to(accelerator.device)
     step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
-    pixels = random_pixels(base, batch)
+    pixels = random_pixels(base, batch).to(accelerator.device)
     at_once = words.encode_single_tokens
 
     def layer_by_layer(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:

@@ -51,10 +51,10 @@ def autocast(name: str, device: torch.device) -> AbstractContextManager:
 def store_weights(unet: nn.Module, precision: str) -> None:
     """Store a frozen U-Net's weights in the format in which autocast computes with them: `no`, `bf16` or `fp16`.
 
-    Its output under autocast stays the same, bit by bit. Autocast would convert frozen weights anew in every pass, for a
-    sixth of the time of a pass through Stable Diffusion, and keep them in float32, in twice the memory. From now on the
-    U-Net works under autocast only. Norms compute in float32 and stay, as does `conv_in`: diffusers takes the type of
-    the latents from it.
+    Its output under autocast stays the same, bit by bit. Autocast would convert frozen weights anew in every pass,
+    which takes a sixth of the time of a pass through Stable Diffusion, and in float32 they take twice the memory. From
+    now on the U-Net works under autocast only. Norms compute in float32 and stay, as does `conv_in`: diffusers takes
+    the type of the latents from it.
     """
     dtype = _DTYPES.get(precision)
     for name, module in unet.named_modules():
