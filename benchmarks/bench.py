@@ -72,15 +72,15 @@ def describe(rounds: int, beside: str) -> list[str]:
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
+    machine = f"{os.cpu_count()} cores ({cpus[0] if cpus else platform.processor()})"
     return [
         "# Speed", "",
-        f"Written by `make bench` on {os.cpu_count()} cores ({cpus[0] if cpus else platform.processor()}), beside "
-        f"{beside}.", f"Python {platform.python_version()}, {versions}. Load average at the end: "
-        f"{os.getloadavg()[1]:.1f}.", "",
-        f"In each table the contenders took turns in one run ({rounds} rounds, of mini {3 * rounds}); seconds and ratios "
-        "are medians.", "CPU seconds are of all threads and count less of what else the machine did. The memory is the "
-        "process's peak", "while one contender ran; the weights of all contenders of the table are part of it. Not "
-        "measured on a GPU.", "",
+        f"Written by `make bench` on {machine}, beside {beside}: Python {platform.python_version()}, {versions}. The",
+        f"load average at the end was {os.getloadavg()[1]:.1f}. Not measured on a GPU.", "",
+        "In each table the contenders took turns in one run; seconds and ratios are medians of",
+        f"{rounds} rounds, of mini {3 * rounds}. CPU seconds are of all threads and depend less on what else the",
+        "machine did. The memory is the process's peak while one contender ran; the weights of all contenders of the",
+        "table are part of it.", "",
     ]  # fmt: skip
 
 
