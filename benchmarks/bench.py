@@ -39,13 +39,10 @@ def main(
 ) -> None:
     """Run every part and write the tables."""
     started = time.monotonic()
-    parts = [
-        ("sd15", "no", ["--size", "sd15", "--batch-size", "2", "--rounds", str(rounds), "--all"]),
-        ("sd15", "bf16", ["--size", "sd15", "--batch-size", "2", "--rounds", str(rounds), "--all"]),
-        ("base", "no", ["--batch-size", "32", "--rounds", str(3 * rounds)]),
-        ("base", "bf16", ["--batch-size", "32", "--rounds", str(3 * rounds)]),
-    ]
-    steps = [run_part("train_step.py", *options, "--precision", precision) for _, precision, options in parts]
+    large = ["--size", "sd15", "--batch-size", "2", "--rounds", str(rounds), "--all"]
+    small = ["--batch-size", "32", "--rounds", str(3 * rounds)]
+    parts = [(small, "no"), (small, "bf16"), (large, "no"), (large, "bf16")]
+    steps = [run_part("train_step.py", *options, "--precision", precision) for options, precision in parts]
     made = [
         run_part("generate.py", "--size", "mini", "--steps", "10", "--batch-size", "4", "--rounds", str(rounds)),
         run_part("generate.py", "--size", "sd15", "--steps", "3", "--batch-size", "1", "--rounds", "2"),
