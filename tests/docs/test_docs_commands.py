@@ -42,6 +42,7 @@ EXCEPTIONS = {
     "hf download": "downloads gigabytes from the Hub",
     "mkdir data/base/sd15": "belongs to the download",
     "mv data/base/ip/": "belongs to the download",
+    "fourdistill inspect data/raw/dnerf": "a scene of the reader's own",
     "fourdistill generate --base data/base/sd15": "needs the download; tests/models loads bases of this layout",
     "jupyter execute": "takes half a minute: tests/examples/test_examples_quickstart.py runs the notebook",
 }
