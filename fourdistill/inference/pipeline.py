@@ -33,6 +33,7 @@ from fourdistill.inference.inputs import (
     warn_of_turns,
     with_displacements,
 )
+from fourdistill.inference.lora import LoraLoader
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
 from fourdistill.inference.prompting import lambdas_of, text_guidance_of
@@ -47,10 +48,11 @@ from fourdistill.models.base.model import (
     load_base,
     vae_scale_factor,
 )
+from fourdistill.models.base.precision import check_precision
 from fourdistill.models.base.text import PromptEncoder, Prompts
 
 
-class FourDistillPipeline(DiffusionPipeline):
+class FourDistillPipeline(DiffusionPipeline, LoraLoader):
     """Generate what an image shows at another instant, from another camera, or both.
 
     The U-Net must carry the processors of `models.attention`; `from_pretrained` and `from_parts` see to it.
@@ -311,13 +313,14 @@ class FourDistillPipeline(DiffusionPipeline):
         negative_prompt: str | Sequence[str | None] | None,
         guidance: Guidance,
     ) -> None:
-        """Raise `InputError` where one argument excludes another, or needs it."""
+        """Raise `InputError` if one argument excludes or needs another, or the device cannot use the number format."""
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
             raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
         if others and image is None and image_embeds is None:
             raise InputError("others: expected an image beside them")
         if image is not None and image_embeds is not None:
             raise InputError("image_embeds: expected no image beside it")
+        check_precision(self.unet.dtype, self.unet.device)
 
     def encode_prompt(
         self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]

@@ -17,11 +17,11 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.models.base.text import PromptEncoder, text_encoders_of
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.settings import MAPPER_INPUTS
 from fourdistill.models.words import encode_single_tokens
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.targets import prediction_target
 
-MAPPER_INPUTS = ("displacement_and_source", "displacement")
 STEPS: dict[str, Any] = {"num_inference_steps": 3, "output_type": "latent"}
 
 

@@ -67,8 +67,9 @@ def test_every_key_of_a_published_ip_adapter_is_bound_to_its_layer(unets, name):
     assert layers[numbers[-1]].startswith("mid_block")  # the ordering trap: down, up, mid
 
     restore_stock_processors(unet)
-    nothing: Any = None
-    pipe = StableDiffusionPipeline(*[nothing] * 3, unet, *[nothing] * 3, requires_safety_checker=False)
+    names = ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+    parts: dict[str, Any] = dict.fromkeys(names) | {"unet": unet}
+    pipe = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     with torch.device("meta"):
         bound = bind_ip_adapter(pipe, fitted)
     sizes = projector_sizes(bound.projector)

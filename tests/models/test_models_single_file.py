@@ -68,9 +68,7 @@ def test_the_pipeline_takes_it_as_it_takes_a_folder(whole, tmp_path):
         pipe = FourDistillPipeline.from_pretrained(each, adapter)
         pipe.set_progress_bar_config(disable=True)
         pictures.append(pipe(tiny_picture(), "a man", 0.2, seed=0, num_inference_steps=2, output_type="latent").images)
-    assert torch.allclose(*pictures, atol=1e-4), (
-        (pictures[0] - pictures[1]).abs().max()
-    )  # weights lie elsewhere in memory, which changes roundings
+    assert torch.allclose(*pictures, atol=1e-4)  # weights lie elsewhere in memory, which changes roundings
 
 
 def test_a_file_without_all_weights_is_refused(whole, tmp_path):
