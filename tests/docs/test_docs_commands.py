@@ -45,8 +45,14 @@ EXCEPTIONS = {
     "export AWS_": "belongs to the server",
     "python -c import fsspec": "needs the server",
     "sbatch": "needs SLURM",
+    "hf download": "downloads gigabytes from the Hub",
+    "mkdir data/base/sd15": "belongs to the download",
+    "mv data/base/ip/": "belongs to the download",
+    "fourdistill inspect data/raw/dnerf": "a scene of the reader's own",
+    "fourdistill generate --base data/base/sd15": "needs the download; tests/models loads bases of this layout",
     "jupyter execute": "takes half a minute: tests/examples/test_examples_quickstart.py runs the notebook",
 }
+DOWNLOADS = {"docs/stable-diffusion.md"}  # documents whose Python needs a base from the Hub
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +147,7 @@ def test_every_exception_is_of_a_command():
     assert not EXCEPTIONS.keys() - met
 
 
-@pytest.mark.parametrize("document", sorted({block.document for block in PYTHON}))
+@pytest.mark.parametrize("document", sorted({block.document for block in PYTHON} - DOWNLOADS))
 def test_python_runs_as_written(document, monkeypatch):
     """The blocks of a document share their names, as in a reader's session."""
     defaults = inspect.unwrap(FourDistillPipeline.__call__).__kwdefaults__
