@@ -31,6 +31,7 @@ class PairCodes:
         changes: Sequence[Augmentation] = (PLAIN,),
     ):
         """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, of each of V `changes`."""
+        self.weight = torch.from_numpy(pairs.weight)
         self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
         parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
         self.codes = torch.stack([torch.cat(part) for part in parts])  # (V, F, K)
@@ -54,7 +55,8 @@ class PairCodes:
         images = [self._conditions(column, variant) for column in index.unbind(1)]
         codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
         conditions = replace(images[0], others=tuple(images[1:]))
-        return CodedPairs(codes, conditions, self.codes[variant, self.target[index[:, 0]]])
+        first = index[:, 0]
+        return CodedPairs(codes, conditions, self.codes[variant, self.target[first]], self.weight[first])
 
     def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
         return Conditions(
@@ -73,11 +75,12 @@ class PairCodes:
 
 @dataclass(frozen=True)
 class CodedPairs:
-    """Codes of the N sources, (B, K) each, their displacements, and codes of the targets (B, K)."""
+    """Codes of the N sources, (B, K) each, their displacements, codes of the targets (B, K) and their weights (B,)."""
 
     sources: tuple[torch.Tensor, ...]
     conditions: Conditions
     targets: torch.Tensor
+    weight: torch.Tensor
 
 
 def mirrored(displacement: Tensors) -> Tensors:
