@@ -49,7 +49,9 @@ def run(
     radius: Annotated[Text, typer.Option(help=f"Factor of the camera's distance, 1 keeps it: {RANGE}.")] = None,
     relative_pose: Annotated[
         Path | None,
-        typer.Option(readable=False, help="File of 3x4 or 4x4 source_from_target, instead of these three."),
+        typer.Option(
+            readable=False, help="File of one or several 3x4 or 4x4 source_from_target, instead of these three."
+        ),
     ] = None,
     pairwise: Annotated[
         bool, typer.Option("--pairwise", help="Take the k-th time with the k-th camera, not each with each.")
@@ -61,27 +63,29 @@ def run(
     base: Annotated[Text, typer.Option(help="Folder or Hub id; data/base/mini by default.")] = None,
     image_encoder: Annotated[Text, typer.Option(help="CLIP vision tower, for a base without one.")] = None,
     device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU by default, or cpu.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise, the same for all pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise, which all pictures share.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Diffusion steps.")] = 30,
     lambda_: Annotated[
-        float | None, typer.Option("--lambda", help="Of equation (1); by default --prompt-strength decides.")
+        float | None, typer.Option("--lambda", help="λ of equation (1); by default --prompt-strength sets it.")
     ] = None,
-    guidance: Annotated[float, typer.Option(help="Away from no condition at all; 1 is none, as below.")] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(help="Guidance by all conditions together; 1 is none, here and below.")
+    ] = 1.0,
     text_guidance: Annotated[
-        float | None, typer.Option(help="Away from it without the prompt; by default --prompt-strength decides.")
+        float | None, typer.Option(help="Guidance by the prompt; by default --prompt-strength sets it.")
     ] = None,
-    image_guidance: Annotated[float, typer.Option(help="Away from it without the image.")] = 1.0,
-    time_guidance: Annotated[float, typer.Option(help="Away from it without a displacement in time.")] = 1.0,
-    view_guidance: Annotated[float, typer.Option(help="Away from it without one of the camera.")] = 1.0,
+    image_guidance: Annotated[float, typer.Option(help="Guidance by the image.")] = 1.0,
+    time_guidance: Annotated[float, typer.Option(help="Guidance by the displacement in time.")] = 1.0,
+    view_guidance: Annotated[float, typer.Option(help="Guidance by the displacement of the camera.")] = 1.0,
     guidance_rescale: Annotated[float, typer.Option(help="0 to 1, against oversaturation.")] = 0.0,
     scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,
     fps: Annotated[float, typer.Option(help="Frames a second of GIF (up to 50) and MP4 (up to 100).")] = 8.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what each picture shows as JSON.")] = False,
 ) -> None:
-    """Draw what a picture shows at other instants, from other cameras, or both.
+    """Generate what a picture shows at other instants, from other cameras, or both.
 
-    Each time with each camera: an animation runs through all times for the first camera, then for the next.
+    Times and cameras are combined: an animation runs through all times for the first camera, then for the next.
     """
     # 1. Check the options, before anything that takes long
     values = {"time": time, "seconds": seconds, "azimuth": azimuth, "elevation": elevation, "radius": radius}

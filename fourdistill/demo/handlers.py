@@ -52,7 +52,7 @@ class Handlers:
     def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """An animation over time from the commanded camera; `asked`: from, to, number of frames."""
         first, last, count = asked
-        [row] = self._paint(seen, command, *call, times=_spread(first, last, count))
+        [row] = self._paint(seen, command, *call, times=_linspace(first, last, count))
         return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
 
     def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
@@ -61,13 +61,13 @@ class Handlers:
         start = command.azimuth or 0.0
         # A full turn stops one step before its start, so that the loop does not show a frame twice.
         closed = abs(turn) == 360
-        azimuths = _spread(start, start + turn, count + closed)[: int(count)]
+        azimuths = _linspace(start, start + turn, count + closed)[: int(count)]
         rows = self._paint(seen, command, *call, azimuths=azimuths)
         return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
 
     def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
         """One row per azimuth, one column per time; `asked`: from, to, count of times, from, to, count of azimuths."""
-        times, azimuths = _spread(*asked[:3]), _spread(*asked[3:])
+        times, azimuths = _linspace(*asked[:3]), _linspace(*asked[3:])
         rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
         return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
 
@@ -98,7 +98,7 @@ def _said_on_the_page(hidden: str = "") -> Iterator[None]:
         raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
 
 
-def _spread(first: float, last: float, count: float) -> list[float]:
+def _linspace(first: float, last: float, count: float) -> list[float]:
     return np.linspace(first, last, int(count)).tolist()
 
 

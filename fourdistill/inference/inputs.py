@@ -64,10 +64,10 @@ def lay_out_grid(times: Sequence[Number] | None, **views: Any) -> tuple[dict[str
 
 
 def with_displacements(rows: dict[str, list], max_gap_s: float | None) -> dict[str, list]:
-    """Rows of `broadcast` => the same with a `displacement` of each image in the place of what says it.
+    """Rows of `broadcast` => rows with one `displacement` per image instead of the arguments that specify it.
 
-    Those of further images begin with `others[0].` and so on. `max_gap_s` is the seconds that a time of 1 stands for,
-    None where it is the scene. Raises `InputError`.
+    Names for further images begin with `others[0].` and so on. `max_gap_s`: seconds that a time of 1 stands for, None
+    if it is the whole scene. Raises `InputError`.
     """
     if max_gap_s is not None:
         rows = rows | {"duration_s": [max_gap_s] * len(rows["time"])}

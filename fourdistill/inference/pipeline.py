@@ -33,6 +33,7 @@ from fourdistill.inference.inputs import (
     warn_of_turns,
     with_displacements,
 )
+from fourdistill.inference.lora import LoraLoader
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
 from fourdistill.inference.prompting import lambdas_of, text_guidance_of
@@ -47,10 +48,11 @@ from fourdistill.models.base.model import (
     load_base,
     vae_scale_factor,
 )
+from fourdistill.models.base.precision import check_precision
 from fourdistill.models.base.text import PromptEncoder, Prompts
 
 
-class FourDistillPipeline(DiffusionPipeline):
+class FourDistillPipeline(DiffusionPipeline, LoraLoader):
     """Generate what an image shows at another instant, from another camera, or both.
 
     The U-Net must carry the processors of `models.attention`; `from_pretrained` and `from_parts` see to it.
@@ -195,7 +197,7 @@ class FourDistillPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> ImagePipelineOutput:
-        """Generate one image per entry of the longest list; single values go to all of them.
+        """Generate one image per entry of the longest list; single values apply to all of them.
 
         Args:
             image: the condition image(s); None generates without (or from `image_embeds`).
@@ -203,31 +205,31 @@ class FourDistillPipeline(DiffusionPipeline):
             time: displacement as a share of the scene, in [-1, 1]: positive leads to a later instant.
             azimuth, elevation: camera displacement in degrees, target minus source; azimuth counter-clockwise from
                 above.
-            radius: distance of the target camera from the scene's centre over that of the source; 1 keeps it.
-            relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale, instead
-                of the three above. Of an adapter with `view_encoding: spherical` these three are taken from it, and a
-                camera that looks past the scene's centre is logged.
-            seconds: displacement in time in seconds, of the sign of `time`, instead of it.
-            duration_s: how long the scene lasts, for `seconds`; not needed by adapters trained with the normaliser
-                `seconds`, which have a span of their own.
-            displacement: one or a batch of B, instead of all of the above that say one.
-            image_embeds: (1 or B, S, D) from `encode_image`, instead of `image`.
-            others: further images of what is to be drawn, each with its own displacement; needs a prior.
-            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; decides the next and
-                `text_guidance` where these are None.
-            lambda_: of equation (1): less than the adapter's own leaves more to the prompt.
-            guidance_scale: away from the prediction without any condition; 1 is none.
-            text_guidance, ...: away from the prediction without that condition alone; see `guidance`.
+            radius: the target camera's distance from the scene's centre over the source's; 1 keeps it.
+            relative_pose: 3x4 or 4x4 `source_from_target`, OpenCV axes, translation over the scene's scale; replaces
+                the three above. An adapter with `view_encoding: spherical` uses only these three, and logs a camera
+                that looks past the scene's centre.
+            seconds: replaces `time`: displacement in seconds, with the same sign.
+            duration_s: the scene's duration, for `seconds`; adapters trained with the normalizer `seconds` have a span
+                of their own and do not need it.
+            displacement: replaces all displacement arguments above; one, or a batch of B.
+            image_embeds: replaces `image`: (1 or B, S, D) from `encode_image`.
+            others: further images of the scene, each with its own displacement to the target; needs a prior.
+            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; sets `lambda_` and
+                `text_guidance` if these are None.
+            lambda_: of equation (1); smaller values than the adapter's own give the prompt more influence.
+            guidance_scale: guidance away from the prediction without any condition; 1 is none.
+            text_guidance, ...: guidance away from the prediction without this one condition; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
-            image_scale: s of the decoupled attention, where an image prompt is the carrier.
-            negative_prompt: what `guidance_scale` and `text_guidance` lead away from, instead of no prompt.
-            carrier: of what is expected to be seen to the U-Net: words, or for comparison image_prompt.
-            num_images_per_prompt: this many images for each entry, next to each other.
-            generator: one per image, or one whose noise is drawn for the whole batch in a row, as in diffusers.
-            seed: instead of generators; each image has its own, which makes it independent of its batch. One seed
-                gives all entries the same noise, and the k-th of `num_images_per_prompt` that of seed + k.
-            latents: (1 or B, C, h, w) noise, instead of drawing it.
-            batch_size: sample so many images at a time, encode what they share once; None: all at once.
+            image_scale: weight of the image prompt's attention if the carrier is image_prompt.
+            negative_prompt: what `guidance_scale` and `text_guidance` lead away from; None is the empty prompt.
+            carrier: what passes the prediction to the U-Net: words, or for comparison image_prompt.
+            num_images_per_prompt: number of images for each entry; they are neighbours in the output.
+            generator: one per image, or one for the whole batch, as in diffusers.
+            seed: replaces `generator`; each image has its own generator and does not depend on its batch. One seed
+                gives all entries the same noise; the k-th of `num_images_per_prompt` uses seed + k.
+            latents: (1 or B, C, h, w), the initial noise.
+            batch_size: number of images sampled at a time; shared inputs are encoded once. None: all at once.
             output_type: pil, np, pt or latent.
             return_dict: False returns a tuple.
             callback_on_step_end: called with (pipe, step, timestep, tensors) as in diffusers; steps count on over
@@ -311,19 +313,20 @@ class FourDistillPipeline(DiffusionPipeline):
         negative_prompt: str | Sequence[str | None] | None,
         guidance: Guidance,
     ) -> None:
-        """Raise `InputError` where one argument excludes another, or needs it."""
+        """Raise `InputError` if one argument excludes or needs another, or the device cannot use the number format."""
         if negative_prompt is not None and not {"all", "text"} & set(guidance.branches()):
             raise InputError("negative_prompt: expected a guidance_scale or text_guidance other than 1 beside it")
         if others and image is None and image_embeds is None:
             raise InputError("others: expected an image beside them")
         if image is not None and image_embeds is not None:
             raise InputError("image_embeds: expected no image beside it")
+        check_precision(self.unet.dtype, self.unet.device)
 
     def encode_prompt(
         self, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
     ) -> tuple[Prompts, Prompts]:
         """B prompts each, None for no prompt => their embeddings; each distinct prompt is encoded once."""
-        encode = PromptEncoder.of(self, self.config.force_zeros_for_empty_prompt)
+        encode = PromptEncoder.of(self, self.config["force_zeros_for_empty_prompt"])
         return encode([text or "" for text in prompts]), encode([text or "" for text in negative_prompts])
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:

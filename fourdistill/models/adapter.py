@@ -278,6 +278,7 @@ def clip_length(text_encoder: nn.Module, v_base: torch.Tensor) -> float:
     v_base (N, D).
     """
     if isinstance(text_encoder, nn.ModuleList):
-        return float(encode_single_tokens(text_encoder, v_base.to(text_encoder[0].dtype)).norm(dim=-1).mean())
+        dtype = next(text_encoder.parameters()).dtype
+        return float(encode_single_tokens(text_encoder, v_base.to(dtype)).norm(dim=-1).mean())
     model: Any = getattr(text_encoder, "text_model", text_encoder)
     return float(model.final_layer_norm.weight.norm())

@@ -1,11 +1,13 @@
 """The architectures of mappers and prior, as `params.yaml` declares them. Importing this loads no torch."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic.dataclasses import dataclass
 
 from fourdistill.config import STRICT, Count, NonNegativeFloat, PositiveInt
 
+MapperInput = Literal["displacement_and_source", "displacement"]
+MAPPER_INPUTS: tuple[MapperInput, ...] = get_args(MapperInput)
 ViewEncoding = Literal["spherical", "matrix"]  # see `models.view_encoding`
 
 
@@ -16,7 +18,7 @@ class MapperSettings:
     From `num_frequencies` on, it is that of displacement-only mappers.
     """
 
-    mapper_input: Literal["displacement_and_source", "displacement"]  # displacement: the original's, without a prior
+    mapper_input: MapperInput  # displacement: the original's, without a prior
     num_words: PositiveInt | None  # per layer; None: the number of image prompt tokens
     num_frequencies: PositiveInt  # Fourier features
     hidden_width: PositiveInt

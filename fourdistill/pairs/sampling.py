@@ -107,7 +107,7 @@ def sample_pairs(
     for kind, num_kind in _apportion(num_pairs, weights).items():
         scenes = offers[kind]
         taken = np.zeros(max(len(counts) for _, counts in scenes) // 2 + 1, np.int64)  # pairs per |gap| so far
-        for (grid, counts), num_scene in zip(scenes, _spread(num_kind, len(scenes), rng), strict=True):
+        for (grid, counts), num_scene in zip(scenes, _divide_evenly(num_kind, len(scenes), rng), strict=True):
             masks = grid.masks(split, kind)
             for gap, num in _gaps(counts, int(num_scene), taken, bidirectional, rng):
                 target, source = grid.draw(masks, kind, gap, num, rng)
@@ -158,7 +158,7 @@ def _gaps(
         yield from ((int(gap), int(share)) for gap, share in ways if share)
 
 
-def _spread(total: int, num_bins: int, rng: np.random.Generator) -> Ints:
+def _divide_evenly(total: int, num_bins: int, rng: np.random.Generator) -> Ints:
     """`total` over bins as evenly as integers allow; the remainder goes to random bins."""
     shares = np.full(num_bins, total // num_bins, np.int64)
     shares[rng.permutation(num_bins)[: total % num_bins]] += 1

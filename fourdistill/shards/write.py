@@ -46,7 +46,7 @@ def write_shards(
     """
     table = read_table(pairs_table, PAIRS, ["split"])
     splits = np.array(table["split"].to_pylist(), dtype=str)
-    rows = {split: _spread(np.flatnonzero(splits == split), settings.max_pairs) for split in SPLITS}
+    rows = {split: _choose_rows(np.flatnonzero(splits == split), settings.max_pairs) for split in SPLITS}
     features = str(features_dir) if settings.features else None
     packer = Packer(open_frames(frames_dir, teacher), features)
     tars = []
@@ -66,7 +66,7 @@ def write_shards(
         store.write_index({"version": FORMAT_VERSION, "features": features is not None, "shards": tars})
 
 
-def _spread(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
+def _choose_rows(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:
     """At most `max_pairs` of the rows, evenly spaced."""
     if max_pairs is None or len(rows) <= max_pairs:
         return rows

@@ -16,6 +16,7 @@ import fourdistill
 from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
 from fourdistill.inference.saving import find_adapter
+from fourdistill.models.settings import MAPPER_INPUTS
 
 SCHEDULERS = [
     "ddim", "ddpm", "pndm", "euler-discrete", "heun-discrete", "EulerAncestralDiscreteScheduler",
@@ -49,7 +50,7 @@ def test_the_package_gives_the_names_it_promises():
         fourdistill.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("mapper_input", ["displacement_and_source", "displacement"])
+@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
 def test_a_saved_pipeline_is_the_same_when_loaded(tiny_base, tmp_path, mapper_input):
     folder = build_tiny_adapter(tiny_base, tmp_path / "adapter", mapper_input=mapper_input)
     pipe = FourDistillPipeline.from_pretrained(tiny_base, folder, scheduler="euler-discrete")

@@ -14,8 +14,8 @@ from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.models.prior import DisplacementPrior
+from fourdistill.models.settings import MAPPER_INPUTS
 
-MAPPER_INPUTS = ("displacement_and_source", "displacement")
 _, ORIGINAL = MAPPER_INPUTS  # the other is the default
 
 

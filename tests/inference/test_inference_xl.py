@@ -14,10 +14,10 @@ from fourdistill import FourDistillPipeline
 from fourdistill.errors import InputError
 from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import MAPPER_INPUTS
 from fourdistill.models.base.model import load_base
 from fourdistill.models.base.text import PromptEncoder, text_encoders_of
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.settings import MAPPER_INPUTS
 from fourdistill.models.words import encode_single_tokens
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.targets import prediction_target

@@ -277,3 +277,36 @@ def test_an_ip_adapter_and_its_encoder_are_fetched_as_the_base_is(base, tmp_path
     load_base("someone/base", **names, revision="v2", **local)
     of_base = ("someone/base", {"revision": "v2", **local})
     assert asked == [of_base] * 2 + [(owner, revision | local)] * 3
+
+
+def test_sdxl_is_fetched_with_both_text_encoders(tiny_xl, tmp_path, monkeypatch):
+    base = shutil.copytree(tiny_xl, tmp_path / "base")
+    for part in (*MODELS, "text_encoder_2"):
+        rename(base, part, "fp16")
+        path = weights_of(base, part)
+        save_file({name: value.half() for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+        (base / part / "pytorch_model.bin").write_text("gigabytes")
+    hub = Hub(monkeypatch, base, tmp_path / "cache", online=True)
+    found, expected = load_base("someone/base", with_ip_adapter=False, revision="v2"), load_base(str(tiny_xl))
+    assert len({name for name in hub.fetched if name.endswith((".safetensors", ".bin"))}) == 5
+    assert found.tokenizer_2 is not None and found.zero_empty_prompt
+    for mine, theirs in zip(found.models(), expected.models(), strict=True):
+        pairs = zip(mine.parameters(), theirs.parameters(), strict=True)
+        assert all(a.dtype == torch.float32 and torch.equal(a, b.half().float()) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"addition_embed_type": None}, "unet: addition_embed_type: expected text_time"),
+        ({"cross_attention_dim": 48}, "unet: cross_attention_dim: expected 80"),
+        (
+            {"projection_class_embeddings_input_dim": 80},
+            "projection_class_embeddings_input_dim: expected 88",
+        ),  # refiner
+    ],
+)
+def test_sdxl_of_another_kind_is_refused(tiny_xl, tmp_path, values, words):
+    base = shutil.copytree(tiny_xl, tmp_path / "base")
+    edit(base / "unet" / "config.json", **values)
+    refuse(base, "expected Stable Diffusion 1.x, 2.x or XL, found StableDiffusionXLPipeline (", words)

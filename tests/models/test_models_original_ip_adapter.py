@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from stage_settings import adapter_settings, prior_config
 from tiny_adapters import start_tiny_adapter, tiny_picture
 from tiny_models import PLUS_NAME, random_original_ip_adapter, write_ip_adapter
 
@@ -15,12 +16,11 @@ from fourdistill.errors import InputError
 from fourdistill.features.encode import encode_images
 from fourdistill.ip_adapter_files import write_ip_adapter as export
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.attention import cross_attention_names
 from fourdistill.models.base.ip_adapter import nested, read_ip_adapter
 from fourdistill.models.base.model import encode_image_prompt, encode_null_image, load_base
 from fourdistill.models.codec import fit_codec
-from fourdistill.models.prior import DisplacementPrior, PriorConfig
+from fourdistill.models.prior import DisplacementPrior
 
 STOCK: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl": StableDiffusionXLPipeline}
 STEPS: dict[str, Any] = {"num_inference_steps": 3, "output_type": "latent"}
@@ -52,7 +52,7 @@ def weights(folder):
 
 def prior_of(width):
     generator = torch.Generator().manual_seed(0)
-    prior = DisplacementPrior(PriorConfig(1, width, num_components=6, width=16, depth=1, num_rotations=8), generator)
+    prior = DisplacementPrior(prior_config(1, width, num_components=6, width=16, depth=1, num_rotations=8), generator)
     embeds = torch.randn(40, 1, width, generator=generator)
     prior.codec.load_state_dict(fit_codec(embeds, 6, seed=0).state_dict())
     return prior
@@ -83,8 +83,8 @@ def test_frames_are_encoded_for_it_even_where_it_is_not_loaded(folder, base):
 
 
 def test_an_adapter_with_a_prior_speaks_four_words_and_is_the_same_when_loaded(base, folder, tmp_path):
-    adapter = Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0), prior_of(32)).eval()
-    assert adapter.mapper.word.shape[0] == 4
+    adapter = Adapter.from_base(base, adapter_settings(), torch.Generator().manual_seed(0), prior_of(32)).eval()
+    assert len(adapter.mapper.get_parameter("word")) == 4
     adapter.save(tmp_path)
     loaded = Adapter.load(tmp_path, load_base(str(folder), with_ip_adapter=False))
     pictures = []
@@ -97,7 +97,7 @@ def test_an_adapter_with_a_prior_speaks_four_words_and_is_the_same_when_loaded(b
 
 def test_a_prior_of_other_embeddings_is_refused(base):
     with pytest.raises(InputError, match=r"prior: expected one of image embeddings of 32, as .* found 24"):
-        Adapter.from_base(base, AdapterSettings(), torch.Generator().manual_seed(0), prior_of(24))
+        Adapter.from_base(base, adapter_settings(), torch.Generator().manual_seed(0), prior_of(24))
 
 
 def as_a_saved_unet(weights, unet):

@@ -90,7 +90,7 @@ def build_sweeps(
     whole = sorted(name for name, share in held_out.items() if share == 1)[:num_scenes]
     known = sorted(name for name in held_out if _is_trained_on(scenes[name]))
     sweeps = []
-    for name in [*whole, *_spread(known, num_scenes - len(whole))]:
+    for name in [*whole, *_choose_evenly(known, num_scenes - len(whole))]:
         cameras = scenes[name]
         candidates = {
             "time": _sweep_time(cameras, num_steps, limits),
@@ -134,7 +134,7 @@ def _sweep_time(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> l
     source = frames[len(frames) // 2]
     found = [limits.command("time", source, target) for target in frames]
     commands = [command for command in found if command is not None]
-    return _spread(commands, num_steps) if len(commands) > 1 else []  # a single command stays at the source
+    return _choose_evenly(commands, num_steps) if len(commands) > 1 else []  # a single command stays at the source
 
 
 def _sweep_cameras(cameras: dict[str, Camera], num_steps: int, limits: Limits) -> list[Command]:
@@ -148,7 +148,7 @@ def _sweep_cameras(cameras: dict[str, Camera], num_steps: int, limits: Limits) -
     frames = sorted(frames, key=lambda frame: frame.seen.spherical[0])
     source = frames[len(frames) // 2]
     found = [limits.command("view", source, target) for target in frames]
-    return _spread(sorted((command for command in found if command), key=_view), num_steps)
+    return _choose_evenly(sorted((command for command in found if command), key=_view), num_steps)
 
 
 def _view(command: Command) -> tuple[float, ...]:
@@ -175,7 +175,7 @@ def _sweep_both(cameras: dict[str, Camera], num_steps: int, limits: Limits, rng:
     return sorted(commands, key=lambda command: command.size())
 
 
-def _spread(values: list[Value], count: int) -> list[Value]:
+def _choose_evenly(values: list[Value], count: int) -> list[Value]:
     """At most `count` evenly spaced values, including the first and the last."""
     if len(values) <= count:
         return values

@@ -67,9 +67,10 @@ def _check_unet(folder: Path, base: str, kind: Any, xl: bool) -> None:
         raise InputError(f"{base}: expected {KIND}, found {kind} (vae: latents_mean: expected none)")
     wanted: dict[str, Any] = _INPUTS | {"addition_embed_type": "text_time" if xl else None}
     sizes = {"in_channels": vae.get("latent_channels"), "out_channels": vae.get("latent_channels")}
-    widths = [text.get("hidden_size") for text in texts]
+    widths: list[Any] = [text.get("hidden_size") for text in texts]
     sizes["cross_attention_dim"] = None if None in widths else sum(widths)
-    if xl and None not in (told := [unet.get("addition_time_embed_dim"), texts[1].get("projection_dim")]):
+    told: list[Any] = [unet.get("addition_time_embed_dim"), texts[1].get("projection_dim")] if xl else [None]
+    if None not in told:
         sizes["projection_class_embeddings_input_dim"] = _NUM_SIZES * told[0] + told[1]
     wanted |= {name: size for name, size in sizes.items() if size is not None and name in unet}
     for name, value in wanted.items():

@@ -65,9 +65,15 @@ def is_original_file(path: Path) -> bool:
 def read_ip_adapter(path: Path) -> Weights:
     """The weights of an original or Plus IP-Adapter under flat original names; raises `InputError` for any other."""
     weights = flatten(path, read_weights(path))
+    check_kind(path, weights)
+    return weights
+
+
+def check_kind(path: Path, weights: Weights) -> None:
+    """Raise `InputError` if weights under flat original names are not those of a whole IP-Adapter of such a kind."""
     shapes = shapes_of(weights)
     projector = {name.removeprefix("image_proj."): s for name, s in shapes.items() if name.startswith("image_proj.")}
-    layers = {name for name in weights if name.startswith("ip_adapter.")}
+    layers = {name for name in shapes if name.startswith("ip_adapter.")}
     kind = projector_kind(projector)
     if kind not in (PLUS, ORIGINAL) or not layers or any("_lora." in name for name in layers):
         raise InputError(f"{path}: expected an {KINDS}, found {describe(shapes)}")
@@ -79,7 +85,6 @@ def read_ip_adapter(path: Path) -> Weights:
     width = built["proj_out.weight"][0] if kind == PLUS else built["norm.weight"][0]
     wanted |= {name: (*shapes[name][:1], width) for name in layers}
     _compare(path, kind, shapes, wanted)
-    return weights
 
 
 def read_weights(path: Path) -> Any:

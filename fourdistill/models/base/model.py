@@ -121,7 +121,7 @@ def as_base(name: str, pipe: Any, ip_adapter: IPAdapter | None, *, reads_project
     names = ("unet", "vae", "text_encoder", "tokenizer", "image_encoder", "feature_extractor", "scheduler")
     parts = {part: getattr(pipe, part) for part in names}
     second = {part: pipe.components.get(part) for part in ("text_encoder_2", "tokenizer_2")}
-    facts = {"zero_empty_prompt": zero_empty, "reads_projection": reads_projection}
+    facts: dict[str, Any] = {"zero_empty_prompt": zero_empty, "reads_projection": reads_projection}
     base = BaseModel(name, **parts, **second, ip_adapter=ip_adapter, **facts)
     for part in base.models():
         part.requires_grad_(False).eval()

@@ -29,6 +29,7 @@ LOADERS: dict[str, Any] = {  # for the parts that have weights
     "text_encoder_2": CLIPTextModelWithProjection,
     "image_encoder": CLIPVisionModelWithProjection,
 }
+_OPTIONS, _XL_OPTIONS = {"safety_checker": None, "requires_safety_checker": False}, {"add_watermarker": False}
 ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)  # of the loaders
 
 
@@ -55,13 +56,13 @@ def load_parts(found: FoundBase, encoder: Found | None, dtype: Any, loading: dic
     """A stock pipeline with an image encoder, each part in its variant; one of the loaders' `ERRORS` on failure."""
     xl = is_xl(found.parts)
     kind = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
-    parts: dict[str, Any] = {"add_watermarker": False} if xl else _NO_CHECKER
+    parts: dict[str, Any] = dict(_XL_OPTIONS if xl else _OPTIONS)
     options: dict[str, Any] = {"use_safetensors": True, "dtype": dtype}
     if encoder is not None:
         parts["image_encoder"] = _load(encoder.folder, "image_encoder", encoder.variant, options)
     if found.checkpoint is not None:
-        parts = parts | {"config": str(found.folder), "local_files_only": True, "dtype": dtype}
-        pipe: Any = kind.from_single_file(str(found.checkpoint), **parts, **loading)
+        parts |= {"config": str(found.folder), "local_files_only": True, "dtype": dtype}
+        pipe: Any = _load_single_file(kind, found.checkpoint, **parts, **loading)
     else:
         for name, variant in found.variants.items():
             if variant is not None:
@@ -73,7 +74,11 @@ def load_parts(found: FoundBase, encoder: Found | None, dtype: Any, loading: dic
     return pipe
 
 
-_NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
+def _load_single_file(kind: Any, checkpoint: Path, **options: Any) -> Any:
+    try:
+        return kind.from_single_file(str(checkpoint), **options)
+    except NotImplementedError as error:  # weights that the file lacks have no values to convert
+        raise ValueError("some of its parts' weights are missing") from error
 
 
 def _load(folder: Path, part: str, variant: str | None, options: dict[str, Any]) -> Any:

@@ -32,13 +32,24 @@ def find_device(name: str | None) -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> str:
     """One of `PRECISIONS` => `no`, `bf16` or `fp16`, accelerate's names; `auto` is bf16 if `device` supports it.
 
-    A CPU without bf16 instructions emulates them, many times slower than float32.
+    Raises `InputError` for half precision on Apple's GPUs. A CPU without bf16 instructions emulates them, many times
+    slower than float32.
     """
+    if device.type == "mps":
+        if name not in ("auto", "no"):
+            raise InputError(f"mixed_precision: expected no on mps, where half precision was never tried, got {name}")
+        return "no"
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+
+
+def check_precision(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise `InputError` where a model in `dtype` was never tried on `device`: in half precision on Apple's GPUs."""
+    if device.type == "mps" and dtype != torch.float32:
+        raise InputError(f"dtype: expected torch.float32 on mps, where half precision was never tried, got {dtype}")
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager:

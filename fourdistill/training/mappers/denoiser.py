@@ -68,11 +68,13 @@ class Denoiser(nn.Module):
         conditioning = self.adapter(*given, lambda_, tokens=tokens)
         # Predict, and compare with the U-Net's output given that image, or with the true target.
         noise_pred = self.predict(noisy_latents, timesteps, conditioning, added)
-        if (loss or self.loss) == "ddpm":
-            return squared_error(noise_pred, prediction_target(self.schedule, latents, noise, timesteps))
-        with torch.no_grad():
-            shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
-            target = self.predict(noisy_latents, timesteps, shown, added)
+        match loss or self.loss:
+            case "ddpm":
+                target = prediction_target(self.schedule, latents, noise, timesteps)
+            case "distill":
+                with torch.no_grad():
+                    shown = self.adapter(*given, carrier="image_prompt", tokens=tokens)
+                    target = self.predict(noisy_latents, timesteps, shown, added)
         return squared_error(noise_pred, target)
 
     def predict(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Any, added: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The training loss: random draws for one micro-batch, dropped conditions, and the denoiser's error."""
+"""The random draws of one micro-batch: noise, timesteps, lambdas and dropped conditions; the loss is the denoiser's."""
 
 import torch
 from torch import nn
