@@ -19,7 +19,7 @@ from fourdistill.frames.extract import extract_frames
 from fourdistill.params import load_params
 from fourdistill.scene import Scene
 from fourdistill.sources.readers import SourceFolder, read_source
-from fourdistill.teacher.fit import FitSettings, fit_reconstruction
+from fourdistill.teacher.fit import fit_reconstruction
 from fourdistill.teacher.gate import judge, score_camera, score_nearest
 from fourdistill.teacher.scene_images import SceneImages, read_scene
 
@@ -35,13 +35,15 @@ def extracted(scene: Scene, folder: Path) -> SceneImages:
 
 def measure(scene: SceneImages, camera: str, passes: int) -> str:
     """A row of the table."""
+    params = load_params()
+    settings = replace(params.reconstruct.fit, passes=passes)
     started = time.process_time()
-    teacher = fit_reconstruction(scene.without([camera]), FitSettings(passes=passes))
+    teacher = fit_reconstruction(scene.without([camera]), settings, params.seed)
     fitted = time.process_time()
     score = score_camera(teacher, teacher.backdrop, scene, camera)
     frame_s = (time.process_time() - fitted) / len(scene.times)
     nearest = score_nearest(teacher.backdrop, scene, camera)
-    verdict = judge(score, nearest)
+    verdict = judge(score, nearest, params.reconstruct.gate)
     scores = f"{score.picture:.1f} / {score.box:.1f} | {nearest.picture:.1f} / {nearest.box:.1f}"
     return (
         f"{scores} | {(fitted - started) / 60:.1f} | {frame_s:.2f} | {'yes' if verdict.may_teach else verdict.reason}"

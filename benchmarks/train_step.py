@@ -127,6 +127,7 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
         ),
         caption=[f"caption {i % 8}" for i in range(batch_size)],
         pair_id=torch.arange(batch_size),
+        weight=torch.ones(batch_size),
     )
 
 

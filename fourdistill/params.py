@@ -13,11 +13,13 @@ from pydantic.dataclasses import dataclass
 from fourdistill.config import STRICT, Count, LocalPath, NonNegativeFloat, read_settings
 from fourdistill.evaluation.settings import Evaluate
 from fourdistill.features.settings import Augmentations, EncodeFrames
+from fourdistill.frames.all_frames import TeacherFrames
 from fourdistill.frames.settings import ExtractFrames
 from fourdistill.pairs.settings import BuildPairs, DisplacementSettings
 from fourdistill.poses.settings import EstimatePoses
 from fourdistill.shards.settings import WriteShards
 from fourdistill.sources.settings import Source
+from fourdistill.teacher.settings import Reconstruct
 from fourdistill.training.mappers.settings import Train
 from fourdistill.training.prior.settings import TrainPrior
 
@@ -31,6 +33,8 @@ class Paths:
     frames: str  # a local folder, or an fsspec address such as s3://bucket/frames
     frames_table: LocalPath
     scenes_table: LocalPath
+    teacher: str  # likewise
+    teacher_table: LocalPath
     pairs_table: LocalPath
     features: str  # likewise
     shards: str  # likewise
@@ -57,12 +61,18 @@ class Params:
     augmentations: Augmentations
     estimate_poses: EstimatePoses
     extract_frames: ExtractFrames
+    reconstruct: Reconstruct
     build_pairs: BuildPairs
     encode_frames: EncodeFrames
     write_shards: WriteShards
     train_prior: TrainPrior
     train: Train
     evaluate: Evaluate
+
+    @property
+    def teacher_frames(self) -> TeacherFrames | None:
+        """The output of `reconstruct`; None if that stage is off."""
+        return TeacherFrames(self.paths.teacher_table, self.paths.teacher) if self.reconstruct.enabled else None
 
 
 def load_params(path: Path = Path("params.yaml"), over: Path | None = None) -> Params:

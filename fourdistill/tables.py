@@ -14,6 +14,7 @@ FORMAT_VERSION = 1  # of the layout of tables and indices; releases with the sam
 VERSION_KEY = b"fourdistill.format_version"
 SPLITS = ("train", "val", "test")
 KINDS = ("time", "view", "joint")
+CAMERA, TEACHER = "camera", "teacher"  # origins of frames
 
 
 def _field(name: str, dtype: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
@@ -37,6 +38,10 @@ FRAMES = _schema(
     _field("c2w", pa.list_(pa.float64(), 16), "camera-to-world, row by row, OpenCV axes, the source's units", True),
     _field("caption", pa.string(), "what is seen, in a sentence", True),
     _field("split", pa.string(), "train, val or test"),
+)
+
+TEACHER_FRAMES = FRAMES.append(_field("origin", pa.string(), f"{TEACHER}; frames of cameras lack this column")).append(
+    _field("confidence", pa.float32(), "in (0, 1]; 1 is as good as a real frame, 0.5 is at the bound of the gate")
 )
 
 SCENES = _schema(
@@ -89,6 +94,10 @@ PAIRS = _schema(
     _field("split", pa.string(), "train, val or test"),
 )
 
+WEIGHTED_PAIRS = PAIRS.append(
+    _field("weight", pa.float32(), "of the pair in a loss, in (0, 1]: the confidence of the target; absent: 1")
+)
+
 
 def fixed_lists(rows: np.ndarray, dtype: pa.DataType, valid: np.ndarray | None = None) -> pa.Array:
     """Array (N, n) => N lists of fixed length n, null where `valid` (N,) is False."""
@@ -109,6 +118,11 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write a table of one of the schemas above; the same rows give the same bytes."""
     with new_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Whether a table has a column that its schema does not demand; False if there is no such table."""
+    return path.is_file() and name in pq.read_schema(path).names
 
 
 def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Sample pairs from paths.frames_table; write paths.pairs_table, reports/pairs.json and plots/gaps.csv."""
+    """Sample pairs of frames, the teacher's too; write paths.pairs_table, reports/pairs.json and plots/gaps.csv."""
     paths = params.paths
     build_pairs(
         paths.frames_table,
@@ -21,6 +21,7 @@ def main(params: "Params") -> None:
         params.build_pairs,
         params.displacement,
         seed=params.seed,
+        teacher=params.teacher_frames,
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(params: "Params") -> None:
-    """Encode every frame of the frames table with the base's VAE and image encoder."""
+    """Encode every frame, also of the teacher, with the base's VAE and image encoder."""
     settings, paths = params.encode_frames, params.paths
     # Otherwise all worker processes of a machine would load the base on its first GPU.
     if settings.engine == "loky" and settings.jobs == -1 and default_device().type == "cuda":
@@ -26,6 +26,7 @@ def main(params: "Params") -> None:
         paths.features,
         FrameEncoder(paths.base, settings.mixed_precision, changes),
         settings,
+        teacher=params.teacher_frames,
         index_copy=paths.reports / "features.index.json",
     )
 

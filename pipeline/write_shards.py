@@ -18,6 +18,7 @@ def main(params: "Params") -> None:
         paths.features,
         paths.shards,
         params.write_shards,
+        teacher=params.teacher_frames,
         index_copy=paths.reports / "shards.index.json",
     )
 

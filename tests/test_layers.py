@@ -23,11 +23,13 @@ ARROWS = {
     "poses": {"config", "geometry", "scene", "storage", "tables", "video"},
     "frames": {"config", "geometry", "scene", "sources", "storage", "tables", "video"},
     "models": {"config", "geometry"},
-    "features": {"config", "models.base", "storage", "tables"},
-    "pairs": {"config", "features", "frames.scenes_table", "geometry", "storage", "tables", "video"},
-    "shards": {"config", "features", "geometry", "storage", "tables"},
+    "features": {"config", "frames.all_frames", "models.base", "storage", "tables"},
+    "pairs": {
+        "config", "features", "frames.all_frames", "frames.scenes_table", "geometry", "storage", "tables", "video",
+    },
+    "shards": {"config", "features", "frames.all_frames", "geometry", "storage", "tables"},
     "training.runtime": {"config", "models.base", "storage"},
-    "teacher": {"geometry", "storage", "tables"},
+    "teacher": {"animation", "config", "frames.scenes_table", "geometry", "storage", "tables"},
     "training": {"models"},
     "training.prior": {
         "config", "features", "geometry", "models", "pairs", "storage", "training", "training.runtime",
@@ -49,7 +51,7 @@ ARROWS = {
     "demo": {"animation", "geometry", "inference", "media"},
     "params": {
         "config", "evaluation.settings", "features", "frames", "pairs", "poses", "shards", "sources",
-        "training.mappers", "training.prior",
+        "teacher.settings", "training.mappers", "training.prior",
     },
     "presets": {"params", "storage"},
     "commands": {

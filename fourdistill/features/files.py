@@ -19,9 +19,10 @@ from safetensors.numpy import save_file
 from fourdistill.errors import InputError, one_line
 from fourdistill.features.settings import EncodeFrames
 from fourdistill.features.tensors import MappedTensors, RemoteTensors, open_tensors
+from fourdistill.frames.all_frames import ORDER, FrameStores, TeacherFrames, open_frames, read_all_frames
 from fourdistill.storage.fanout import fan_out
 from fourdistill.storage.store import Store, checksum, new_set, open_set
-from fourdistill.tables import FORMAT_VERSION, FRAMES, read_table
+from fourdistill.tables import FORMAT_VERSION
 
 Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
 """RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), optionally more (B, T, D)}."""
@@ -40,16 +41,18 @@ def encode_frames(
     encode: Encode,
     settings: EncodeFrames,
     *,
+    teacher: TeacherFrames | None = None,
     index_copy: Path | None = None,
 ) -> None:
     """Run `encode` over every frame of the table, `settings.batch_size` at a time, and write one file per camera.
 
-    Frames and `out` may each be a folder or an fsspec address. A remote `out` has an index, which is also written to
+    The frames of a `teacher` are encoded likewise. Frames and `out` may each be a folder or an fsspec address. A
+    remote `out` has an index, which is also written to
     `index_copy`. Cameras are distributed over workers, so `encode` must be picklable. Existing output is replaced
     completely. Raises `InputError` for an unreadable frame or features outside the range of fp16.
     """
-    table = read_table(frames_table, FRAMES, ["scene", "camera", "frame_index", "path"])
-    frames = open_set(frames_dir, "extract_frames")
+    table = read_all_frames(frames_table, teacher, [*ORDER, "path"])
+    frames = open_frames(frames_dir, teacher)
     with new_set(out, {".safetensors"}, depth=1, index_copy=index_copy) as store:
         written = fan_out(
             partial(_encode_camera, encode, frames, store, settings.batch_size),
@@ -64,11 +67,11 @@ def encode_frames(
 
 
 def _encode_camera(
-    encode: Encode, frames: Store, store: Store, batch_size: int, task: tuple[str, str, pa.Table]
+    encode: Encode, stores: FrameStores, store: Store, batch_size: int, task: tuple[str, str, pa.Table]
 ) -> dict[str, Any]:
     """Write the features of the camera of `task`; return its entry in the index of a remote set."""
     scene, camera, rows = task
-    batches = []
+    frames, batches = stores.of(scene, camera), []
     for start in range(0, rows.num_rows, batch_size):
         paths = rows["path"][start : start + batch_size].to_pylist()
         batches.append(encode(list(frames.each(partial(read_frame, frames), paths))))

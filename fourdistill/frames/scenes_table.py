@@ -37,10 +37,16 @@ def read_frames(frames_table: Path, scenes_table: Path) -> tuple[pa.Table, Place
 
     Raises `InputError` if a table is missing or broken, or if the scenes table lacks a scene of the frames table.
     """
-    table, scenes = read_table(frames_table, FRAMES), read_scenes(scenes_table)
+    table = read_table(frames_table, FRAMES)
+    return table, read_placement(table, frames_table, scenes_table)
+
+
+def read_placement(table: pa.Table, frames_table: Path, scenes_table: Path) -> Placement:
+    """The placement of rows of a table of frames; raises `InputError` if the scenes table lacks one of their scenes."""
+    scenes = read_scenes(scenes_table)
     if missing := sorted(set(table["scene"].unique().to_pylist()) - set(scenes)):
         raise InputError(f"{scenes_table}: scene: expected {missing[0]}, as in {frames_table}, found none")
-    return table, place(table, scenes)
+    return place(table, scenes)
 
 
 def place(table: pa.Table, scenes: Mapping[str, SceneFrame | None]) -> Placement:

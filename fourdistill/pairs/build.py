@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.errors import InputError
-from fourdistill.frames.scenes_table import read_frames
+from fourdistill.frames.all_frames import TeacherFrames, read_all_frames
+from fourdistill.frames.scenes_table import read_placement
 from fourdistill.geometry.displacement import Displacement, Placement
 from fourdistill.geometry.poses import Array, distinct_poses
-from fourdistill.pairs.sampling import SceneGrid, sample_pairs
+from fourdistill.pairs.sampling import FROM_TEACHER, SceneGrid, sample_pairs
 from fourdistill.pairs.settings import BuildPairs, DisplacementSettings
 from fourdistill.storage.files import new_file
-from fourdistill.tables import KINDS, PAIRS, SPLITS, fixed_lists
+from fourdistill.tables import KINDS, PAIRS, SPLITS, TEACHER, WEIGHTED_PAIRS, fixed_lists
 from fourdistill.video.timeline import synchronised
 
 ROW_GROUP = 500_000  # pairs: bounds memory use for tables of any length
@@ -33,6 +34,13 @@ class FrameColumns:
     table: pa.Table
     frame_index: NDArray[np.int32]
     seen: Placement
+    is_taught: NDArray[np.bool_]
+    """Rendered by a teacher."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of their pairs: weights are needed only where there are frames of a teacher."""
+        return WEIGHTED_PAIRS if self.is_taught.any() else PAIRS
 
 
 def build_pairs(
@@ -45,20 +53,25 @@ def build_pairs(
     displacement: DisplacementSettings,
     *,
     seed: int,
+    teacher: TeacherFrames | None = None,
 ) -> None:
     """Write the pairs table, a report in JSON, and the histogram of gaps in CSV.
 
     A displacement's `normalizer` is `scene` (the difference of `time`, so that 1 is the whole scene) or `seconds` (the
     difference of `timestamp_s` over `max_gap_s`, which then bounds it too).
+    Frames of a `teacher` are targets of training pairs, weighted by their confidence; never sources, because the
+    model's sources are real images, and never in the other splits.
     Raises `InputError` if the frames offer no pair for a requested split.
     """
     num_pairs, kinds = asdict(settings.num_pairs), asdict(settings.kinds)
     max_gap_s = displacement.max_gap_s
     if sum(kinds.values()) <= 0:
         raise InputError("build_pairs.kinds: expected a positive proportion for one of time, view, joint")
-    table, seen = read_frames(frames_table, scenes_table)
+    table = read_all_frames(frames_table, teacher)
+    seen = read_placement(table, frames_table, scenes_table)
     scenes = _scene_ranges(table)
-    frames = FrameColumns(table, table["frame_index"].to_numpy(), seen)
+    is_taught = np.asarray(table["origin"]) == TEACHER
+    frames = FrameColumns(table, table["frame_index"].to_numpy(), seen, is_taught)
     grids = [_scene_grid(frames, rows, displacement.max_gap, max_gap_s) for rows in scenes]
 
     drawn = {}
@@ -92,7 +105,8 @@ def _scene_grid(frames: FrameColumns, rows: slice, max_gap: int | None, max_gap_
     grid_rows = np.full(shape, -1, np.int64)
     grid_rows[cameras, index] = np.arange(rows.start, rows.stop)
     splits = np.full(shape, -1, np.int8)
-    splits[cameras, index] = [SPLITS.index(name) for name in frames.table["split"][rows].to_pylist()]
+    of_cameras = [SPLITS.index(name) for name in frames.table["split"][rows].to_pylist()]
+    splits[cameras, index] = np.where(frames.is_taught[rows], FROM_TEACHER, of_cameras)
     times = np.full(shape, np.nan)
     times[cameras, index] = frames.seen.timestamp_s[rows]
     across = np.zeros(shape, bool)
@@ -118,10 +132,10 @@ def _write_pairs(path: Path, frames: FrameColumns, drawn: Mapping[str, tuple], m
     """Write all pairs, one row group at a time."""
     total = sum(len(targets) for targets, _, _ in drawn.values())
     # Dictionary encoding helps for names and captions; float columns rarely repeat values.
-    names = [field.name for field in PAIRS if field.type == pa.string()]
+    names = [field.name for field in frames.schema if field.type == pa.string()]
     with (
         new_file(path) as partial,
-        pq.ParquetWriter(partial, PAIRS, compression="zstd", use_dictionary=cast(Any, names)) as writer,
+        pq.ParquetWriter(partial, frames.schema, compression="zstd", use_dictionary=cast(Any, names)) as writer,
         tqdm(total=total, desc="build_pairs", unit="pair") as bar,
     ):
         for part in _pair_tables(frames, drawn, max_gap_s):
@@ -179,8 +193,9 @@ def _pair_table(
         "delta_radius": nullable(displacement.radius),
         "caption": text("caption", target),
         "split": pa.repeat(pa.scalar(split), num),
+        "weight": frames.table["confidence"].take(pa.array(target)),
     }
-    return pa.table([columns[name] for name in PAIRS.names], schema=PAIRS)
+    return pa.table([columns[name] for name in frames.schema.names], schema=frames.schema)
 
 
 def _count_distinct(values: NDArray[np.int64]) -> int:
@@ -193,7 +208,7 @@ def _write_reports(
     report_path: Path, gaps_path: Path, frames: FrameColumns, grids: list[SceneGrid], drawn: Mapping[str, tuple]
 ) -> None:
     """Counts per split and kind as JSON; the histogram of signed gaps per split and kind as CSV."""
-    report: dict[str, object] = {"scenes": len(grids), "scenes_without_poses": sum(not g.across.any() for g in grids)}
+    report: dict[str, Any] = {"scenes": len(grids), "scenes_without_poses": sum(not g.across.any() for g in grids)}
     with new_file(gaps_path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         histogram = csv.writer(file, lineterminator="\n")
         histogram.writerow(["split", "kind", "gap", "pairs"])
@@ -203,6 +218,8 @@ def _write_reports(
             report[split] = {"pairs": len(target), "distinct": distinct} | {
                 kind: int((kinds == index).sum()) for index, kind in enumerate(KINDS)
             }
+            if frames.is_taught.any():
+                report[split] |= {TEACHER: int(frames.is_taught[target].sum())}
             for index, kind in enumerate(KINDS):
                 values, counts = np.unique(gaps[kinds == index], return_counts=True)
                 histogram.writerows([split, kind, gap, n] for gap, n in zip(values, counts, strict=True))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fourdistill.features.files import FeatureReader
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.geometry.poses import Array
-from fourdistill.tables import PAIRS, read_table, to_matrices
+from fourdistill.tables import PAIRS, WEIGHTED_PAIRS, has_column, read_table, to_matrices
 
 Key = tuple[str, str, int]
 """Scene, camera, frame index."""
@@ -34,11 +34,14 @@ class FramePairs:
     target: NDArray[np.int64]
     displacement: Displacement[Array]
     """(N,)."""
+    weight: NDArray[np.float32]
+    """In the loss (N,): the confidence of the targets, 1 for real frames."""
 
 
 def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
     """All pairs of a split, possibly none; raises `InputError` if the table is missing or not a pairs table."""
-    table = read_table(pairs_table, PAIRS, _COLUMNS)
+    weighted = has_column(pairs_table, "weight")
+    table = read_table(pairs_table, WEIGHTED_PAIRS if weighted else PAIRS, _COLUMNS + ["weight"] * weighted)
     table = table.filter(pa.array(np.array(table["split"].to_pylist(), dtype=str) == split))
     ends = [[table["scene"], table[f"{end}_camera"], table[f"{end}_frame"]] for end in ("source", "target")]
     columns = [pa.chunked_array([*a.chunks, *b.chunks], a.type) for a, b in zip(*ends, strict=True)]
@@ -53,6 +56,7 @@ def read_frame_pairs(pairs_table: Path, split: str) -> FramePairs:
         source=index[: len(table)],
         target=index[len(table) :],
         displacement=read_pair_displacements(table),
+        weight=table["weight"].to_numpy() if weighted else np.ones(len(table), np.float32),
     )
 
 

@@ -16,6 +16,9 @@ from fourdistill.tables import KINDS, SPLITS
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+FROM_TEACHER = len(SPLITS)
+"""Stands for the split of a teacher's frames, which are targets of training pairs only."""
+
 # Splits of the sources for each target split: held-out cameras and times may also start from training frames.
 _SOURCES = {"train": ("train",), "val": ("train", "val"), "test": ("train", "test")}
 
@@ -23,9 +26,9 @@ _SOURCES = {"train": ("train",), "val": ("train", "val"), "test": ("train", "tes
 @dataclass(frozen=True)
 class SceneGrid:
     """One scene, cameras x instants (C, N): `rows` of the frames table (-1: no frame), `splits` (indices into
-    `SPLITS`), and `across`: whether a frame can be paired across cameras (pose known, synchronised). A camera whose
-    poses are `moving` (C,) counts as a different camera at every instant: two of its frames are a joint pair, never a
-    time pair.
+    `SPLITS`, or `FROM_TEACHER`), and `across`: whether a frame can be paired across cameras (pose known,
+    synchronised). A camera whose poses are `moving` (C,) counts as a different camera at every instant: two of its
+    frames are a joint pair, never a time pair.
     """
 
     rows: Ints
@@ -37,7 +40,8 @@ class SceneGrid:
     def masks(self, split: str, kind: str) -> tuple[Bools, Bools]:
         """Frames (C, N) that may be targets of a split, and those that may be sources."""
         there = (self.rows >= 0) & (~self.moving[:, None] if kind == "time" else self.across)
-        target = there & (self.splits == SPLITS.index(split))
+        targets = [SPLITS.index(split)] + [FROM_TEACHER] * (split == "train")
+        target = there & np.isin(self.splits, targets)
         source = there & np.isin(self.splits, [SPLITS.index(name) for name in _SOURCES[split]])
         return target, source
 

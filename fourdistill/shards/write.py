@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from webdataset.writer import TarWriter
 
 from fourdistill.features.files import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
+from fourdistill.frames.all_frames import FrameStores, TeacherFrames, open_frames
 from fourdistill.shards.settings import WriteShards
 from fourdistill.storage.fanout import fan_out
-from fourdistill.storage.store import Store, checksum, new_set, open_set
+from fourdistill.storage.store import Store, checksum, new_set
 from fourdistill.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
 
 MEGABYTE = 1_000_000
@@ -32,21 +33,22 @@ def write_shards(
     out: Path | str,
     settings: WriteShards,
     *,
+    teacher: TeacherFrames | None = None,
     index_copy: Path | None = None,
 ) -> None:
     """Write `out/{train,val,test}-000000.tar ...` and `index.json`.
 
-    Frames, features and `out` may each be a folder or an fsspec address; the index of a remote `out` is also written to
-    `index_copy`. At most `settings.max_pairs` pairs per split are taken, evenly spaced. All tars of a split hold the
-    same number of samples, chosen for `shard_size_mb` from the size of the first samples. The bytes depend only on the
-    content: samples are ordered by `pair_id`, members are sorted, and no times, owners or modes of the machine are
-    stored. Existing output is replaced completely.
+    Pairs may have frames of a `teacher`. Frames, features and `out` may each be a folder or an fsspec address; the
+    index of a remote `out` is also written to `index_copy`. At most `settings.max_pairs` pairs per split are taken,
+    evenly spaced. All tars of a split hold the same number of samples, chosen for `shard_size_mb` from the size of the
+    first samples. The bytes depend only on the content: samples are ordered by `pair_id`, members are sorted, and no
+    times, owners or modes of the machine are stored. Existing output is replaced completely.
     """
     table = read_table(pairs_table, PAIRS, ["split"])
     splits = np.array(table["split"].to_pylist(), dtype=str)
     rows = {split: _choose_rows(np.flatnonzero(splits == split), settings.max_pairs) for split in SPLITS}
     features = str(features_dir) if settings.features else None
-    packer = Packer(open_set(frames_dir, "extract_frames"), features)
+    packer = Packer(open_frames(frames_dir, teacher), features)
     tars = []
     with new_set(out, {".tar", ".json"}, depth=0, index_copy=index_copy) as store:
         for split in SPLITS:
@@ -103,13 +105,14 @@ def _write_tar(packer: "Packer", store: Store, task: tuple[str, str, list[dict]]
 class Packer:
     """Pairs => tars of their frames and features, with members named as in WebDataset."""
 
-    frames: Store
+    frames: FrameStores
     features_dir: str | None
 
     def write(self, file: BinaryIO, pairs: list[dict[str, Any]]) -> None:
         """Write a tar of these pairs."""
         features = None if self.features_dir is None else FeatureReader(self.features_dir)
-        slower = self.frames if features is None or self.frames.is_remote else features.store
+        real = self.frames.real
+        slower = real if features is None or real.is_remote else features.store
         with TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar:
             for sample in slower.each(partial(_sample, self.frames, features), pairs):
                 tar.write(sample)
@@ -122,19 +125,23 @@ class Packer:
         return max(1, round(max_bytes / (len(tar.getvalue()) / len(first))))
 
 
-def _sample(frames: Store, features: FeatureReader | None, pair: dict[str, Any]) -> dict[str, Any]:
+def _sample(frames: FrameStores, features: FeatureReader | None, pair: dict[str, Any]) -> dict[str, Any]:
     scene = pair["scene"]
     source, target = ((pair[f"{end}_camera"], pair[f"{end}_frame"]) for end in ("source", "target"))
     sample: dict[str, Any] = {
         "__key__": f"{pair['pair_id']:09d}",
         "json": json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode(),
-        "source.jpg": frames.read(f"{scene}/{source[0]}/{source[1]:06d}.jpg", FRAME),
-        "target.jpg": frames.read(f"{scene}/{target[0]}/{target[1]:06d}.jpg", FRAME),
+        "source.jpg": _read(frames, scene, *source),
+        "target.jpg": _read(frames, scene, *target),
     }
     if features is not None:
         sample["source_embeds.npy"] = _to_npy(features.read(scene, *source, IMAGE_EMBEDS))
         sample["target_latents.npy"] = _to_npy(features.read(scene, *target, LATENTS))
     return sample
+
+
+def _read(frames: FrameStores, scene: str, camera: str, number: int) -> bytes:
+    return frames.of(scene, camera).read(f"{scene}/{camera}/{number:06d}.jpg", FRAME)
 
 
 def _to_npy(array: np.ndarray) -> bytes:

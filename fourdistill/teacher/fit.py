@@ -1,7 +1,6 @@
 """Fit one scene: backdrop, hull, then the planes by gradient descent; seeded, and resumable from a checkpoint."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,14 @@ from fourdistill.teacher.hull import carve_hull
 from fourdistill.teacher.kplanes import KPlanes
 from fourdistill.teacher.reconstruction import Reconstruction
 from fourdistill.teacher.scene_images import SceneImages
+from fourdistill.teacher.settings import Fit
 from fourdistill.teacher.volume import render_rays
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """`passes` over all instants, one step each; `lr` of the planes (the decoder's is a tenth); loss weights.
-
-    `silhouette` weights the error of alpha against the mask, `neighbours` differences in density and colour between
-    neighbours, `space` and `time` the planes' roughness. A checkpoint is written every `checkpoint_passes`.
-    """
-
-    passes: int = 75
-    seed: int = 0
-    lr: float = 0.1
-    silhouette: float = 0.1
-    neighbours: float = 1e-3
-    space: float = 1e-3
-    time: float = 1e-2
-    checkpoint_passes: int = 10
 
 
 def fit_reconstruction(
     scene: SceneImages,
-    settings: FitSettings,
+    settings: Fit,
+    seed: int,
     *,
     floor: float | None = None,
     checkpoint: Path | None = None,
@@ -60,13 +43,13 @@ def fit_reconstruction(
     backgrounds, masks = backgrounds_and_masks(scene, backdrop)
     hull = carve_hull(scene, masks, backdrop.height)
     batches = [make_batch(scene, backgrounds, masks, hull, instant) for instant in range(len(scene.times))]
-    planes = KPlanes(hull.lattice.shape, len(batches), torch.Generator().manual_seed(settings.seed))
+    planes = KPlanes(hull.lattice.shape, len(batches), torch.Generator().manual_seed(seed))
     state = _State(planes, settings)
-    identity = f"{settings} {hull.lattice} {len(batches)} {int(hull.occupied.sum())}"
+    identity = f"{settings} {seed} {hull.lattice} {len(batches)} {int(hull.occupied.sum())}"
     done = state.load(checkpoint, identity) if checkpoint and checkpoint.exists() else 0
     last = settings.passes if stop_after is None else min(stop_after, settings.passes)
     for number in tqdm(range(done, last), "fit", initial=done, total=settings.passes, unit="pass", disable=quiet):
-        _one_pass(state, batches, settings, number)
+        _one_pass(state, batches, settings, seed, number)
         if checkpoint and ((number + 1) % settings.checkpoint_passes == 0 or number + 1 == last):
             state.save(checkpoint, identity, number + 1)
     planes.load_state_dict(state.average)
@@ -76,7 +59,7 @@ def fit_reconstruction(
 class _State:
     """The state of a fit: planes, their running average, and the optimizer's moments."""
 
-    def __init__(self, planes: KPlanes, settings: FitSettings):
+    def __init__(self, planes: KPlanes, settings: Fit):
         self.planes = planes
         self.average = {name: value.detach().clone() for name, value in planes.state_dict().items()}
         self.rates = [settings.lr, settings.lr / 10]
@@ -130,10 +113,10 @@ class _State:
         return int(metadata["passes"])
 
 
-def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number: int) -> None:
+def _one_pass(state: _State, batches: list[Batch], settings: Fit, seed: int, number: int) -> None:
     """Do one step per instant; the random order depends only on seed and pass number, so that a fit can resume."""
-    order = np.random.default_rng([settings.seed, number]).permutation(len(batches))
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+    order = np.random.default_rng([seed, number]).permutation(len(batches))
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
     total = settings.passes * len(batches)
     for place, instant in enumerate(order):
         step = number * len(batches) + place
@@ -150,7 +133,7 @@ def _one_pass(state: _State, batches: list[Batch], settings: FitSettings, number
             state.update_average(step + 1)
 
 
-def _loss(planes: KPlanes, batch: Batch, instant: int, settings: FitSettings, generator: torch.Generator) -> Tensor:
+def _loss(planes: KPlanes, batch: Batch, instant: int, settings: Fit, generator: torch.Generator) -> Tensor:
     """Loss: squared error of the colours, of the silhouette where it is sure, and differences between neighbours."""
     raw = planes(batch.vertices.index, float(instant))
     color, alpha, _ = render_rays(batch.samples, raw, batch.background)

@@ -10,6 +10,7 @@ from fourdistill.geometry.poses import compose
 from fourdistill.teacher.backdrop import Backdrop
 from fourdistill.teacher.masks import bounding_box, foreground_mask
 from fourdistill.teacher.scene_images import SceneImages
+from fourdistill.teacher.settings import Gate
 from fourdistill.teacher.teacher import Teacher
 
 
@@ -29,14 +30,24 @@ class Verdict:
     reason: str
 
 
-def judge(teacher: HeldOutScore, nearest: HeldOutScore, *, least_box: float = 20.0, least_gain: float = 3.0) -> Verdict:
-    """Compare the teacher's score, and its gain over the nearest camera's frames, with bounds in dB over the box."""
+def judge(teacher: HeldOutScore, nearest: HeldOutScore, gate: Gate) -> Verdict:
+    """Compare the teacher's score, and its gain over the nearest camera's frames, with the bounds of the gate."""
     gain = teacher.box - nearest.box
-    if teacher.box < least_box:
-        return Verdict(False, f"{teacher.box:.1f} dB over the figure's box of a held-out camera, below {least_box:.1f}")
-    if gain < least_gain:
-        return Verdict(False, f"{gain:.1f} dB above the nearest camera's own frames, below {least_gain:.1f}")
+    if not teacher.box >= gate.least_box:  # also true for NaN: no foreground in that camera
+        found = f"{teacher.box:.1f} dB over the figure's box of a held-out camera"
+        return Verdict(False, f"{found}, below {gate.least_box:.1f}")
+    if gain < gate.least_gain:
+        return Verdict(False, f"{gain:.1f} dB above the nearest camera's own frames, below {gate.least_gain:.1f}")
     return Verdict(True, f"{teacher.box:.1f} dB over the figure's box, {gain:.1f} above the nearest camera's frames")
+
+
+def confidence(score: HeldOutScore, gate: Gate) -> float:
+    """The weight of a teacher's frames in a loss, in (0, 1]: 0.5 at the bound, 1 for perfect frames.
+
+    It is proportional to 1 / (b + e), with e the squared error in the held-out camera and b that at the bound: the
+    inverse variance of a target with this error, if real targets have the variance b.
+    """
+    return 1 / (1 + 10 ** ((gate.least_box - score.box) / 10))
 
 
 def score_camera(teacher: Teacher, backdrop: Backdrop, scene: SceneImages, camera: str) -> HeldOutScore:

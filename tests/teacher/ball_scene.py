@@ -1,6 +1,10 @@
 """A ray-traced coloured ball that crosses a floor, with its shadow: six cameras, four instants, 32 pixels."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from fourdistill.geometry.camera import intrinsics
 from fourdistill.geometry.poses import compose
@@ -52,3 +56,31 @@ def ball_scene() -> SceneImages:
     c2w = np.broadcast_to(poses[:, None], (6, 4, 4, 4))
     names = [f"cam{index}" for index in range(6)]
     return pose_images(names, images, np.broadcast_to(K, (6, 4, 3, 3)), c2w, TIMES)
+
+
+def write_ball(folder: Path, name: str = "ball", cameras: Sequence[int] = range(6), split: str = "train") -> list[dict]:
+    """Write the frames of some cameras as JPEGs to `folder/frames`; return their rows of the frames table."""
+    scene, rows = ball_scene(), []
+    for camera in cameras:
+        place = folder / "frames" / name / f"cam{camera}"
+        place.mkdir(parents=True)
+        for index, time in enumerate(TIMES):
+            picture = np.rint(scene.images[camera, index] * 255).astype(np.uint8)
+            Image.fromarray(picture).save(place / f"{index:06d}.jpg", quality=100, subsampling=0)
+            rows.append(
+                {
+                    "scene": name,
+                    "camera": f"cam{camera}",
+                    "frame_index": index,
+                    "timestamp_s": float(time),
+                    "time": float(time),
+                    "path": f"{name}/cam{camera}/{index:06d}.jpg",
+                    "width": SIZE,
+                    "height": SIZE,
+                    "K": K.ravel().tolist(),
+                    "c2w": camera_pose(camera * np.pi / 3).ravel().tolist(),
+                    "caption": "a ball",
+                    "split": split,
+                }
+            )
+    return rows

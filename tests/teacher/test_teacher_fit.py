@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 from ball_scene import RADIUS, SIZE, TIMES, K, ball_center, ball_scene, camera_pose
+from stage_settings import settings_of
 
 from fourdistill.errors import InputError
 from fourdistill.teacher.backdrop import fit_backdrop
 from fourdistill.teacher.batches import backgrounds_and_masks
-from fourdistill.teacher.fit import FitSettings, fit_reconstruction
-from fourdistill.teacher.gate import HeldOutScore, judge, score_camera, score_nearest
+from fourdistill.teacher.fit import fit_reconstruction
+from fourdistill.teacher.gate import HeldOutScore, confidence, judge, score_camera, score_nearest
 from fourdistill.teacher.hull import carve_hull
 from fourdistill.teacher.reconstruction import load_reconstruction, save_reconstruction
 
 HELD_OUT = "cam2"
-SHORT = FitSettings(passes=6, checkpoint_passes=2)
+SETTINGS = settings_of("reconstruct")
+SHORT = replace(SETTINGS.fit, passes=6, checkpoint_passes=2)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +31,12 @@ def floor(scene):
 
 @pytest.fixture(scope="module")
 def fitted(scene, floor):
-    return fit_reconstruction(scene.without([HELD_OUT]), FitSettings(passes=60), floor=floor, quiet=True)
+    return fit_reconstruction(scene.without([HELD_OUT]), replace(SETTINGS.fit, passes=60), 0, floor=floor, quiet=True)
 
 
 @pytest.fixture(scope="module")
 def short(scene, floor):
-    return fit_reconstruction(scene.without([HELD_OUT]), SHORT, floor=floor, quiet=True)
+    return fit_reconstruction(scene.without([HELD_OUT]), SHORT, 0, floor=floor, quiet=True)
 
 
 def test_the_floor_is_where_the_shadows_meet(scene, floor):
@@ -58,7 +60,7 @@ def test_a_held_out_camera_is_shown_better_than_by_the_nearest(scene, fitted):
     shown = score_camera(fitted, fitted.backdrop, scene, HELD_OUT)
     nearest = score_nearest(fitted.backdrop, scene, HELD_OUT)
     assert shown.box > nearest.box + 6 and shown.picture > nearest.picture + 6, (shown, nearest)
-    assert judge(shown, nearest).may_teach, (shown, nearest)
+    assert judge(shown, nearest, SETTINGS.gate).may_teach, (shown, nearest)
 
 
 def test_depth_and_alpha_are_of_the_ball(fitted):
@@ -78,17 +80,17 @@ def test_between_two_instants_it_renders_too(fitted):
 
 def test_resumed_it_gives_the_same(scene, floor, short, tmp_path):
     train, checkpoint = scene.without([HELD_OUT]), tmp_path / "fit.safetensors"
-    fit_reconstruction(train, SHORT, floor=floor, checkpoint=checkpoint, stop_after=3, quiet=True)
-    resumed = fit_reconstruction(train, SHORT, floor=floor, checkpoint=checkpoint, quiet=True)
+    fit_reconstruction(train, SHORT, 0, floor=floor, checkpoint=checkpoint, stop_after=3, quiet=True)
+    resumed = fit_reconstruction(train, SHORT, 0, floor=floor, checkpoint=checkpoint, quiet=True)
     for name, value in short.planes.state_dict().items():
         assert torch.equal(value, resumed.planes.state_dict()[name]), name
 
 
 def test_a_checkpoint_of_another_fit_is_refused(scene, floor, tmp_path):
     train, checkpoint = scene.without([HELD_OUT]), tmp_path / "fit.safetensors"
-    fit_reconstruction(train, SHORT, floor=floor, checkpoint=checkpoint, stop_after=1, quiet=True)
+    fit_reconstruction(train, SHORT, 0, floor=floor, checkpoint=checkpoint, stop_after=1, quiet=True)
     with pytest.raises(InputError, match="checkpoint of this fit"):
-        fit_reconstruction(train, replace(SHORT, seed=1), floor=floor, checkpoint=checkpoint, quiet=True)
+        fit_reconstruction(train, SHORT, 1, floor=floor, checkpoint=checkpoint, quiet=True)
 
 
 def test_saved_and_loaded_it_renders_the_same(short, tmp_path):
@@ -106,7 +108,14 @@ def test_what_is_no_teacher_is_one_line(tmp_path):
 
 
 def test_the_gate_says_why():
-    nearest = HeldOutScore(16, 12)
-    assert "below 20.0" in judge(HeldOutScore(25, 18), nearest).reason
-    assert "above the nearest" in judge(HeldOutScore(25, 21), HeldOutScore(22, 20)).reason
-    assert judge(HeldOutScore(28, 23), nearest).may_teach
+    nearest, gate = HeldOutScore(16, 12), SETTINGS.gate
+    assert "below 20.0" in judge(HeldOutScore(25, 18), nearest, gate).reason
+    assert "above the nearest" in judge(HeldOutScore(25, 21), HeldOutScore(22, 20), gate).reason
+    assert judge(HeldOutScore(28, 23), nearest, gate).may_teach
+    assert not judge(HeldOutScore(28, float("nan")), nearest, gate).may_teach  # no figure in that camera
+
+
+def test_confidence_is_a_half_at_the_bound_and_grows_with_the_score():
+    gate = SETTINGS.gate
+    trust = [confidence(HeldOutScore(30, box), gate) for box in (gate.least_box, 24.0, 60.0)]
+    assert trust[0] == 0.5 and trust[0] < trust[1] < trust[2] < 1

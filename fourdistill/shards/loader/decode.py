@@ -40,6 +40,8 @@ class Batch:
     """Empty if there is none."""
     pair_id: torch.Tensor
     """(B,) int64."""
+    weight: torch.Tensor
+    """(B,) float32, in the loss; 1 for targets that are real frames."""
     source_images: torch.Tensor | None = None
     """(B, 3, H, W) uint8, only when asked for."""
     target_images: torch.Tensor | None = None
@@ -62,6 +64,7 @@ class Row:
     """1 + 12 + 3: normalized_gap, relative_pose, spherical displacement."""
     kind: str
     caption: str
+    weight: float
     arrays: dict[str, np.ndarray]
     """By member: features, and images (H, W, 3) if requested."""
 
@@ -85,18 +88,21 @@ class Decoder:
         pose, displacement = pair["relative_pose"] or [0.0] * 12, [pair[name] or 0.0 for name in _POSE]
         numbers = [pair["normalized_gap"], *pose, *displacement]
         kind, caption, pair_id = pair["kind"], pair["caption"] or "", pair["pair_id"]
+        weight = pair.get("weight", 1.0)  # absent without a teacher
         if len(numbers) != 16 or not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) > _LARGEST:
             raise ValueError("expected a gap, 12 numbers of a pose and 3 of a displacement, all finite in float32")
         if kind not in KINDS or not isinstance(caption, str):
             raise ValueError("expected a kind and a caption")
         if type(pair_id) is not int or not 0 <= pair_id < 2**63:  # excludes True
             raise ValueError("expected a pair_id of at most 63 bits")
+        if not 0 < weight <= 1:
+            raise ValueError("expected a weight above 0 and at most 1")
         caption.encode()  # rejects lone surrogates, which JSON allows
         arrays = {name: read_npy(sample[f"{name}.npy"]) for name in FEATURES}
         if self._images:
             arrays |= {name: _read_jpeg(sample[f"{name}.jpg"]) for name in PICTURES}
         self._check_shapes(arrays)
-        return Row(pair_id, numbers, kind, caption, arrays)
+        return Row(pair_id, numbers, kind, caption, weight, arrays)
 
     def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
         shapes = {name: array.shape for name, array in arrays.items()}
@@ -142,6 +148,7 @@ def collate(rows: list[Row]) -> dict[str, Any]:
         **vars(displacement.map(_to_tensor)),
         "caption": [row.caption for row in rows],
         "pair_id": torch.tensor([row.pair_id for row in rows]),
+        "weight": torch.tensor([row.weight for row in rows], dtype=torch.float32),
         **pictures,
     }
 

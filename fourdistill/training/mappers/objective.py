@@ -33,4 +33,5 @@ class Objective:
         captions = drop_captions(batch.caption, drops)
         own, rate = denoiser.adapter.config.settings.lambda_, settings.dropout.bypass
         lambda_ = draw_lambdas(len(noise), own, rate, generator).to(device)
-        return model(batch.target_latents, noise, timesteps, conditions, captions, lambda_).mean()
+        losses = model(batch.target_latents, noise, timesteps, conditions, captions, lambda_)  # (B,)
+        return (losses * batch.weight).mean()

@@ -20,6 +20,7 @@ class PairCodes:
 
     def __init__(self, pairs: FramePairs, codes: torch.Tensor, changes: Sequence[Augmentation] = (PLAIN,)):
         """`codes` (V, F, K) of the pairs' frames, for each of V `changes`."""
+        self.weight = torch.from_numpy(pairs.weight)
         self.source, self.target, self.codes = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target), codes
         plain = to_tensors(pairs.displacement, torch.device("cpu"), torch.float32)
         self.displacement = Displacement.merge([plain, mirrored(plain)], torch.stack)  # (2, N)
@@ -41,7 +42,8 @@ class PairCodes:
         images = [self._conditions(column, variant) for column in index.unbind(1)]
         codes = tuple(self.codes[variant, self.source[column]] for column in index.unbind(1))  # N of (B, K)
         conditions = replace(images[0], others=tuple(images[1:]))
-        return CodedPairs(codes, conditions, self.codes[variant, self.target[index[:, 0]]])
+        first = index[:, 0]
+        return CodedPairs(codes, conditions, self.codes[variant, self.target[first]], self.weight[first])
 
     def _conditions(self, index: torch.Tensor, variant: torch.Tensor) -> Conditions:
         return Conditions(
@@ -60,11 +62,12 @@ class PairCodes:
 
 @dataclass(frozen=True)
 class CodedPairs:
-    """Codes of the N sources, (B, K) each, their displacements, and codes of the targets (B, K)."""
+    """Codes of the N sources, (B, K) each, their displacements, codes of the targets (B, K) and their weights (B,)."""
 
     sources: tuple[torch.Tensor, ...]
     conditions: Conditions
     targets: torch.Tensor
+    weight: torch.Tensor
 
 
 def mirrored(displacement: Tensors) -> Tensors:

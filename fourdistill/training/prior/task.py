@@ -65,7 +65,8 @@ class PriorTask(Task):
         batch = pairs(index, variant)
         noise = settings.source_noise * torch.randn(len(batch.sources), *batch.targets.shape, generator=generator)
         sources = [codes + each for codes, each in zip(batch.sources, noise, strict=True)]
-        return self.errors(model, sources, batch.conditions, batch.targets).mean(), {}
+        errors = self.errors(model, sources, batch.conditions, batch.targets)
+        return (errors * batch.weight.to(errors.device)).mean(), {}
 
     def errors(
         self, model: nn.Module, sources: Sequence[torch.Tensor], conditions: Conditions, targets: torch.Tensor
