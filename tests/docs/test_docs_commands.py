@@ -47,14 +47,8 @@ EXCEPTIONS = {
     "export AWS_": "belongs to the server",
     "python -c import fsspec": "needs the server",
     "sbatch": "needs SLURM",
-    "hf download": "downloads gigabytes from the Hub",
-    "mkdir data/base/sd15": "belongs to the download",
-    "mv data/base/ip/": "belongs to the download",
-    "fourdistill inspect data/raw/dnerf": "a scene of the reader's own",
-    "fourdistill generate --base data/base/sd15": "needs the download; tests/models loads bases of this layout",
     "jupyter execute": "takes half a minute: tests/examples/test_examples_quickstart.py runs the notebook",
 }
-DOWNLOADS = {"docs/stable-diffusion.md"}  # documents whose Python needs a base from the Hub
 NOT_CHECKED = {  # of the text
     "fourdistill --install-completion": "changes the shell's start-up file",
     "python -m pipeline.train": "a stage: tests/test_config.py starts them all",
@@ -166,7 +160,7 @@ def test_every_exception_is_of_a_command():
     assert not NOT_CHECKED.keys() - {" ".join(words) for _, words in INLINE}
 
 
-@pytest.mark.parametrize("document", sorted({block.document for block in PYTHON} - DOWNLOADS))
+@pytest.mark.parametrize("document", sorted({block.document for block in PYTHON}))
 def test_python_runs_as_written(document, monkeypatch):
     """The blocks of a document share their names, as in a reader's session."""
     call = inspect.unwrap(FourDistillPipeline.__call__)
