@@ -60,7 +60,9 @@ def run_part(script: str, *options: str) -> dict[str, Any]:
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise typer.BadParameter(f"{script} {' '.join(options)}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout[done.stdout.index("{") :])
+    facts = json.loads(done.stdout[done.stdout.index("{") :])
+    typer.echo(json.dumps(facts), err=True)  # kept where a later part is interrupted
+    return facts
 
 
 def describe(rounds: int, beside: str) -> list[str]:

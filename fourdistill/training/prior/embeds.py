@@ -51,7 +51,7 @@ class FrameEmbeds:
         chosen = np.sort(np.random.default_rng(seed).permutation(count)[:num_embeds])
         variant, index = np.divmod(chosen, len(self.keys))
         numbers = range(len(self.changes))
-        return torch.cat([self.read(v, index[variant == v]).float() for v in numbers if (variant == v).any()])
+        return torch.cat([self.read(v, index[variant == v].tolist()).float() for v in numbers if (variant == v).any()])
 
     def encode(self, codec: EmbeddingCodec) -> torch.Tensor:
         """The codes (V, F, K) of all frames: in memory or, past `MAX_CODES`, mapped from a file without a name."""
