@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
 
+import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
@@ -87,5 +88,10 @@ def capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write docs/parameters.md from params.yaml."""
     OUT.write_text(make_page(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
