@@ -13,10 +13,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TRANSFORMERS_VERBOSITY ?= error
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check docs format clean
+.PHONY: help install repro test check bench gpu-check docs format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 # Python compiles what it imports; compiling all that is installed takes a minute of a core.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
@@ -48,6 +48,12 @@ check: $(INSTALLED) ## Lint, formatting and types, as CI runs them
 	ruff check
 	ruff format --check
 	basedpyright
+
+bench: $(INSTALLED) ## Measure speed and memory on the processor into benchmarks/results.md (half an hour)
+	python benchmarks/bench.py
+
+gpu-check: $(INSTALLED) ## Check on a CUDA device what is said of GPUs, into benchmarks/gpu.md (eight minutes)
+	python benchmarks/gpu_check.py
 
 docs: $(INSTALLED) ## Build the pages of docs/ into site/; a warning is an error
 	$(PIP_INSTALL) --editable '.[docs]'

@@ -25,6 +25,7 @@ import typer
 from defaults import default_prior, default_settings
 from diffusers import StableDiffusionPipeline
 from diffusers.models import UNet2DConditionModel
+from memory import peak_gb
 from PIL import Image
 from sd15_sized import build_sd15_base
 
@@ -59,8 +60,8 @@ def main(
     times = [0.5 - i / batch_size for i in range(batch_size)]
     generation = compare(
         {
-            "stock_s": lambda: stock([PROMPT] * batch_size, ip_adapter_image=image, **shared),
-            "ours_s": lambda: ours(image, PROMPT, time=times, azimuth=45, prompt_strength=0, **shared),
+            "stock": lambda: stock([PROMPT] * batch_size, ip_adapter_image=image, **shared),
+            "ours": lambda: ours(image, PROMPT, time=times, azimuth=45, prompt_strength=0, **shared),
         },
         rounds,
     )
@@ -68,8 +69,8 @@ def main(
     typer.echo(
         json.dumps(
             {
-                "generation": generation | {"ratio_reach_1.05": generation["ours_s"] / generation["stock_s"]},
-                "words": encoding | {"times_faster_reach_10": encoding["pass_each_s"] / encoding["one_pass_s"]},
+                "generation": generation | {"ratio_ours_over_stock": generation["ours_s"] / generation["stock_s"]},
+                "words": encoding | {"times_faster": encoding["pass_each_s"] / encoding["one_pass_s"]},
                 "size": size, "batch_size": batch_size, "branches": 1 + (guidance_scale != 1), "steps": steps,
                 "threads": torch.get_num_threads(),
             },
@@ -79,15 +80,16 @@ def main(
 
 
 def compare(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in alternating rounds after an uncounted warm-up round."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(rounds + 1):
+    """Median seconds of each, `<name>_s`, in alternating rounds, and the peak memory of an uncounted round before."""
+    cpu = torch.device("cpu")
+    memory = {f"{name}_peak_gb": peak_gb(run, cpu) for name, run in contenders.items()}  # and warm up
+    seconds: dict[str, list[float]] = {f"{name}_s": [] for name in contenders}
+    for _ in range(rounds):
         for name, run in contenders.items():
             started = time.perf_counter()
             run()
-            if round_ >= 1:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+            seconds[f"{name}_s"].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()} | memory
 
 
 @torch.no_grad()
@@ -105,7 +107,7 @@ def words_contenders(pipe: FourDistillPipeline, batch_size: int) -> dict[str, Co
         with patch.object(words, "encode_single_tokens", encode_one_by_one):
             one_pass()
 
-    return {"one_pass_s": one_pass, "pass_each_s": pass_each}
+    return {"one_pass": one_pass, "pass_each": pass_each}
 
 
 def encode_one_by_one(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,16 @@
-"""A base of the size of Stable Diffusion 1.5 with random weights, for timing."""
+"""A base of the size of Stable Diffusion 1.5 with random weights, for timing.
 
-from typing import Any
+    python benchmarks/sd15_sized.py data/base/sd15
+
+writes it in the layout of the real one (`docs/stable-diffusion.md`), to try the commands without a download.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+import typer
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from torch import nn
 from transformers import (
@@ -15,17 +22,19 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from fourdistill.ip_adapter_files import NO_PRIOR, write_ip_adapter
+from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import cross_attention_names, install_processors
-from fourdistill.models.base.model import BaseModel, IPAdapter
+from fourdistill.models.base.model import BaseModel, IPAdapter, restore_stock_processors
 
 NUM_VISION_LAYERS = 4  # of ViT-H's 32, to save memory; both contenders run them once, so the comparison is not affected
 LATENT_SIZE = 32  # 256 x 256 pixels
 
 
-def build_sd15_base() -> BaseModel:
+def build_sd15_base(latent_size: int = LATENT_SIZE) -> BaseModel:
     """U-Net, VAE and text encoder as in Stable Diffusion 1.5, the first layers of ViT-H, and IP-Adapter Plus."""
     torch.manual_seed(0)  # diffusers and transformers initialise weights from the global generator
-    unet: Any = UNet2DConditionModel(sample_size=LATENT_SIZE, cross_attention_dim=768)  # diffusers' defaults are SD's
+    unet: Any = UNet2DConditionModel(sample_size=latent_size, cross_attention_dim=768)  # diffusers' defaults are SD's
     vae = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,  # type: ignore[arg-type]
@@ -67,3 +76,21 @@ def build_tokenizer() -> CLIPTokenizer:
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+
+
+def main(out: Annotated[Path, typer.Argument(help="The folder to write.")], latent_size: int = 64) -> None:
+    """Write the base in fp16: diffusers' layout, with `image_encoder/` and `ip_adapter/` beside its parts."""
+    base: Any = build_sd15_base(latent_size)
+    adapter = Adapter.from_base(base, NO_PRIOR, torch.Generator().manual_seed(0))
+    (out / "ip_adapter").mkdir(parents=True, exist_ok=True)
+    write_ip_adapter(out / "ip_adapter" / "ip-adapter-plus_sd15.safetensors", adapter.half(), base.unet)
+    restore_stock_processors(base.unet)
+    parts = (base.vae, base.text_encoder, base.tokenizer, base.unet, base.scheduler, None, base.feature_extractor)
+    pipe: Any = StableDiffusionPipeline(*parts, requires_safety_checker=False)
+    pipe.to(torch.float16).save_pretrained(out)
+    base.image_encoder.half().save_pretrained(out / "image_encoder")
+    typer.echo(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,21 +1,27 @@
 """A training step compared with the bare U-Net's forward and backward, and with the original's recipe, in one run.
 
     python benchmarks/train_step.py --base data/base/mini --batch-size 32
-    python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --original
+    python benchmarks/train_step.py --size sd15 --batch-size 2 --rounds 3 --precision bf16 --all
 
-The bare U-Net is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that
-context, in the precision of the step. The step is that of `train`: sampling, condition dropout, the prior's prediction
-(default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words and for the
-image prompt (the target), loss, backward, clipping, AdamW. The original's recipe is one word of the displacement and
-the DDPM loss in fp32: the VAE encodes the frames at every step, and the text encoder runs once per cross-attention
-layer; the rest is as in the step. Rounds alternate; medians of wall-clock and CPU seconds are compared. CPU seconds are
-less affected by other programs on the machine.
+`unet` is diffusers' own: stock attention, frozen, with a prompt as its only context and gradients to that context,
+under autocast in the precision of the step. `unet_stored` is the same with its weights stored in that precision, as
+`train` stores them. `step` is that of `train`, from cached features: sampling, condition dropout, the prior's
+prediction (default size; untrained, which takes the same time), words of all layers, the U-Net's output for the words
+and for the image prompt (the target), loss, backward, clipping, AdamW. `pixels` encodes both frames first, with the VAE
+and the image encoder. `original` is the original's recipe: one word of the displacement and the DDPM loss in fp32; the
+VAE encodes the frames at every step, and the text encoder runs once per cross-attention layer; the rest is as in the
+step.
+
+Rounds alternate; medians of wall-clock and CPU seconds are compared. CPU seconds are less affected by other programs on
+the machine.
 """
 
 import json
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from typing import Annotated, Any
 from unittest.mock import patch
 
@@ -23,18 +29,24 @@ import torch
 import typer
 from accelerate import Accelerator
 from defaults import PARAMS, default_prior, default_settings
+from memory import peak_gb
 from sd15_sized import build_sd15_base
 
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models import words
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import install_processors
-from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors
+from fourdistill.models.base.model import BaseModel, load_base, restore_stock_processors, vae_scale_factor
+from fourdistill.models.base.precision import store_weights
 from fourdistill.shards.loader.batches import Batch
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.objective import Objective
 from fourdistill.training.runtime.seeds import step_generator
 from fourdistill.training.runtime.trainer import make_optimizer, trained_parameters
+
+RATIOS = (
+    ("step", "unet"), ("step", "unet_stored"), ("pixels", "unet"), ("original", "step"), ("original", "pixels"),
+)  # fmt: skip
 
 
 def main(
@@ -44,33 +56,49 @@ def main(
     rounds: int = 15,
     threads: Annotated[int, typer.Option(help="0: as torch chooses.")] = 0,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
-    original: Annotated[bool, typer.Option("--original", help="Time the original's recipe too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Time unet_stored, pixels and original too.")] = False,
 ) -> None:
-    """Print the times and their ratios to the step as JSON."""
+    """Print times, their ratios and the peak memory of each as JSON."""
     if threads:
         torch.set_num_threads(threads)
     loaded = load_base(base) if size == "base" else build_sd15_base()
-    batch = random_batch(loaded, batch_size)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
-    contenders = {"step": training_step(accelerator, loaded, batch), "unet": bare_unet(accelerator, loaded, batch)}
-    if original:
-        contenders["original"] = original_step(accelerator, loaded, batch)
+    contenders = list_contenders(loaded, accelerator, random_batch(loaded, batch_size), everything)
     clock: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(rounds + 1):
+    memory = {name: peak_gb(run, accelerator.device) for name, run in contenders.items()}  # and warm up
+    for _ in range(rounds):
         for name, run in contenders.items():
             started = time.perf_counter(), time.process_time()
             run()
-            if round_ >= 1:  # warm-up
-                clock[name].append(time.perf_counter() - started[0])
-                cpu[name].append(time.process_time() - started[1])
-    facts = {"size": size, "threads": torch.get_num_threads(), "batch_size": batch_size, "precision": precision}
+            clock[name].append(time.perf_counter() - started[0])
+            cpu[name].append(time.process_time() - started[1])
+    facts: dict[str, Any] = {"size": size, "threads": torch.get_num_threads(), "batch_size": batch_size}
+    facts |= {"precision": precision, "rounds": rounds}
     for kind, times in (("clock", clock), ("cpu", cpu)):
         facts |= {f"{name}_{kind}_s": statistics.median(values) for name, values in times.items()}
-        facts[f"step_over_unet_{kind}"] = ratio(times["step"], times["unet"])
-        if original:
-            facts[f"original_over_step_{kind}"] = ratio(times["original"], times["step"])
-    typer.echo(json.dumps(facts))
+        for first, second in RATIOS:
+            if {first, second} <= set(times):
+                facts[f"{first}_over_{second}_{kind}"] = ratio(times[first], times[second])
+    typer.echo(json.dumps(facts | {f"{name}_peak_gb": peak for name, peak in memory.items()}))
+
+
+def list_contenders(
+    base: BaseModel, accelerator: Accelerator, batch: Batch, everything: bool
+) -> dict[str, Callable[[], None]]:
+    """What is timed, by name. Where training stores the U-Net in another format, it is a second one."""
+    adapter, stored = default_adapter(base, batch), base.to(accelerator.device)
+    if accelerator.mixed_precision != "no":
+        stored = replace(base, unet=deepcopy(base.unet))
+        store_weights(stored.unet, accelerator.mixed_precision)
+    step = training_step(accelerator, stored, adapter, batch)
+    contenders = {"unet": bare_unet(accelerator, base, batch), "step": step}
+    if everything:
+        if stored is not base:
+            contenders["unet_stored"] = bare_unet(accelerator, stored, batch)
+        contenders["pixels"] = step_from_pixels(accelerator, stored, batch, step)
+        contenders["original"] = original_step(accelerator, base, batch)
+    return contenders
 
 
 def ratio(first: list[float], second: list[float]) -> float:
@@ -106,35 +134,64 @@ def random_batch(base: BaseModel, batch_size: int) -> Batch:
 def bare_unet(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """Forward and backward of the stock, frozen U-Net to its prompt tokens: same weights, stock processors."""
     length, width = base.tokenizer.model_max_length, base.unet.config["cross_attention_dim"]
-    text = torch.randn(len(batch.caption), length, width).requires_grad_()
-    timesteps = torch.randint(0, 1000, (len(batch.caption),))
+    device, latents = accelerator.device, batch.target_latents.to(accelerator.device)
+    text = torch.randn(len(batch.caption), length, width, device=device).requires_grad_()
+    timesteps = torch.randint(0, 1000, (len(batch.caption),), device=device)
 
     def run() -> None:
         restore_stock_processors(base.unet)
         with accelerator.autocast():
-            out = base.unet(batch.target_latents, timesteps, encoder_hidden_states=text).sample
-        torch.nn.functional.mse_loss(out.float(), batch.target_latents).backward()
+            out = base.unet(latents, timesteps, encoder_hidden_states=text).sample
+        torch.nn.functional.mse_loss(out.float(), latents).backward()
         text.grad = None
 
     return run
 
 
-def training_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
-    """One step of the training loop, optimiser included."""
+def default_adapter(base: BaseModel, batch: Batch) -> Adapter:
+    """An adapter as `train` begins with it from scratch, and a prior of random weights."""
     generator = torch.Generator().manual_seed(0)
     num_tokens, embeds_width = batch.source_embeds.shape[1:]
     prior = default_prior(num_tokens, embeds_width, generator)
-    denoiser = Denoiser(base, Adapter.from_base(base, default_settings(), generator, prior))
+    return Adapter.from_base(base, default_settings(), generator, prior)
+
+
+def training_step(accelerator: Accelerator, base: BaseModel, adapter: Adapter, batch: Batch) -> Callable[[], None]:
+    """One step of the training loop, optimiser included."""
+    denoiser = Denoiser(base, adapter)
     return take_steps(accelerator, denoiser, accelerator.prepare(denoiser), batch)
+
+
+def step_from_pixels(
+    accelerator: Accelerator, base: BaseModel, batch: Batch, step: Callable[[], None]
+) -> Callable[[], None]:
+    """The same step, after both encoders have run: the VAE on the target frames, the image encoder on the sources."""
+    pixels = random_pixels(base, batch).to(accelerator.device)
+    size: Any = base.image_encoder.config.image_size
+    images = torch.randn(len(pixels), 3, size, size).to(accelerator.device)
+
+    def run() -> None:
+        with torch.no_grad(), accelerator.autocast():
+            base.vae.encode(pixels)
+            base.image_encoder(images, output_hidden_states=True)
+        step()
+
+    return run
+
+
+def random_pixels(base: BaseModel, batch: Batch) -> torch.Tensor:
+    """Frames (B, 3, H, W) of the size of the batch's latents."""
+    factor = vae_scale_factor(base.vae)
+    return torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
 
 
 def original_step(accelerator: Accelerator, base: BaseModel, batch: Batch) -> Callable[[], None]:
     """The original's recipe: VAE, one text pass per layer instead of one per step, no prior; all in fp32."""
-    factor = 2 ** (len(base.vae.config["block_out_channels"]) - 1)
     form = default_settings(mapper_input="displacement", num_words=1)
-    denoiser = Denoiser(base, Adapter.from_base(base, form, torch.Generator().manual_seed(0)), "ddpm")
+    adapter = Adapter.from_base(base, form, torch.Generator().manual_seed(0))
+    denoiser = Denoiser(base, adapter, "ddpm").to(accelerator.device)
     step = take_steps(accelerator, denoiser, denoiser, batch)  # not prepared: no autocast
-    pixels = torch.randn(len(batch.caption), 3, *(side * factor for side in batch.target_latents.shape[2:]))
+    pixels = random_pixels(base, batch).to(accelerator.device)
     at_once = words.encode_single_tokens
 
     def layer_by_layer(text_encoder: Any, v_base: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # cores, spinning made training seven times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["ConditionImage", "FourDistillPipeline"]
 
 _HOMES = {  # the module of each name, imported on first use because importing torch takes seconds

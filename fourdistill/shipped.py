@@ -1,4 +1,7 @@
-"""The base and the adapter shipped with the repository; available if the package is installed from a checkout."""
+"""The base, the adapter and the examples of the repository, which a package installed from a wheel does not contain.
+
+They are found if the package is installed from a checkout, or if the working directory is a checkout.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,7 @@ def default_adapter(adapter: str | None) -> str:
 
 def default_examples() -> Path:
     """The folder of example source images; it does not exist outside a checkout."""
-    return ROOT / EXAMPLES
+    return _find(EXAMPLES) or ROOT / EXAMPLES
 
 
 def _named_or_shipped(name: str | None, folder: Path, option: str) -> str:
@@ -28,8 +31,15 @@ def _named_or_shipped(name: str | None, folder: Path, option: str) -> str:
         if not name.strip():
             raise InputError(f"{option}: expected a folder or a Hub id, found an empty name")
         return name
-    if not (ROOT / folder).is_dir():
+    found = _find(folder)
+    if found is None:
         raise InputError(
-            f"{option}: expected a folder or a Hub id: {folder} comes with the repository, not the package"
+            f"{option}: expected a folder or a Hub id, because the default, {folder}, comes with the repository, not "
+            f"with the package: name one, or run the command in a clone of the repository"
         )
-    return str(ROOT / folder)
+    return str(found)
+
+
+def _find(folder: Path) -> Path | None:
+    """A folder of the repository: beside the package, else in the working directory, else None."""
+    return next((root / folder for root in (ROOT, Path()) if (root / folder).is_dir()), None)

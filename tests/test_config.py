@@ -31,8 +31,8 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\nseed: 0\n", "\nsede: 0\n", "sede: unknown key"),
-        ("\nseed: 0\n", "\n", "seed: missing"),
+        ("\nseed: 0", "\nsede: 0", "sede: unknown key"),
+        ("\nseed: 0", "\n# seed: 0", "seed: missing"),
         ("  size: 128", "  siez: 128", "extract_frames.siez: unknown key"),
         ("  size: 128", "  size: large", 'extract_frames.size: expected a valid integer, got "large"'),
         ("  size: 128", '  size: "128"', 'extract_frames.size: expected a valid integer, got "128"'),
@@ -65,8 +65,8 @@ def write_params(tmp_path: Path, *changes: tuple[str, str]) -> Path:
             "  micro_batches: null\n  weight_decay: 0.1",
             "train.weight_decay: unknown key; did you mean train.optimizer.weight_decay?",
         ),
-        ("\nseed: 0\n", "\nseed: [\n", "not valid YAML"),
-        ("\nseed: 0\n", "\nseed: 0\nseed: 1\n", "not valid YAML"),
+        ("\nseed: 0", "\nseed: [", "not valid YAML"),
+        ("\nseed: 0", "\nseed: 1\nseed: 0", "not valid YAML"),
     ],
 )
 def test_a_fault_is_named_by_file_and_key(tmp_path, old, new, message):

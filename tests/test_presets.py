@@ -60,3 +60,37 @@ def test_the_command_says_what_changed(params):
     again = CliRunner().invoke(app, ["preset", "original", "--params", str(params)])
     assert again.output == "original: nothing changed\n"
     assert CliRunner().invoke(app, ["preset", "best", "--params", str(params)]).exit_code == 2
+
+
+BASES = sorted(path.stem for path in (ROOT / "configs" / "bases").glob("*.yaml"))
+
+
+def test_the_preset_of_mini_is_what_params_yaml_says(params):
+    assert apply_preset("mini", params) == []
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_and_back_to_mini_leaves_no_trace(params, name):
+    text = params.read_text()
+    changed = apply_preset(name, params)
+    assert load_params(params).paths.base == f"data/base/{name}" and bool(changed) == (name != "mini")
+    apply_preset("mini", params)
+    assert load_params(params) == load_params(ROOT / "params.yaml") and comments(params.read_text()) == comments(text)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_settings_of_a_base_fit_together(params, name):
+    apply_preset(name, params)
+    after = load_params(params)
+    assert after.extract_frames.size % 64 == 0  # latents that the U-Net can halve three times
+    assert after.train_prior.codec.num_embeds > after.train_prior.codec.num_components
+    assert after.train.batch_size % (after.train.micro_batches or 1) == 0
+    assert (after.train_prior.max_steps > 0) == (after.train_prior.start == "scratch")
+    pretrained = {after.train.start, after.train_prior.start} == {"pretrained"}
+    assert pretrained == (name == "mini")  # the shipped adapter fits no other base
+
+
+def test_a_base_keeps_the_values_of_another_preset(params):
+    apply_preset("original", params)
+    apply_preset("sd15", params)
+    assert (load_params(params).lambda_, load_params(params).train.loss.kind) == (0.2, "ddpm")

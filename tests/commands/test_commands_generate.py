@@ -201,11 +201,27 @@ def test_models_that_do_not_fit_are_one_line_and_status_2(parts, tmp_path):
 
 
 def test_outside_a_checkout_base_and_adapter_must_be_named(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    monkeypatch.setattr(shipped, "ROOT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
     named = {"--image": parts["--image"]}
-    assert_one_line(run("generate", "--out", tmp_path / "out.png", **named), "--base: expected a folder or a Hub id")
+    in_a_clone = "run the command in a clone of the repository"
+    result = run("generate", "--out", tmp_path / "out.png", **named)
+    assert_one_line(result, "--base: expected a folder or a Hub id, because the default, data/base/mini, comes with")
+    assert_one_line(result, in_a_clone)
     named["--base"] = parts["--base"]
-    assert_one_line(run("generate", "--out", tmp_path / "out.png", **named), "--adapter: expected a folder")
+    assert_one_line(run("generate", "--out", tmp_path / "out.png", **named), "--adapter: expected a folder or a Hub id")
+
+
+def test_a_package_from_a_wheel_finds_them_in_a_clone(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "ROOT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    for folder, option in ((shipped.BASE, "--base"), (shipped.ADAPTER, "--adapter")):
+        folder.parent.mkdir(parents=True)
+        folder.symlink_to(parts[option])
+    arguments = ("--time", 0.2, "--steps", 1, "--device", "cpu", "--out", tmp_path / "out.png")
+    result = run("generate", *arguments, **{"--image": parts["--image"]})
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.png").is_file()
 
 
 @pytest.mark.parametrize("command", ["generate", "export", "import", "inspect", "evaluate", "fetch"])

@@ -15,6 +15,7 @@ from fourdistill.models.base.precision import check_precision, resolve_precision
 from fourdistill.models.settings import MAPPER_INPUTS
 
 STOCK: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl": StableDiffusionXLPipeline}
+HALVES = (torch.float16, torch.bfloat16)
 SHOWN: dict[str, Any] = {"image": tiny_picture(), "time": 0.3, "azimuth": 20}
 
 
@@ -84,8 +85,7 @@ def test_a_controlnet_is_one_line(base, tmp_path):
         load(base[1], tmp_path, controlnet=SimpleNamespace())
 
 
-@pytest.mark.parametrize("mapper_input", MAPPER_INPUTS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("dtype", "mapper_input"), [*zip(HALVES, MAPPER_INPUTS, strict=True)])
 def test_half_precision_is_near_to_single(base, tmp_path, mapper_input, dtype):
     folder = build_tiny_adapter(base[1], tmp_path / "adapter", mapper_input=mapper_input)
     pipe = load(base[1], folder, dtype=dtype)

@@ -300,10 +300,7 @@ def test_sdxl_is_fetched_with_both_text_encoders(tiny_xl, tmp_path, monkeypatch)
     [
         ({"addition_embed_type": None}, "unet: addition_embed_type: expected text_time"),
         ({"cross_attention_dim": 48}, "unet: cross_attention_dim: expected 80"),
-        (
-            {"projection_class_embeddings_input_dim": 80},
-            "projection_class_embeddings_input_dim: expected 88",
-        ),  # refiner
+        ({"projection_class_embeddings_input_dim": 80}, "unet: projection_class_embeddings_input_dim: expected 88"),
     ],
 )
 def test_sdxl_of_another_kind_is_refused(tiny_xl, tmp_path, values, words):

@@ -266,9 +266,11 @@ def test_a_prior_is_not_trained_here(noise_shards, base, tmp_path):
     assert_same_weights(loaded.prior, prior)
 
 
-def test_bf16_trains_in_float32_weights(noise_shards, base, tmp_path):
+def test_bf16_trains_in_float32_weights(noise_shards, tiny_base, tmp_path):
+    base = load_base(str(tiny_base))  # its own: the frozen U-Net's weights become bf16
     adapter, validation = run(noise_shards, base, tmp_path, changed(SETTINGS, mixed_precision="bf16"))
     assert {value.dtype for value in adapter.parameters()} == {torch.float32}
+    assert base.unet.get_parameter("conv_out.weight").dtype == torch.bfloat16
     assert math.isfinite(validation["val.loss"])
 
 

@@ -1,5 +1,6 @@
 import json
 import random
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,9 @@ from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
-from fourdistill.training.prior.codes import PairCodes, mirrored, read_embeds
+from fourdistill.training.prior import embeds as prior_embeds
+from fourdistill.training.prior.codes import PairCodes, mirrored
+from fourdistill.training.prior.embeds import FrameEmbeds
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.prior.train import train_prior
 
@@ -138,7 +141,7 @@ def assert_same(first, second):
 def test_further_sources_lead_to_the_same_target(data):
     pairs = read_frame_pairs(data / "pairs.parquet", "train")
     embeds = torch.randn(len(pairs.keys), TOKENS, WIDTH)
-    coded = PairCodes(pairs, [embeds], fit_codec(embeds, 8, seed=0))
+    coded = PairCodes(pairs, fit_codec(embeds, 8, seed=0).encode(embeds)[None])
     index = torch.arange(len(coded))
     drawn = coded.more_sources(index, 3, torch.Generator().manual_seed(0))
     assert drawn.shape == (len(coded), 4) and torch.equal(drawn[:, 0], index)
@@ -307,14 +310,33 @@ def test_missing_inputs_are_one_clear_line(data, tmp_path):
 def test_recoloured_scenes_are_scenes_more_that_turn_the_way_they_are_mirrored(data):
     pairs = read_frame_pairs(data / "pairs.parquet", "train")
     changes = augmentations(mirror=True, recolour=True)
-    embeds = read_embeds(pairs, data / "features", changes)
-    coded = PairCodes(pairs, embeds, fit_codec(embeds[0].float(), 8, seed=0), changes)
+    embeds = FrameEmbeds(pairs.keys, data / "features", changes)
+    coded = PairCodes(pairs, embeds.encode(fit_codec(embeds.sample(100, seed=0), 8, seed=0)), changes)
     assert coded.num_variants == 6 and len({tuple(codes.flatten().tolist()) for codes in coded.codes}) == 6
     index = torch.from_numpy(np.flatnonzero(pairs.displacement.has_view))[:, None]
     plain = coded(index, torch.zeros(len(index), dtype=torch.long)).conditions.displacement.azimuth
     for number, change in enumerate(changes):
         azimuth = coded(index, torch.full((len(index),), number)).conditions.displacement.azimuth
         assert plain.any() and torch.equal(azimuth, -plain if change.mirror else plain)
+
+
+def test_embeddings_are_read_in_parts_and_many_codes_lie_in_a_file(data, tmp_path, monkeypatch):
+    run(data, tmp_path / "in_memory")
+    read, sizes = FrameEmbeds.read, []
+    monkeypatch.setattr(FrameEmbeds, "read", lambda self, v, frames: sizes.append(len(frames)) or read(self, v, frames))
+    monkeypatch.setattr(prior_embeds, "PART", 5)
+    monkeypatch.setattr(prior_embeds, "MAX_CODES", 0)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    run(data, tmp_path / "in_a_file", changed(SETTINGS, num_embeds=7))
+    assert max(sizes) <= 7 and sizes.count(5) > 3
+    codes = prior_embeds.new_codes((2, 3, 4))
+    codes[1, 2] = 7.0
+    assert codes.sum() == 28 and codes.dtype == torch.float32 and list(folder.iterdir()) == []
+    monkeypatch.setattr(prior_embeds, "PART", 512)
+    run(data, tmp_path / "again")
+    assert_same(weights(tmp_path / "again"), weights(tmp_path / "in_memory"))
 
 
 def test_recolouring_trains_on_other_scenes(data, tmp_path):

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 
 from fourdistill.errors import InputError
 
@@ -56,3 +57,17 @@ def autocast(name: str, device: torch.device) -> AbstractContextManager:
     """A context in which layers compute in the format that `name` resolves to."""
     dtype = _DTYPES.get(resolve_precision(name, device))
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+def store_weights(unet: nn.Module, precision: str) -> None:
+    """Store a frozen U-Net's weights in the format in which autocast computes with them: `no`, `bf16` or `fp16`.
+
+    Its output under autocast stays the same, bit by bit. Autocast would convert frozen weights anew in every pass,
+    which takes a sixth of the time of a pass through Stable Diffusion, and in float32 they take twice the memory. From
+    now on the U-Net works under autocast only. Norms compute in float32 and stay, as does `conv_in`: diffusers takes
+    the type of the latents from it.
+    """
+    dtype = _DTYPES.get(precision)
+    for name, module in unet.named_modules():
+        if dtype is not None and name != "conv_in" and isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.to(dtype)

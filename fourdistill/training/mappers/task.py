@@ -99,7 +99,8 @@ class MapperTask(Task):
         if not self.val_data.batches:
             return {}
         timesteps = self.settings.logging.gap_timesteps
-        return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, timesteps, self.seed)
+        with self.accelerator.autocast():
+            return measure_gaps(self.denoiser, self.adapter, self.val_data.batches, timesteps, self.seed)
 
     def describe(self, validation: dict[str, float]) -> str:
         """Format the loss and gaps."""
@@ -109,7 +110,8 @@ class MapperTask(Task):
         """A contact sheet of generated images; a sharded U-Net needs all processes for it."""
         if self.draw_samples is None or not (self.accelerator.is_main_process or is_sharded(self.base.unet)):
             return None
-        return self.draw_samples(self.base, self.adapter)
+        with self.accelerator.autocast():
+            return self.draw_samples(self.base, self.adapter)
 
     def state(self) -> dict[str, Any]:
         """Counts of data read and lost so far."""

@@ -1,20 +1,15 @@
-"""Pairs as codes: the displacement prior's training data, small enough to stay in memory."""
+"""Pairs as codes: the displacement prior's training data, a few hundred numbers a frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from fourdistill.features.augmentations import PLAIN, Augmentation
 from fourdistill.geometry.displacement import Displacement
-from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.view_encoding import Tensors, to_tensors
-from fourdistill.pairs.frame_pairs import FramePairs, read_frame_features
-
-ENCODE_SIZE = 512  # frames per batch
+from fourdistill.pairs.frame_pairs import FramePairs
 
 
 class PairCodes:
@@ -23,18 +18,10 @@ class PairCodes:
     An augmented scene counts as another scene; mirroring flips the sign of every azimuth.
     """
 
-    def __init__(
-        self,
-        pairs: FramePairs,
-        embeds: list[torch.Tensor],
-        codec: EmbeddingCodec,
-        changes: Sequence[Augmentation] = (PLAIN,),
-    ):
-        """`embeds`: image embeddings of the pairs' frames (F, S, D), fp16, of each of V `changes`."""
+    def __init__(self, pairs: FramePairs, codes: torch.Tensor, changes: Sequence[Augmentation] = (PLAIN,)):
+        """`codes` (V, F, K) of the pairs' frames, for each of V `changes`."""
         self.weight = torch.from_numpy(pairs.weight)
-        self.source, self.target = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target)
-        parts = [[codec.encode(part.float()) for part in variant.split(ENCODE_SIZE)] for variant in embeds]
-        self.codes = torch.stack([torch.cat(part) for part in parts])  # (V, F, K)
+        self.source, self.target, self.codes = torch.from_numpy(pairs.source), torch.from_numpy(pairs.target), codes
         plain = to_tensors(pairs.displacement, torch.device("cpu"), torch.float32)
         self.displacement = Displacement.merge([plain, mirrored(plain)], torch.stack)  # (2, N)
         self.mirrored = torch.tensor([int(change.mirror) for change in changes])  # (V,)
@@ -94,16 +81,3 @@ def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
     signs = torch.tensor([-1.0, 1, 1])
     pose = relative_pose.view(-1, 3, 4)
     return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)
-
-
-def read_embeds(pairs: FramePairs, features: Path | str, changes: Sequence[Augmentation]) -> list[torch.Tensor]:
-    """Image embeddings of the pairs' frames (F, S, D), fp16, for each of `changes`."""
-    return [torch.from_numpy(read_frame_features(features, pairs.keys, change.feature)) for change in changes]
-
-
-def sample_embeds(embeds: list[torch.Tensor], num_embeds: int, seed: int) -> torch.Tensor:
-    """Up to `num_embeds` of all variants' embeddings (N, S, D), drawn without replacement."""
-    count = sum(map(len, embeds))
-    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:num_embeds])
-    variant, index = np.divmod(chosen, len(embeds[0]))
-    return torch.stack([embeds[v][i] for v, i in zip(variant, index, strict=True)]).float()

@@ -1,4 +1,4 @@
-"""Training of the displacement prior: frames are encoded once, followed by thousands of cheap steps in memory."""
+"""Training of the displacement prior: frames are encoded once, followed by thousands of cheap steps on their codes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +15,8 @@ from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import FramePairs, read_frame_pairs
 from fourdistill.storage.files import sha256
-from fourdistill.training.prior.codes import PairCodes, read_embeds, sample_embeds
+from fourdistill.training.prior.codes import PairCodes
+from fourdistill.training.prior.embeds import FrameEmbeds
 from fourdistill.training.prior.settings import TrainPrior
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.runtime.hashes import tensors_hash
@@ -62,15 +63,16 @@ def train_prior(
     pairs = read_splits(pairs_table, ("train", "val") if settings.max_steps else ("val",))
     shown = augmentations(augmented.mirror, augmented.recolour)
     changes = {split: shown if split == "train" else (PLAIN,) for split in pairs}
-    embeds = {split: read_embeds(each, features, changes[split]) for split, each in pairs.items()}
+    embeds = {split: FrameEmbeds(each.keys, features, changes[split]) for split, each in pairs.items()}
     prior = start_prior(next(iter(embeds.values()), None), settings, view_encoding, seed, pretrained)
+    codes = {split: each.encode(prior.codec) for split, each in embeds.items()}
     facts = {
         "augmentations": asdict(augmented),
         "view_encoding": view_encoding,
         "pairs": sha256(pairs_table),
-        "features": tensors_hash(each for split in embeds.values() for each in split),
+        "codes": tensors_hash(codes.values()),
     }
-    coded = {split: PairCodes(each, embeds.pop(split), prior.codec, changes[split]) for split, each in pairs.items()}
+    coded = {split: PairCodes(each, codes[split], changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None
     return trainer.fit(PriorTask(prior, coded, settings, seed, facts, prior_folder, start_share))
 
@@ -85,7 +87,7 @@ def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePair
 
 
 def start_prior(
-    embeds: list[torch.Tensor] | None,
+    embeds: FrameEmbeds | None,
     settings: TrainPrior,
     view_encoding: ViewEncoding,
     seed: int,
@@ -97,16 +99,15 @@ def start_prior(
         config = prior.config
         wanted: dict[str, tuple[Any, Any]] = {"view_encoding": (view_encoding, config.view_encoding)}
         if embeds is not None:
-            found = tuple(embeds[0].shape[1:])
-            wanted["image embeddings"] = (found, (config.num_tokens, config.embeds_width))
+            wanted["image embeddings"] = (embeds.shape, (config.num_tokens, config.embeds_width))
         for name, (mine, theirs) in wanted.items():
             if mine != theirs:
                 expected = f"expected {mine} of a prior to start from, found {theirs}"
                 raise InputError(f"{pretrained}: {name}: {expected}; train_prior.start: scratch needs none")
         return prior
     assert embeds is not None  # starting from scratch requires training pairs
-    codec = fit_codec(sample_embeds(embeds, settings.codec.num_embeds, seed), settings.codec.num_components, seed)
-    num_tokens, width = embeds[0].shape[1:]
+    codec = fit_codec(embeds.sample(settings.codec.num_embeds, seed), settings.codec.num_components, seed)
+    num_tokens, width = embeds.shape
     config = PriorConfig(
         **asdict(settings.network), num_tokens=num_tokens, embeds_width=width, view_encoding=view_encoding,
         num_components=codec.num_components,  # the data may allow fewer than were asked for

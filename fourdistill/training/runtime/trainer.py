@@ -257,5 +257,6 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
-    """AdamW on the trainable parameters."""
-    return torch.optim.AdamW(trained_parameters(model), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    """AdamW on the trainable parameters; fused, it reads and writes them once a step instead of once an operation."""
+    trained, decay = trained_parameters(model), settings.weight_decay
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=decay, fused=True)
