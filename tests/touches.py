@@ -14,7 +14,7 @@ _TOUCHING = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["dvclive"]
-    + [f"fourdistill.{name}" for name in ("frames.extract", "poses.estimate", "evaluation.evaluate")]
+    + [f"fourdistill.{name}" for name in ("frames.extract", "poses.estimate", "teacher.teach", "evaluation.evaluate")]
     + [f"fourdistill.{name}" for name in ("training.prior.train", "training.mappers.train", "inference.pipeline")]
 )
 PATIENCE_S = 120

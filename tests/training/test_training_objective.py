@@ -1,5 +1,6 @@
 """The random draws for a part of a batch, and their use by the denoiser."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,3 +71,9 @@ def test_lower_lambdas_reach_the_loss_and_follow_from_the_step(denoiser, batch):
     assert again == loss and torch.equal(same, lambdas)
     _, _, _, others = measure(denoiser, batch, lower, step=4)
     assert not torch.equal(others, lambdas)
+
+
+def test_a_pair_counts_by_its_weight(denoiser, batch):
+    full, *_ = measure(denoiser, batch, NOTHING)
+    half, *_ = measure(denoiser, replace(batch, weight=torch.full((SIZE,), 0.5)), NOTHING)
+    assert half == pytest.approx(full / 2)

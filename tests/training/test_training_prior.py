@@ -167,6 +167,23 @@ class Killed(Exception):
     pass
 
 
+def test_a_pair_counts_by_its_weight(data, tmp_path, monkeypatch):
+    losses_of = []
+    for weight in (1.0, 0.5):
+        found, original = [], PriorTask.loss
+
+        def loss(self, *arguments, found=found, original=original, weight=weight):
+            self.pairs["train"].weight = torch.full_like(self.pairs["train"].weight, weight)
+            found.append(original(self, *arguments))
+            return found[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PriorTask, "loss", loss)
+            run(data, tmp_path / str(weight), changed(SETTINGS, max_steps=1))
+        losses_of.append(found[0][0].item())
+    assert losses_of[1] == pytest.approx(losses_of[0] / 2)
+
+
 @pytest.mark.parametrize("killed_at", [2, 4])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch, killed_at):
     validation = run(data, tmp_path / "straight")
