@@ -15,6 +15,7 @@ from stage_settings import changed, settings_of
 from touches import count_touches, kill
 
 from fourdistill.geometry.scene_frame import fit_scene_frame, spherical
+from fourdistill.storage.store import open_set
 from fourdistill.tables import FRAMES, TEACHER_FRAMES, read_table, to_matrices
 from fourdistill.teacher.gate import psnr
 from fourdistill.teacher.reconstruct import reconstruct
@@ -26,12 +27,12 @@ SHORT = changed(SETTINGS, fit={"passes": 4, "checkpoint_passes": 2}, gate={"leas
 OUTPUTS = ("teacher", "teacher.parquet", "reports")
 
 
-def run(folder, settings=SHORT, seed=0, frames=None):
+def run(folder, settings=SHORT, seed=0, out=None):
     return reconstruct(
-        frames or folder / "frames",
+        folder / "frames",
         folder / "frames.parquet",
         folder / "scenes.parquet",
-        folder / "teacher",
+        out or folder / "teacher",
         folder / "teacher.parquet",
         folder / "reports",
         settings,
@@ -178,6 +179,13 @@ def test_killed_at_three_moments_it_gives_the_same_when_run_again(data, short, t
     run(tmp_path)
     assert digests(tmp_path) == digests(short)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_frames_may_go_to_an_address(data, short, tmp_path):
+    run(linked(data, tmp_path), out="memory://bucket/teacher")
+    store = open_set("memory://bucket/teacher", "reconstruct")
+    for path in taught(tmp_path)["path"].to_pylist():
+        assert store.read(path, "a frame") == (short / "teacher" / path).read_bytes()
 
 
 def test_two_processes_write_the_same(data, short, tmp_path):
