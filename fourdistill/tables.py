@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fourdistill.errors import InputError
+from fourdistill.errors import InputError, one_line
 from fourdistill.storage.files import new_file
 
 FORMAT_VERSION = 1  # of the layout of tables and indices; releases with the same version write the same bytes
@@ -122,7 +122,10 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def has_column(path: Path, name: str) -> bool:
     """Whether a table has a column that its schema does not demand; False if there is no such table."""
-    return path.is_file() and name in pq.read_schema(path).names
+    try:
+        return path.is_file() and name in pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: expected a Parquet table: {one_line(error)}") from error
 
 
 def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

@@ -18,8 +18,13 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
     def load_lora_weights(self: Any, pretrained_model_name_or_path_or_dict: Any, **loading: Any) -> None:
         """Load a LoRA for the U-Net and the text encoders; arguments as in diffusers, but safetensors only.
 
-        Raises `InputError` where peft is not installed.
+        Raises `InputError` if peft is not installed, or for files of another kind.
         """
+        name = loading.get("weight_name") or ""
+        if not loading.get("use_safetensors", True) or (name and not name.endswith(".safetensors")):
+            raise InputError(
+                f"load_lora_weights: expected .safetensors, which run no code, got {name or 'another kind'}"
+            )
         if not is_peft_available():
             raise InputError("load_lora_weights: expected the package peft, which is not installed: pip install peft")
         own = StableDiffusionLoraLoaderMixin if self.text_encoder_2 is None else StableDiffusionXLLoraLoaderMixin

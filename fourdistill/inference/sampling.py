@@ -134,7 +134,8 @@ def decode(pipe: Any, latents: torch.Tensor, output_type: str) -> Any:
     if upcast:
         pipe.vae.to(torch.float32)
     latents = latents.to(pipe.vae.dtype) / pipe.vae.config["scaling_factor"]
-    pixels = pipe.vae.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
+    with torch.autocast(latents.device.type, enabled=False):  # of a training, whose pictures these may be
+        pixels = pipe.vae.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
     if upcast:
         pipe.vae.to(torch.float16)
     return pipe.image_processor.postprocess(pixels, output_type=output_type)

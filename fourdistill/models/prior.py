@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from fourdistill.config import STRICT, PositiveInt
+from fourdistill.config import STRICT, PositiveInt, describe_fault
 from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, EmbeddingCodec
 from fourdistill.models.conditions import Conditions
@@ -99,6 +100,9 @@ class DisplacementPrior(nn.Module):
             config = json.loads(path.read_text(encoding="utf-8"))
             prior = cls(PriorConfig(**config["prior" if inside else "config"]))
             has_old_time = config.get("format_version", 1) <= (OLD_ADAPTER if inside else 1)
+        except ValidationError as error:
+            expected = "expected the configuration of a displacement prior"
+            raise InputError(f"{path}: {expected}: {describe_fault(error)}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: expected the configuration of a displacement prior: {error}") from error
         if inside:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def teach_scene(frames: Store, work: Path, settings: Reconstruct, seed: int, tas
 
 
 def _digest(task: SceneTask, pictures: list[bytes], settings: Reconstruct, seed: int) -> str:
-    digest = hashlib.sha256(repr((settings, seed, task.frame, task.rows.to_pylist())).encode())
+    decisive = replace(settings, enabled=True, engine="loky", jobs=1)  # others may change between two runs
+    digest = hashlib.sha256(repr((decisive, seed, task.frame, task.rows.to_pylist())).encode())
     for picture in pictures:
         digest.update(picture)
     return digest.hexdigest()[:16]

@@ -12,10 +12,11 @@ from accelerate import Accelerator
 from dying import Killed, die_at
 from PIL import Image
 from stage_settings import changed, train_settings
-from tiny_adapters import start_tiny_adapter, tiny_prior
+from tiny_adapters import start_tiny_adapter, tiny_picture, tiny_prior
 from toy_shards import CHANNELS, SIZE, noise_target, toy_pair, write_toy_shards
 
 from fourdistill.errors import InputError
+from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.shards.loader.batches import make_loader
@@ -268,10 +269,19 @@ def test_a_prior_is_not_trained_here(noise_shards, base, tmp_path):
 
 def test_bf16_trains_in_float32_weights(noise_shards, tiny_base, tmp_path):
     base = load_base(str(tiny_base))  # its own: the frozen U-Net's weights become bf16
-    adapter, validation = run(noise_shards, base, tmp_path, changed(SETTINGS, mixed_precision="bf16"))
+
+    def draw(base, adapter):
+        pipe = FourDistillPipeline.from_parts(base, adapter)
+        made.append(pipe(tiny_picture(), time=0.5, num_inference_steps=2, output_type="latent").images)
+        return pipe(tiny_picture(), time=0.5, num_inference_steps=2).images[0]
+
+    made: list[torch.Tensor] = []
+    settings = changed(SETTINGS, mixed_precision="bf16")
+    adapter, validation = run(noise_shards, base, tmp_path, settings, draw_samples=draw)
     assert {value.dtype for value in adapter.parameters()} == {torch.float32}
     assert base.unet.get_parameter("conv_out.weight").dtype == torch.bfloat16
     assert math.isfinite(validation["val.loss"])
+    assert made and all(each.dtype == torch.float32 and each.isfinite().all() for each in made)
 
 
 @pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"compile": "aot_eager"}, {"micro_batches": 1}])

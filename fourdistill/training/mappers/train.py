@@ -26,7 +26,8 @@ def train(
 
     Metrics and `train_report.json` go to `live_folder` (DVCLive). Called again with the same arguments, a killed run
     resumes from the checkpoint in `checkpoint_folder` or at `settings.checkpoints.address`, with the same batches and
-    draws as an uninterrupted run. Raises `Preempted` after SIGTERM, once the state is saved.
+    draws as an uninterrupted run. The base's U-Net stays in the precision of the training. Raises `Preempted` after
+    SIGTERM, once the state is saved.
     """
     trainer = Trainer(
         TrainerSettings(

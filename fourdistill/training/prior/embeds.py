@@ -1,5 +1,6 @@
 """Image embeddings of frames, read in parts: those of CLIP-H take 658 kB a frame, fifty times its JPEG."""
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class FrameEmbeds:
     def __init__(self, keys: Sequence[Key], features: Path | str, changes: Sequence[Augmentation] = (PLAIN,)):
         self.keys, self.changes = keys, changes
         self.reader = FeatureReader(features)
+        self.digest = hashlib.sha256()  # of the embeddings that `encode` has read
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +61,9 @@ class FrameEmbeds:
         parts = [range(start, min(start + PART, len(self.keys))) for start in range(0, len(self.keys), PART)]
         for variant in range(len(self.changes)):
             for part in tqdm(parts, desc=f"encode {self.changes[variant].feature}", unit="part", disable=None):
-                codes[variant, part.start : part.stop] = codec.encode(self.read(variant, part).float())
+                embeds = self.read(variant, part)
+                self.digest.update(embeds.numpy().tobytes())
+                codes[variant, part.start : part.stop] = codec.encode(embeds.float())
         return codes
 
 

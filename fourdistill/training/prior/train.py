@@ -19,7 +19,6 @@ from fourdistill.training.prior.codes import PairCodes
 from fourdistill.training.prior.embeds import FrameEmbeds
 from fourdistill.training.prior.settings import TrainPrior
 from fourdistill.training.prior.task import PriorTask
-from fourdistill.training.runtime.hashes import tensors_hash
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
 
@@ -70,7 +69,8 @@ def train_prior(
         "augmentations": asdict(augmented),
         "view_encoding": view_encoding,
         "pairs": sha256(pairs_table),
-        "codes": tensors_hash(codes.values()),
+        # Of the embeddings, not of the codes: these are rounded differently by other processors.
+        "features": [each.digest.hexdigest() for each in embeds.values()],
     }
     coded = {split: PairCodes(each, codes[split], changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None

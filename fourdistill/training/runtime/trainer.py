@@ -101,7 +101,9 @@ class Trainer:
         start_logs(accelerator, self.live_folder, resume=resumed)
 
         task.place(accelerator)
-        optimizer = make_optimizer(task.model, settings.optimizer)
+        # accelerate does not notice that a fused optimizer skips a step whose fp16 gradients overflow.
+        fused = accelerator.mixed_precision != "fp16"
+        optimizer = make_optimizer(task.model, settings.optimizer, fused=fused)
         lr_scheduler = get_scheduler(
             settings.optimizer.lr_scheduler,
             optimizer,
@@ -256,7 +258,7 @@ def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, settings: Optimizer, *, fused: bool = True) -> torch.optim.AdamW:
     """AdamW on the trainable parameters; fused, it reads and writes them once a step instead of once an operation."""
     trained, decay = trained_parameters(model), settings.weight_decay
-    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=decay, fused=fused)
