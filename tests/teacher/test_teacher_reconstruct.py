@@ -4,9 +4,9 @@ import hashlib
 import json
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from ball_scene import DISTANCE, SIZE, TIMES, ball_scene, trace, write_ball
 from grid_scenes import write_frames
@@ -87,7 +87,7 @@ def test_frames_of_new_cameras_at_the_instants_of_the_real_ones(short):
         assert row["time"] == pytest.approx(TIMES[row["frame_index"]])
         assert (row["scene"], row["caption"], row["split"], row["origin"]) == ("ball", "a ball", "train", "teacher")
         assert 0 < row["confidence"] < 1
-    frame = fit_scene_frame(to_matrices(read_table(short / "frames.parquet", FRAMES)["c2w"], (4, 4)))
+    frame: Any = fit_scene_frame(to_matrices(read_table(short / "frames.parquet", FRAMES)["c2w"], (4, 4)))
     place = spherical(frame, to_matrices(taught(short)["c2w"], (4, 4)))
     real = spherical(frame, to_matrices(read_table(short / "frames.parquet", FRAMES)["c2w"], (4, 4)))
     np.testing.assert_allclose(place[:, 1:], np.broadcast_to(real[0, 1:], (len(place), 2)), atol=1e-6)
@@ -114,7 +114,7 @@ def test_the_report_has_scores_a_sheet_and_a_film(short):
     (scene,) = report["scenes"]
     assert scene["held_out"] == "cam0" and scene["teacher"]["box"] > 10
     with Image.open(short / "reports" / "ball.film.gif") as film:
-        assert film.n_frames == len(TIMES) and film.size[0] == 3 * SIZE
+        assert getattr(film, "n_frames", 1) == len(TIMES) and film.size[0] == 3 * SIZE
 
 
 def test_off_it_reads_nothing_and_writes_empty_outputs(tmp_path):
@@ -196,6 +196,6 @@ def test_two_processes_write_the_same(data, short, tmp_path):
     report = run(tmp_path, replace(SHORT, jobs=2))
     assert report["teaches"] == 2
     both, one = taught(tmp_path), taught(short)
-    assert both.filter(pa.compute.equal(both["scene"], "ball")).to_pylist() == one.to_pylist()
+    assert both.filter(np.asarray(both["scene"]) == "ball").to_pylist() == one.to_pylist()
     names = [name for name in digests(short) if name.startswith("teacher/ball")]
     assert names and all(digests(tmp_path)[name] == digests(short)[name] for name in names)
