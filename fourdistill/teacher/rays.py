@@ -4,6 +4,7 @@ A representation is evaluated once per lattice point, and a product with the mat
 This needs ten times fewer evaluations than one per sample.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,11 +115,12 @@ def _trilinear(places: NDArray[np.float64], vertices: Vertices) -> tuple[Tensor,
     numbers = np.stack([vertices.number[tuple((cell + corner).T)] for corner in _CORNERS], 1)
     is_vertex = numbers >= 0
     starts = np.concatenate([[0], is_vertex.sum(1).cumsum()])
-    matrix = torch.sparse_csr_tensor(
-        torch.from_numpy(starts).int(),
-        torch.from_numpy(numbers[is_vertex]).int(),
-        torch.from_numpy(weights[is_vertex].astype(np.float32)),
-        (len(places), len(vertices.index)),
-        check_invariants=False,
-    )
+    with warnings.catch_warnings(action="ignore"):  # that such tensors are in beta
+        matrix = torch.sparse_csr_tensor(
+            torch.from_numpy(starts).int(),
+            torch.from_numpy(numbers[is_vertex]).int(),
+            torch.from_numpy(weights[is_vertex].astype(np.float32)),
+            (len(places), len(vertices.index)),
+            check_invariants=False,
+        )
     return matrix, (weights * ~is_vertex).sum(1).astype(np.float32)

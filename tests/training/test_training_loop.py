@@ -275,7 +275,7 @@ def test_bf16_trains_in_float32_weights(noise_shards, tiny_base, tmp_path):
         made.append(pipe(tiny_picture(), time=0.5, num_inference_steps=2, output_type="latent").images)
         return pipe(tiny_picture(), time=0.5, num_inference_steps=2).images[0]
 
-    made: list[torch.Tensor] = []
+    made: list[Any] = []
     settings = changed(SETTINGS, mixed_precision="bf16")
     adapter, validation = run(noise_shards, base, tmp_path, settings, draw_samples=draw)
     assert {value.dtype for value in adapter.parameters()} == {torch.float32}
