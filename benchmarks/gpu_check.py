@@ -31,7 +31,7 @@ from train_step import bare_unet, default_adapter, random_batch, training_step
 
 from fourdistill import FourDistillPipeline
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base.model import BaseModel, encode_latents
+from fourdistill.models.base.model import BaseModel, encode_latents, image_size
 from fourdistill.models.base.precision import autocast, store_weights
 
 TIME_LIMIT_S = 420  # no check is begun after it
@@ -138,7 +138,7 @@ def check_compile(setup: Setup) -> Iterator[Check]:
 
 def check_channels_last(setup: Setup) -> Iterator[Check]:
     """The layout of the VAE in `encode_frames`, and the same of the U-Net."""
-    size = setup.base.unet.config["sample_size"] * 2 ** (len(setup.base.vae.config["block_out_channels"]) - 1)
+    size = image_size(setup.base.unet, setup.base.vae)
     images, vae = [Image.effect_noise((size, size), 60).convert("RGB")], deepcopy(setup.base.vae)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     error = relative_error(encode_latents(vae, images), encode_latents(setup.base.vae, images))

@@ -27,6 +27,7 @@ from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
 from fourdistill.evaluation.report.sheets import write_csv
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models.base.model import image_size
 from fourdistill.models.base.precision import default_device
 from fourdistill.params import Params, load_params
 from fourdistill.storage.files import new_file
@@ -115,7 +116,7 @@ def run(params: Params, adapter: Path, out: Path, num_scenes: int | None, steps:
         max_gap=pairs.max_gap,
         max_gap_s=pairs.max_gap_s, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
-    size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
+    size = image_size(pipe.unet, pipe.vae)
     read = FrameReader(paths.frames_table, paths.frames, size)
     spaces = FeatureSpaces(pipe.vae, pipe.image_encoder, pipe.feature_extractor, size, settings.batch_size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=params.seed, **settings.sampling())

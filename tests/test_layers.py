@@ -45,7 +45,7 @@ ARROWS = {
     "evaluation.settings": {"config"},
     "evaluation": {
         "evaluation.protocol", "evaluation.metrics", "evaluation.report", "evaluation.settings", "evaluation.systems",
-        "geometry", "inference", "pictures", "storage", "tables",
+        "geometry", "inference", "models.base", "pictures", "storage", "tables",
     },
     "ip_adapter_files": {"models", "storage"},
     "demo": {"animation", "geometry", "inference", "media"},

@@ -99,11 +99,11 @@ def load_spaces(base: str, *, second_opinion: bool) -> "FeatureSpaces":
     """The feature spaces of a base, on the default device; raises `InputError` where it cannot be loaded."""
     from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
     from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
-    from fourdistill.models.base.model import load_base
+    from fourdistill.models.base.model import image_size, load_base
     from fourdistill.models.base.precision import default_device
 
     loaded = load_base(base, with_ip_adapter=False).to(default_device())
-    size = int(loaded.unet.config["sample_size"]) * 2 ** (len(loaded.vae.config["block_out_channels"]) - 1)
+    size = image_size(loaded.unet, loaded.vae)
     opinion = SecondOpinion(default_device()) if second_opinion else None
     return FeatureSpaces(loaded.vae, loaded.image_encoder, loaded.feature_extractor, size, second_opinion=opinion)
 

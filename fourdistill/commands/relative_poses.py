@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fourdistill.errors import InputError
 from fourdistill.geometry.displacement import Displacement
-from fourdistill.sources.readers.parsing import read_json, read_text
+from fourdistill.sources.readers.parsing import parse_json, read_text
 
 Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 Matrix = Annotated[list[Row], Field(min_length=3, max_length=4)]
@@ -24,7 +24,7 @@ def read_relative_poses(path: Path) -> list[list[list[float]]]:
     text = read_text(path, WHAT)
     if text.lstrip().startswith(("[", "{")):
         several = re.match(r"\s*\[\s*\[\s*\[", text)
-        poses = read_json(path, list[Matrix], WHAT) if several else [read_json(path, Matrix, WHAT)]
+        poses = parse_json(path, text, list[Matrix], WHAT) if several else [parse_json(path, text, Matrix, WHAT)]
     else:
         poses = _parse_text(path, text)
     if not poses:

@@ -26,6 +26,7 @@ from fourdistill.evaluation.settings import Evaluate
 from fourdistill.evaluation.systems.generate import Painter
 from fourdistill.evaluation.systems.side_by_side import COPY, MODEL, VAE, Pictures, nearest_train, paint_systems
 from fourdistill.inference.pipeline import FourDistillPipeline
+from fourdistill.models.base.model import image_size
 from fourdistill.storage.files import new_file, new_folder
 from fourdistill.tables import FRAMES, read_table
 
@@ -74,7 +75,7 @@ def evaluate(pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settin
         max_gap=inputs.max_gap, max_gap_s=inputs.max_gap_s, rng=rng,
     )  # fmt: skip
     task = Task(choose_pairs(inputs.pairs_table, settings.num_pairs, seed), sweeps)
-    size = int(pipe.unet.config["sample_size"]) * pipe.vae_scale_factor
+    size = image_size(pipe.unet, pipe.vae)
     read = FrameReader(inputs.frames_table, inputs.frames, size)
     paint = Painter(pipe, read, batch_size=settings.batch_size, seed=seed, **settings.sampling())
     opinion = SecondOpinion(pipe.image_encoder.device) if settings.scores.second_opinion else None

@@ -1,5 +1,6 @@
 """LoRAs of a base beside an adapter: diffusers' own loading, weighting and fusing of them, for every base."""
 
+from pathlib import Path
 from typing import Any
 
 from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
@@ -20,10 +21,12 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
 
         Raises `InputError` if peft is not installed, or for files of another kind.
         """
-        name = loading.get("weight_name") or ""
-        if not loading.get("use_safetensors", True) or (name and not name.endswith(".safetensors")):
+        lora = pretrained_model_name_or_path_or_dict
+        files = [loading.get("weight_name"), lora if isinstance(lora, str | Path) and Path(lora).is_file() else None]
+        others = [str(file) for file in files if file and Path(file).suffix != ".safetensors"]
+        if others or not loading.get("use_safetensors", True):
             raise InputError(
-                f"load_lora_weights: expected .safetensors, which run no code, got {name or 'another kind'}"
+                f"load_lora_weights: expected .safetensors, got {(others or ['use_safetensors=False'])[0]}"
             )
         if not is_peft_available():
             raise InputError("load_lora_weights: expected the package peft, which is not installed: pip install peft")

@@ -74,6 +74,14 @@ def test_a_lora_changes_the_base_beside_an_adapter_as_it_does_alone(base, pipe, 
     assert torch.equal(latents(pipe, **SHOWN), shown)
 
 
+@pytest.mark.parametrize("given", [{"weight_name": "style.bin"}, {"use_safetensors": False}, {}])
+def test_a_lora_that_is_no_safetensors_is_refused_before_it_is_read(pipe, tmp_path, given):
+    pickled = tmp_path / "style.bin"
+    pickled.write_bytes(b"never read")
+    with pytest.raises(InputError, match=r"^load_lora_weights: expected \.safetensors, got .*(style\.bin|False)$"):
+        pipe.load_lora_weights(str(tmp_path if given else pickled), **given)
+
+
 def test_without_peft_a_lora_is_one_line(pipe, monkeypatch):
     monkeypatch.setattr("fourdistill.inference.lora.is_peft_available", lambda: False)
     with pytest.raises(InputError, match=r"^load_lora_weights: expected the package peft, which is not installed"):

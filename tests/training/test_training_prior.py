@@ -297,6 +297,9 @@ def test_without_validation_pairs_it_trains_all_the_same(tmp_path):
 def test_missing_inputs_are_one_clear_line(data, tmp_path):
     with pytest.raises(InputError, match=r"pairs\.parquet: expected a Parquet table"):
         run(tmp_path, tmp_path)
+    (tmp_path / "pairs.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(InputError, match=r"pairs\.parquet: expected a Parquet table"):
+        run(tmp_path, tmp_path)
     with pytest.raises(InputError, match="expected pairs of split train"):
         run(write_data(tmp_path / "no_train", {"val": 3}), tmp_path)
     (data / "features").rename(tmp_path / "moved")

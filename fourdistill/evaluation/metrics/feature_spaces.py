@@ -22,7 +22,7 @@ from fourdistill.evaluation.metrics.image_metrics import to_tensor
 from fourdistill.evaluation.metrics.second_opinion import SPACE as EFFICIENTNET
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
 from fourdistill.evaluation.protocol.frames import fit
-from fourdistill.models.base.model import encode_latents
+from fourdistill.models.base.model import encode_latents, vae_scale_factor
 from fourdistill.models.base.precision import autocast
 
 SPACES = ("pixels", "latents", "clip")  # available for every base
@@ -85,7 +85,7 @@ class FeatureSpaces:
     @torch.no_grad()
     def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Encode images with the VAE and decode them. No model that uses this VAE can come closer to the images."""
-        processor = VaeImageProcessor(vae_scale_factor=2 ** (len(self.vae.config["block_out_channels"]) - 1))
+        processor = VaeImageProcessor(vae_scale_factor=vae_scale_factor(self.vae))
         reconstructed: list[Image.Image] = []
         for start in range(0, len(images), self.batch_size):
             latents = encode_latents(self.vae, list(images[start : start + self.batch_size]))  # (B, C, h, w), scaled

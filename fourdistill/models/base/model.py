@@ -161,6 +161,11 @@ def vae_scale_factor(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config["block_out_channels"]) - 1)
 
 
+def image_size(unet: UNet2DConditionModel, vae: AutoencoderKL) -> int:
+    """The side of a base's images, in pixels."""
+    return int(unet.config["sample_size"]) * vae_scale_factor(vae)
+
+
 @torch.no_grad()
 def encode_latents(vae: AutoencoderKL, images: list[Image.Image]) -> torch.Tensor:
     """N images of one size => scaled latents (N, C, H/f, W/f): the posterior's mean times the scaling factor."""

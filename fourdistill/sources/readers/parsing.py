@@ -65,8 +65,13 @@ def read_text(path: Path, what: str) -> str:
 
 def read_json(path: Path, form: type[Form] | Any, what: str) -> Form:
     """The contents of a JSON file of a declared form; raises `InputError` with the field and what was expected."""
+    return parse_json(path, read_text(path, what), form, what)
+
+
+def parse_json(path: Path, text: str, form: type[Form] | Any, what: str) -> Form:
+    """JSON text from a file, of a declared form; raises `InputError` with the field and what was expected."""
     try:
-        return TypeAdapter(form).validate_json(read_text(path, what))
+        return TypeAdapter(form).validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])

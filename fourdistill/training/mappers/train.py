@@ -30,15 +30,8 @@ def train(
     SIGTERM, once the state is saved.
     """
     trainer = Trainer(
-        TrainerSettings(
-            seed,
-            settings.max_steps,
-            settings.batch_size,
-            settings.optimizer,
-            settings.logging,
-            settings.checkpoints,
-            micro_batches=settings.micro_batches,
-            mixed_precision=settings.compute.mixed_precision,
+        TrainerSettings.of(
+            settings, seed, micro_batches=settings.micro_batches, mixed_precision=settings.compute.mixed_precision
         ),
         live_folder=live_folder,
         checkpoint_folder=checkpoint_folder,

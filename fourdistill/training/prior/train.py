@@ -45,15 +45,7 @@ def train_prior(
     if settings.max_steps == 0 and pretrained is None:
         raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
     trainer = Trainer(
-        TrainerSettings(
-            seed,
-            settings.max_steps,
-            settings.batch_size,
-            settings.optimizer,
-            settings.logging,
-            settings.checkpoints,
-            mixed_precision=settings.mixed_precision,
-        ),
+        TrainerSettings.of(settings, seed, mixed_precision=settings.mixed_precision),
         live_folder=live_folder,
         checkpoint_folder=checkpoint_folder,
     )

@@ -41,6 +41,12 @@ class TrainerSettings:
     ema_decay: float | None = None  # if set, the result is a moving average of the weights
     keep_last: bool = False  # keep the state after the last step if the result is saved later
 
+    @classmethod
+    def of(cls, section: Any, seed: int, **others: Any) -> "TrainerSettings":
+        """What a section of `params.yaml` says of its training; `others` are fields that have defaults here."""
+        shared = (section.max_steps, section.batch_size, section.optimizer, section.logging, section.checkpoints)
+        return cls(seed, *shared, **others)
+
 
 class Trainer:
     """Trains a task on the devices of this process and of those launched with it.
