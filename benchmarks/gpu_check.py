@@ -26,7 +26,6 @@ from diffusers import UNet2DConditionModel
 from memory import peak_gb
 from PIL import Image
 from sd15_sized import build_sd15_base
-from torch.nn.parallel import DistributedDataParallel
 from train_step import bare_unet, default_adapter, random_batch, training_step
 
 from fourdistill import FourDistillPipeline
@@ -226,27 +225,11 @@ def check_processes(setup: Setup, count: int | None = None) -> Iterator[Check]:
     """Two processes, where there are two GPUs: gradients are those of one process."""
     if (torch.cuda.device_count() if count is None else count) < 2:
         return
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
-    done = subprocess.run([*command, "--worker", setup.device.type], capture_output=True, text=True, check=False)
+    script = str(Path(__file__).with_name("two_processes.py"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    done = subprocess.run([*command, setup.device.type], capture_output=True, text=True, check=False)
     found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("error ")]
     yield Check("gradients of two processes against one, error", float(found[0]) if found else math.nan, 1e-5)
-
-
-def work(kind: str) -> None:
-    """One of two processes: the gradient of half of a batch, averaged by DDP, against that of the whole."""
-    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
-    rank = torch.distributed.get_rank()
-    device = torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
-    torch.manual_seed(0)
-    layer, whole = torch.nn.Linear(64, 64).to(device), torch.randn(4, 64).to(device)
-    layer(whole).square().mean().backward()
-    expected = [parameter.grad.clone() for parameter in layer.parameters() if parameter.grad is not None]
-    layer.zero_grad()
-    DistributedDataParallel(layer)(whole.chunk(2)[rank]).square().mean().backward()
-    found = [parameter.grad for parameter in layer.parameters() if parameter.grad is not None]
-    if rank == 0:
-        print("error", max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)), flush=True)
-    torch.distributed.destroy_process_group()
 
 
 CHECKS: tuple[Callable[[Setup], Iterator[Check]], ...] = (
@@ -280,14 +263,8 @@ def report(device: str, checks: list[Check], seconds: float) -> str:
     return "\n".join([*head, *(check.row() for check in checks), ""])
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="The table.")] = Path("benchmarks/gpu.md"),
-    worker: Annotated[str, typer.Option(hidden=True)] = "",
-) -> None:
+def main(out: Annotated[Path, typer.Option(help="The table.")] = Path("benchmarks/gpu.md")) -> None:
     """Run all checks, write and print the table."""
-    if worker:
-        work(worker)
-        return
     if not torch.cuda.is_available():
         typer.echo("gpu-check: no CUDA device here, nothing was checked")
         return

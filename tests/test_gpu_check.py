@@ -33,14 +33,18 @@ def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
     assert not (tmp_path / "gpu.md").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["precision", "compile", "channels_last", "adamw", "training", "generation", "processes"]
-)
+@pytest.mark.parametrize("name", ["precision", "compile", "channels_last", "adamw", "training", "generation"])
 def test_a_check_runs_on_the_processor_and_holds(setup, name):
     checks = list(getattr(gpu_check, f"check_{name}")(setup))
-    assert bool(checks) == (name != "processes")  # for two GPUs
+    assert checks
     for check in checks:
         assert check.holds and math.isfinite(check.value), check.row()
+
+
+def test_two_processes_have_the_gradients_of_one(setup):
+    (check,) = gpu_check.check_processes(setup, count=2)
+    assert check.holds and math.isfinite(check.value), check.row()
+    assert list(gpu_check.check_processes(setup, count=1)) == []
 
 
 def test_sdxl_of_a_tiny_size(setup):
