@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.signal import find_peaks
 
 from fourdistill.errors import InputError
@@ -22,6 +23,7 @@ Floats = NDArray[np.float32]
 _LIT_QUANTILE = 0.85  # over time; high, because shadows and people are mostly darker than the lit floor
 _SHADOW = (0.6, 1.08)  # range of brightness relative to the lit floor
 _GREY = 0.07  # largest difference of that between the channels of a shadow
+_AGREEMENT = 0.04  # largest difference of a channel between two cameras that see the same lit floor
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,25 @@ def _color_beyond(scene: SceneImages, height: float, half: float) -> Floats:
 def _agreed_texture(views: Floats, color: Floats) -> Floats:
     """Views (C, N, n, n, 3), NaN where unseen => texture (N, n, n, 3) of the floor, lit or in shadow."""
     with np.errstate(all="ignore"), _quiet_nan():
-        lit = np.nanmedian(_lit_floor(views), 0)
-        lit = np.where(np.isnan(lit), color, lit).astype(np.float32)
+        lit = _agreed_lit(_lit_floor(views), color)
         _, is_floor = _over_lit(views, lit)
         texture = np.nanmedian(np.where(is_floor[..., None], views, np.nan), 0)
     agreed = (is_floor.sum(0) >= 2)[..., None] & np.isfinite(texture)
     return np.where(agreed, texture, lit)
+
+
+def _agreed_lit(lit: Floats, color: Floats) -> Floats:
+    """The lit floor in each camera's view (C, n, n, 3) => in all of them (n, n, 3).
+
+    Where fewer than two cameras agree, it is taken from the nearest cell where they do: someone who stays in place
+    hides a distant part of the floor from one camera at all times, and is the only thing which that camera sees there.
+    """
+    middle = np.nanmedian(lit, 0)
+    agree = (np.abs(lit - middle).max(-1) < _AGREEMENT).sum(0) >= 2
+    if not agree.any():
+        return np.broadcast_to(color, middle.shape).astype(np.float32)
+    nearest = distance_transform_edt(~agree, return_distances=False, return_indices=True)
+    return middle[tuple(nearest)].astype(np.float32)
 
 
 def _over_lit(views: Floats, lit: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fourdistill.teacher.teach import Lesson
 
 SCORES = "scores.json"
+_OF_SCENE = {".png", ".gif", ".safetensors"}
+"""Suffixes of a scene's files in the folder of reports."""
 
 
 def reconstruct(
@@ -105,10 +107,10 @@ def _table_of(lessons: "list[Lesson]") -> pa.Table:
 
 
 def _write_reports(folder: Path, lessons: "list[Lesson]", report: dict[str, Any]) -> None:
-    """The scores, and of every scene that was fitted a sheet and a film."""
-    with new_folder(folder, {".json", ".png", ".gif"}) as new:
+    """The scores, and of every scene that was fitted the reconstruction, a sheet and a film."""
+    with new_folder(folder, {".json", *_OF_SCENE}) as new:
         for lesson in lessons:
             for path in [] if lesson.folder is None else lesson.folder.iterdir():
-                if path.suffix in (".png", ".gif"):
+                if path.suffix in _OF_SCENE:
                     shutil.copyfile(path, new / f"{lesson.facts['scene']}.{path.name}")
         (new / SCORES).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -27,14 +27,15 @@ from fourdistill.tables import TEACHER, TEACHER_FRAMES, fixed_lists, write_table
 from fourdistill.teacher.fit import fit_reconstruction
 from fourdistill.teacher.gate import HeldOutScore, confidence, judge, score_camera, score_nearest, to_source
 from fourdistill.teacher.new_cameras import best_surrounded, draw_cameras
+from fourdistill.teacher.reconstruction import save_reconstruction
 from fourdistill.teacher.scene_images import SceneImages, camera_grid, read_pictures, scene_images
 from fourdistill.teacher.settings import Reconstruct
 from fourdistill.teacher.show import FILM_RATE, draw_film, draw_sheet, to_picture
 from fourdistill.teacher.teacher import Teacher
 
-FACTS, ROWS, SHEET, FILM = "facts.json", "frames.parquet", "sheet.png", "film.gif"
+FACTS, ROWS, SHEET, FILM, MODEL = "facts.json", "frames.parquet", "sheet.png", "film.gif", "model.safetensors"
 """Files of a folder of results; those after the first may be absent."""
-_SUFFIXES = {".json", ".parquet", ".png", ".gif", ".jpg"}
+_SUFFIXES = {".json", ".parquet", ".png", ".gif", ".jpg", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def _teach(scene: SceneImages, task: SceneTask, settings: Reconstruct, seed: int
     with new_folder(done, _SUFFIXES) as partial:
         draw_sheet(teacher, scene, camera).save(partial / SHEET)
         save_gif(partial / FILM, draw_film(teacher, scene), FILM_RATE)
+        save_reconstruction(teacher, partial / MODEL)
         if verdict.may_teach:
             trust = confidence(score, settings.gate)
             rows = _render_frames(teacher, scene, task, settings, seed, trust, partial)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RING_ELEVATIONS_DEG = (6.0, 20.0, 12.0, 30.0)  # repeated around the ring, so that neighbours differ
+RING_ELEVATIONS_DEG = (6.0, 20.0, 12.0, 30.0) * 2  # at every 45 degrees, so that neighbours differ; linear in between
 RING_FOV_DEG = 34.0
 JITTERED_FOV_DEG = (26.0, 48.0)
 JITTERED_ELEVATION_DEG = (-5.0, 50.0)
@@ -35,11 +35,14 @@ class Camera:
 def ring_cameras(num_cameras: int, size: int, points: np.ndarray, height: float) -> list[Camera]:
     """Cameras at equal angles and the same distance, all looking at the centre of the subject's swept volume.
 
+    Sixteen cameras are at the angles and elevations of eight, and half-way between them.
+
     `points` (N, 3): samples of the subject's surface over the clip; `height`: its standing height.
     """
     look_at = sweep_centre(points)
     azimuths = np.arange(num_cameras) * (2 * np.pi / num_cameras)
-    elevations = np.deg2rad([RING_ELEVATIONS_DEG[i % len(RING_ELEVATIONS_DEG)] for i in range(num_cameras)])
+    knots = np.arange(len(RING_ELEVATIONS_DEG)) * (2 * np.pi / len(RING_ELEVATIONS_DEG))
+    elevations = np.deg2rad(np.interp(azimuths, knots, RING_ELEVATIONS_DEG, period=2 * np.pi))
     directions = [_direction(azimuth, elevation) for azimuth, elevation in zip(azimuths, elevations, strict=True)]
     half = np.tan(np.deg2rad(RING_FOV_DEG) / 2)
     distance = max(fitting_distance(points, look_at, direction, half, height) for direction in directions)

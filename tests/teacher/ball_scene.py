@@ -50,9 +50,10 @@ def trace(c2w: np.ndarray, time: float) -> np.ndarray:
     return np.where((inside > 0)[:, None], color, picture).reshape(SIZE, SIZE, 3).astype(np.float32)
 
 
-def ball_scene() -> SceneImages:
+def ball_scene(shown: np.ndarray = TIMES) -> SceneImages:
+    """`shown`: where the ball is at each instant, as a time."""
     poses = np.stack([camera_pose(azimuth) for azimuth in np.arange(6) * np.pi / 3])
-    images = np.stack([np.stack([trace(pose, time) for time in TIMES]) for pose in poses])
+    images = np.stack([np.stack([trace(pose, time) for time in shown]) for pose in poses])
     c2w = np.broadcast_to(poses[:, None], (6, 4, 4, 4))
     names = [f"cam{index}" for index in range(6)]
     return pose_images(names, images, np.broadcast_to(K, (6, 4, 3, 3)), c2w, TIMES)

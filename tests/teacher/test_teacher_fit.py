@@ -44,6 +44,14 @@ def test_the_floor_is_where_the_shadows_meet(scene, floor):
     assert backdrop.height == pytest.approx(floor, abs=0.03)
 
 
+def test_what_stays_in_place_is_not_painted_on_the_floor(floor):
+    scene = ball_scene(np.zeros(len(TIMES)))
+    backdrop = fit_backdrop(scene, floor)
+    for camera in range(len(scene.cameras)):
+        view = backdrop.view(scene.K[camera, 0], scene.c2w[camera, 0], 0.0, scene.size)
+        assert np.abs(view[..., 0] - view[..., 2]).max() < 0.1  # the ball is red, and hides a part of the floor
+
+
 def test_the_hull_contains_the_ball(scene, floor):
     _, masks = backgrounds_and_masks(scene, backdrop := fit_backdrop(scene, floor))
     hull = carve_hull(scene, masks, backdrop.height)

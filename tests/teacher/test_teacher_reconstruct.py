@@ -19,6 +19,7 @@ from fourdistill.storage.store import open_set
 from fourdistill.tables import FRAMES, TEACHER_FRAMES, read_table, to_matrices
 from fourdistill.teacher.gate import psnr
 from fourdistill.teacher.reconstruct import reconstruct
+from fourdistill.teacher.reconstruction import load_reconstruction
 
 SCENE = ball_scene()
 FLOOR = float(-SCENE.frame.center[1] / SCENE.frame.scale)
@@ -105,9 +106,17 @@ def test_a_new_camera_shows_what_would_be_seen_from_there(data, tmp_path):
         assert np.linalg.norm(np.reshape(row["c2w"], (4, 4))[:3, 3] - [0, 0.5, 0]) == pytest.approx(DISTANCE, rel=0.01)
 
 
+def test_the_reconstruction_is_kept_and_renders_the_same_frames(short):
+    teacher = load_reconstruction(short / "reports" / "ball.model.safetensors")
+    for row in taught(short).to_pylist():
+        again = teacher.render(np.reshape(row["c2w"], (4, 4)), np.reshape(row["K"], (3, 3)), row["time"]).image
+        image = np.asarray(Image.open(short / "teacher" / row["path"]), np.float32) / 255
+        assert psnr(image - again) > 35, row["path"]  # JPEG
+
+
 def test_the_report_has_scores_a_sheet_and_a_film(short):
     assert sorted(path.name for path in (short / "reports").iterdir()) == [
-        "ball.film.gif", "ball.sheet.png", "scores.json",
+        "ball.film.gif", "ball.model.safetensors", "ball.sheet.png", "scores.json",
     ]  # fmt: skip
     report = json.loads((short / "reports" / "scores.json").read_text())
     assert (report["teaches"], report["refused"], report["failed"], report["frames"]) == (1, 0, 0, 2 * len(TIMES))

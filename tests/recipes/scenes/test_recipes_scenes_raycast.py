@@ -91,6 +91,18 @@ def test_ring_is_even_and_aims_at_one_point(sweep):
         np.testing.assert_allclose(camera.project(centre[None]), [[48, 48]])
 
 
+def test_sixteen_ring_cameras_are_eight_and_those_half_way(sweep):
+    def directions(num):
+        eyes = np.array([camera.c2w[:3, 3] for camera in ring_cameras(num, 96, sweep, 1.75)])
+        offset = eyes - (sweep.min(0) + sweep.max(0)) / 2
+        return offset / np.linalg.norm(offset, axis=1, keepdims=True)
+
+    eight, sixteen = directions(8), directions(16)
+    np.testing.assert_allclose(sixteen[::2], eight, atol=1e-12)
+    height = np.arcsin(eight[:, 1])
+    np.testing.assert_allclose(np.arcsin(sixteen[1::2, 1]), (height + np.roll(height, -1)) / 2)
+
+
 def test_jittered_cameras_follow_their_generator(sweep):
     first, again = (make_cameras("jittered", sweep, 3) for _ in range(2))
     other = jittered_cameras(3, 96, sweep, 1.75, np.random.default_rng(6))
