@@ -24,6 +24,7 @@ _LIT_QUANTILE = 0.85  # over time; high, because shadows and people are mostly d
 _SHADOW = (0.6, 1.08)  # range of brightness relative to the lit floor
 _GREY = 0.07  # largest difference of that between the channels of a shadow
 _AGREEMENT = 0.04  # largest difference of a channel between two cameras that see the same lit floor
+_SIMILARITY = 0.1  # largest difference of a channel, if only one camera sees it
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,20 @@ def _agreed_texture(views: Floats, color: Floats) -> Floats:
 
 
 def _agreed_lit(lit: Floats, color: Floats) -> Floats:
-    """The lit floor in each camera's view (C, n, n, 3) => in all of them (n, n, 3).
+    """The lit floor in each camera's view (C, n, n, 3), and the colour beyond => the lit floor (n, n, 3).
 
-    Where fewer than two cameras agree, it is taken from the nearest cell where they do: someone who stays in place
-    hides a distant part of the floor from one camera at all times, and is the only thing which that camera sees there.
+    Someone who stays in place hides a distant cell from one camera at all times, and it may be the only camera that
+    looks there. So where no two cameras agree, a view must be similar to the nearest cell where they do, or to `color`.
     """
     middle = np.nanmedian(lit, 0)
     agree = (np.abs(lit - middle).max(-1) < _AGREEMENT).sum(0) >= 2
     if not agree.any():
         return np.broadcast_to(color, middle.shape).astype(np.float32)
-    nearest = distance_transform_edt(~agree, return_distances=False, return_indices=True)
-    return middle[tuple(nearest)].astype(np.float32)
+    nearest = middle[tuple(distance_transform_edt(~agree, return_distances=False, return_indices=True))]
+    similar = np.minimum(np.abs(lit - nearest).max(-1), np.abs(lit - color).max(-1)) < _SIMILARITY
+    alone = np.nanmedian(np.where(similar[..., None], lit, np.nan), 0)
+    alone = np.where(np.isnan(alone), nearest, alone)
+    return np.where(agree[..., None], middle, alone).astype(np.float32)
 
 
 def _over_lit(views: Floats, lit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
