@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TRANSFORMERS_VERBOSITY ?= error
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check bench gpu-check docs format clean
+.PHONY: help install repro test check bench gpu-check mini docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: $(INSTALLED) ## Measure speed and memory on the processor into benchmarks
 
 gpu-check: $(INSTALLED) ## Check on a CUDA device what is said of GPUs, into benchmarks/gpu.md (eight minutes)
 	python benchmarks/gpu_check.py
+
+mini: $(INSTALLED) ## Train the base model again and replace data/base/mini (hours on two cores; resumes)
+	dvc repro recipes/mini/dvc.yaml
 
 docs: $(INSTALLED) ## Build the pages of docs/ into site/; a warning is an error
 	$(PIP_INSTALL) --editable '.[docs]'
