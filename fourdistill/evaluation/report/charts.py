@@ -1,0 +1,222 @@
+"""Charts as SVG: the report page makes them interactive by a script, documents show them as pictures.
+
+A chart is laid out here, in pixels, and written by `chart.svg.j2`. It is as wide as a phone. Its colours are those of
+Okabe and Ito, which the colour-blind can tell apart, and every series also has a shape of its own (`chart.css`).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+WIDTH, LEFT, RIGHT, BOTTOM = 360, 50, 14, 40  # pixels, as are the next; the margins hold the ticks and the labels
+LINE, LETTER = 16, 5.9  # height of a line of text, and mean width of a letter
+PADDING = 0.05  # share of an axis that stays empty at either end
+HERE = Path(__file__).parent
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value at a place."""
+
+    x: float
+    y: float
+    text: str
+    """What a reader sees who points at it; lines are separated by newlines."""
+    name: str = ""
+    """Stands beside the point."""
+    x_interval: Range | None = None
+    y_interval: Range | None = None
+    radius: float = 4
+    """Pixels."""
+    hollow: bool = False
+    square: bool = False
+    """Instead of the shape of its series."""
+    leads_to: Range | None = None
+    """A place that a line leads to, and ends in a cross."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour."""
+
+    name: str
+    """In the legend; empty: without an entry."""
+    points: Sequence[Point]
+    line: bool = False
+    """Whether a line joins them, in their order."""
+    shift: float = 0
+    """Pixels to the right, so that series with points at the same places stand side by side."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis; without ticks (value => text), round values are chosen."""
+
+    label: str
+    """With its unit."""
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over two axes."""
+
+    title: str
+    x: Axis
+    y: Axis
+    series: Sequence[Series]
+    height: int = 240
+    """Of the area of the points, in pixels."""
+    diagonal: bool = False
+    """Whether a line shows where both values are equal."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values => pixels."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        """The place of a value, in pixels."""
+        low, high, value = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
+        return round(self.start + (value - low) / (high - low) * (self.stop - self.start), 1)
+
+    @classmethod
+    def over(cls, values: Sequence[float], start: float, stop: float, *, logarithmic: bool = False) -> "Scale":
+        """A scale with all values inside its ends, of which a padding stays empty."""
+        low, high = min(values), max(values)
+        if logarithmic:
+            room = (high / low) ** PADDING
+            return cls(low / room, high * room, start, stop, logarithmic)
+        room = (high - low) * PADDING or 0.5
+        return cls(low - room, high + room, start, stop)
+
+
+def draw(chart: Chart, *, alone: bool = False) -> Markup:
+    """The chart as SVG; `alone`: as a file of its own, with its style and a background."""
+    return Markup(_environment().get_template("chart.svg.j2").render(**lay_out(chart), alone=alone))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def lay_out(chart: Chart) -> dict:
+    """Everything that the template needs, in pixels."""
+    entries, top = _legend(chart.series)
+    points = [point for series in chart.series for point in series.points]
+    number_of = [i for i, series in enumerate(chart.series) for _ in series.points]
+    right, bottom = WIDTH - RIGHT, top + chart.height
+    x = _scale(chart.x, [v for p in points for v in _values(p.x, p.x_interval, p.leads_to, 0)], LEFT, right)
+    y = _scale(chart.y, [v for p in points for v in _values(p.y, p.y_interval, p.leads_to, 1)], bottom, top)
+    ends = max(x.low, y.low), min(x.high, y.high)
+    return {
+        "title": chart.title,
+        "width": WIDTH,
+        "height": bottom + BOTTOM,
+        "left": LEFT,
+        "top": top,
+        "right": right,
+        "bottom": bottom,
+        "x_ticks": [(x(value), text) for value, text in _ticks(chart.x, x)],
+        "y_ticks": [(y(value), text) for value, text in _ticks(chart.y, y)],
+        "x_label": chart.x.label,
+        "y_label": chart.y.label,
+        "diagonal": [x(ends[0]), y(ends[0]), x(ends[1]), y(ends[1])] if chart.diagonal and ends[0] < ends[1] else [],
+        "entries": entries,
+        "series": [_lay_out_series(series, x, y) | {"number": i} for i, series in enumerate(chart.series)],
+        "names": _place_names([(x(p.x), y(p.y), p.name) for p in points], number_of, right),
+    }
+
+
+def _values(value: float, interval: Range | None, leads_to: Range | None, axis: int) -> Iterator[float]:
+    yield from (value, *(interval or ()), *((leads_to[axis],) if leads_to else ()))
+
+
+def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> Scale:
+    return Scale.over([*values, *axis.ticks] or [0.0, 1.0], start, stop, logarithmic=axis.logarithmic)
+
+
+def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
+    if axis.ticks:
+        return list(axis.ticks.items())
+    values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high)
+    return [(value, f"{value:g}".replace("-", "−")) for value in values.round(9) if scale.low <= value <= scale.high]
+
+
+def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:
+    """The entries from left to right in lines, and the height in pixels that they take."""
+    entries, left, line = [], 4.0, 0
+    for number, each in enumerate(series):
+        if each.name:
+            width = 24 + LETTER * len(each.name)
+            if left > 4 and left + width > WIDTH:
+                left, line = 4.0, line + 1
+            entries.append({"number": number, "name": each.name, "x": round(left), "y": 10 + line * LINE})
+            left += width
+    return entries, (line + 1) * LINE + 10 if entries else 10
+
+
+def _lay_out_series(series: Series, x: Scale, y: Scale) -> dict:
+    points = []
+    for point in series.points:
+        left, top = round(x(point.x) + series.shift, 1), y(point.y)
+        bars = [f"M{x(v)} {top - 3}v6" for v in point.x_interval or ()] + [
+            f"M{left - 3} {y(v)}h6" for v in point.y_interval or ()
+        ]
+        if point.x_interval:
+            bars.append(f"M{x(point.x_interval[0])} {top}H{x(point.x_interval[1])}")
+        if point.y_interval:
+            bars.append(f"M{left} {y(point.y_interval[0])}V{y(point.y_interval[1])}")
+        if point.leads_to:
+            to = x(point.leads_to[0]) + series.shift, y(point.leads_to[1])
+            bars.append(f"M{left} {top}L{to[0]} {to[1]}m-3-3l6 6m0-6l-6 6")
+        points.append({"x": left, "y": top, "bars": "".join(bars), "point": point})
+    line = " ".join(f"{point['x']},{point['y']}" for point in points) if series.line else ""
+    return {"points": points, "line": line}
+
+
+def _place_names(points: Sequence[tuple[float, float, str]], series: Sequence[int], right: float) -> list[dict]:
+    """Put names beside their points, where neither another name nor a point is if there is such a place."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y, _ in points]  # left, top, right, bottom
+    placed = []
+    for (x, y, name), number in zip(points, series, strict=True):
+        if not name:
+            continue
+        width = LETTER * len(name)
+        beside = [
+            (x + 8, y - 6, "start"), (x - 8 - width, y - 6, "end"),
+            (x - width / 2, y - 20, "middle"), (x - width / 2, y + 8, "middle"),
+            (x + 8, y - 18, "start"), (x + 8, y + 6, "start"),
+            (x - 8 - width, y - 18, "end"), (x - 8 - width, y + 6, "end"),
+        ]  # fmt: skip
+
+        def crowding(place: tuple[float, float, str], width: float = width) -> int:
+            left, top = place[:2]
+            outside = left < LEFT or left + width > right
+            return 10 * outside + sum(
+                left < box[2] and box[0] < left + width and top < box[3] and box[1] < top + 12 for box in taken
+            )
+
+        left, top, anchor = min(beside, key=crowding)
+        taken.append((left, top, left + width, top + 12))
+        at = {"start": left, "end": left + width, "middle": left + width / 2}[anchor]
+        placed.append({"x": round(at, 1), "y": round(top + 10, 1), "anchor": anchor, "text": name, "number": number})
+    return placed
