@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, LEFT, RIGHT, BOTTOM = 360, 50, 14, 40  # pixels, as are the next; the margins hold the ticks and the labels
+WIDTH, RIGHT, BOTTOM = 360, 16, 40  # pixels, as are the next; the margins hold the ticks and the labels
 LINE, LETTER = 16, 5.9  # height of a line of text, and mean width of a letter
 PADDING = 0.05  # share of an axis that stays empty at either end
 HERE = Path(__file__).parent
@@ -122,27 +122,29 @@ def lay_out(chart: Chart) -> dict:
     """Everything that the template needs, in pixels."""
     entries, top = _legend(chart.series)
     points = [point for series in chart.series for point in series.points]
-    number_of = [i for i, series in enumerate(chart.series) for _ in series.points]
-    right, bottom = WIDTH - RIGHT, top + chart.height
-    x = _scale(chart.x, [v for p in points for v in _values(p.x, p.x_interval, p.leads_to, 0)], LEFT, right)
+    bottom, right = top + chart.height, WIDTH - RIGHT
     y = _scale(chart.y, [v for p in points for v in _values(p.y, p.y_interval, p.leads_to, 1)], bottom, top)
+    y_ticks = [(y(value), text) for value, text in _ticks(chart.y, y)]
+    left = round(28 + LETTER * max(len(text) for _, text in y_ticks))
+    x = _scale(chart.x, [v for p in points for v in _values(p.x, p.x_interval, p.leads_to, 0)], left, right)
     ends = max(x.low, y.low), min(x.high, y.high)
+    series = [_lay_out_series(each, x, y) | {"number": number} for number, each in enumerate(chart.series)]
     return {
         "title": chart.title,
         "width": WIDTH,
         "height": bottom + BOTTOM,
-        "left": LEFT,
+        "left": left,
         "top": top,
         "right": right,
         "bottom": bottom,
         "x_ticks": [(x(value), text) for value, text in _ticks(chart.x, x)],
-        "y_ticks": [(y(value), text) for value, text in _ticks(chart.y, y)],
+        "y_ticks": y_ticks,
         "x_label": chart.x.label,
         "y_label": chart.y.label,
         "diagonal": [x(ends[0]), y(ends[0]), x(ends[1]), y(ends[1])] if chart.diagonal and ends[0] < ends[1] else [],
         "entries": entries,
-        "series": [_lay_out_series(series, x, y) | {"number": i} for i, series in enumerate(chart.series)],
-        "names": _place_names([(x(p.x), y(p.y), p.name) for p in points], number_of, right),
+        "series": series,
+        "names": _place_names([(placed, each["number"]) for each in series for placed in each["points"]], left, right),
     }
 
 
@@ -177,46 +179,46 @@ def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:
 def _lay_out_series(series: Series, x: Scale, y: Scale) -> dict:
     points = []
     for point in series.points:
-        left, top = round(x(point.x) + series.shift, 1), y(point.y)
-        bars = [f"M{x(v)} {top - 3}v6" for v in point.x_interval or ()] + [
-            f"M{left - 3} {y(v)}h6" for v in point.y_interval or ()
-        ]
-        if point.x_interval:
-            bars.append(f"M{x(point.x_interval[0])} {top}H{x(point.x_interval[1])}")
-        if point.y_interval:
-            bars.append(f"M{left} {y(point.y_interval[0])}V{y(point.y_interval[1])}")
+        at = round(x(point.x) + series.shift, 1), y(point.y)
+        width = [x(value) for value in point.x_interval or ()]
+        height = [y(value) for value in point.y_interval or ()]
+        bars = [f"M{width[0]} {at[1]}H{width[1]}", *(f"M{end} {at[1] - 3}v6" for end in width)] if width else []
+        bars += [f"M{at[0]} {height[0]}V{height[1]}", *(f"M{at[0] - 3} {end}h6" for end in height)] if height else []
         if point.leads_to:
             to = x(point.leads_to[0]) + series.shift, y(point.leads_to[1])
-            bars.append(f"M{left} {top}L{to[0]} {to[1]}m-3-3l6 6m0-6l-6 6")
-        points.append({"x": left, "y": top, "bars": "".join(bars), "point": point})
+            bars.append(f"M{at[0]} {at[1]}L{to[0]} {to[1]}m-3-3l6 6m0-6l-6 6")
+        boxes = [(at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4)]
+        boxes += [(width[0], at[1] - 1, width[1], at[1] + 1)] if width else []
+        boxes += [(at[0] - 1, height[1], at[0] + 1, height[0])] if height else []
+        points.append({"x": at[0], "y": at[1], "bars": "".join(bars), "boxes": boxes, "point": point})
     line = " ".join(f"{point['x']},{point['y']}" for point in points) if series.line else ""
     return {"points": points, "line": line}
 
 
-def _place_names(points: Sequence[tuple[float, float, str]], series: Sequence[int], right: float) -> list[dict]:
-    """Put names beside their points, where neither another name nor a point is if there is such a place."""
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y, _ in points]  # left, top, right, bottom
-    placed = []
-    for (x, y, name), number in zip(points, series, strict=True):
-        if not name:
-            continue
-        width = LETTER * len(name)
-        beside = [
-            (x + 8, y - 6, "start"), (x - 8 - width, y - 6, "end"),
-            (x - width / 2, y - 20, "middle"), (x - width / 2, y + 8, "middle"),
-            (x + 8, y - 18, "start"), (x + 8, y + 6, "start"),
-            (x - 8 - width, y - 18, "end"), (x - 8 - width, y + 6, "end"),
-        ]  # fmt: skip
+def _place_names(points: Sequence[tuple[dict, int]], left: float, right: float) -> list[dict]:
+    """Put the names beside their points, where they cover least of points, intervals and other names.
 
-        def crowding(place: tuple[float, float, str], width: float = width) -> int:
-            left, top = place[:2]
-            outside = left < LEFT or left + width > right
+    `points`: as laid out, with the number of their series.
+    """
+    taken = [box for placed, _ in points for box in placed["boxes"]]  # left, top, right, bottom
+    names = []
+    for placed, number in points:
+        x, y, text = placed["x"], placed["y"], placed["point"].name
+        if not text:
+            continue
+        width = LETTER * len(text)
+        spots = [(x + 7, y - 6), (x - 7 - width, y - 6), (x - width / 2, y - 19), (x - width / 2, y + 7)]
+        spots += [(x + side, y + off) for off in (-18, 6, -30, 18) for side in (5, -5 - width)]
+
+        def covered(spot: tuple[float, float], width: float = width) -> int:
+            outside = spot[0] < left or spot[0] + width > right
             return 10 * outside + sum(
-                left < box[2] and box[0] < left + width and top < box[3] and box[1] < top + 12 for box in taken
+                spot[0] < box[2] and box[0] < spot[0] + width and spot[1] < box[3] and box[1] < spot[1] + 12
+                for box in taken
             )
 
-        left, top, anchor = min(beside, key=crowding)
-        taken.append((left, top, left + width, top + 12))
-        at = {"start": left, "end": left + width, "middle": left + width / 2}[anchor]
-        placed.append({"x": round(at, 1), "y": round(top + 10, 1), "anchor": anchor, "text": name, "number": number})
-    return placed
+        found = min(spots, key=covered)
+        taken.append((*found, found[0] + width, found[1] + 12))
+        middle = round(found[0] + width / 2, 1)
+        names.append({"x": middle, "y": round(found[1] + 10, 1), "text": text, "number": number})
+    return names

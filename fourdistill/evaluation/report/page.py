@@ -72,8 +72,9 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
         ],
         tables=[each for each in tables if each["rows"]],
         sweeps=[embed(file) for file in sorted(pictures.glob("*.gif"))],
-        sheets=[embed(file) for file in sorted(pictures.glob("*.png")) if file.stem != EDITS_SHEET],
+        strips=[embed(file) for file in sorted(pictures.glob("*.png")) if file.with_suffix(".gif").is_file()],
         edits=[embed(file) for file in pictures.glob(f"{EDITS_SHEET}.png")],
+        pairs=[embed(file) for file in sorted(pictures.glob("pairs_*.png"))],
     )
     with new_file(path) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -129,7 +129,7 @@ def trade_off(points: Sequence[Row]) -> list[Chart]:
         Series("λ alone, guided by the text as at 1", over_lambda, line=True),
     ]
     axes = Axis("similarity to the prompt (editability)"), Axis("similarity to the truth (fidelity)")
-    return [Chart("Fidelity and editability", *axes, [each for each in series if each.points], height=260)]
+    return [Chart("Over prompt_strength and over λ", *axes, [each for each in series if each.points], height=260)]
 
 
 def _edit_point(row: Row, *, named: bool = True) -> Point:
@@ -147,5 +147,5 @@ def _edit_point(row: Row, *, named: bool = True) -> Point:
 
     return Point(
         figures["clip_t"], figures["clip_i"], "\n".join(text), name if named else "",
-        interval("clip_t"), interval("clip_i"),
+        interval("clip_t") if named else None, interval("clip_i") if named else None,
     )  # fmt: skip
