@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
@@ -16,9 +17,11 @@ from matplotlib.ticker import MaxNLocator
 
 WIDTH, RIGHT, BOTTOM = 360, 16, 40  # pixels, as are the next; the margins hold the ticks and the labels
 LINE, LETTER = 16, 5.9  # height of a line of text, and mean width of a letter
+HEADING = 22  # height of the title of a chart that is a file of its own
 PADDING = 0.05  # share of an axis that stays empty at either end
 HERE = Path(__file__).parent
 Range = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ class Scale:
 
 
 def draw(chart: Chart, *, alone: bool = False) -> Markup:
-    """The chart as SVG; `alone`: as a file of its own, with its style and a background."""
-    return Markup(_environment().get_template("chart.svg.j2").render(**lay_out(chart), alone=alone))
+    """The chart as SVG; `alone`: as a file of its own, with a heading, its style and a background."""
+    return Markup(_environment().get_template("chart.svg.j2").render(**lay_out(chart), heading=HEADING if alone else 0))
 
 
 @cache
@@ -125,7 +128,7 @@ def lay_out(chart: Chart) -> dict:
     bottom, right = top + chart.height, WIDTH - RIGHT
     y = _scale(chart.y, [v for p in points for v in _values(p.y, p.y_interval, p.leads_to, 1)], bottom, top)
     y_ticks = [(y(value), text) for value, text in _ticks(chart.y, y)]
-    left = round(28 + LETTER * max(len(text) for _, text in y_ticks))
+    left = round(31 + LETTER * max(len(text) for _, text in y_ticks))
     x = _scale(chart.x, [v for p in points for v in _values(p.x, p.x_interval, p.leads_to, 0)], left, right)
     ends = max(x.low, y.low), min(x.high, y.high)
     series = [_lay_out_series(each, x, y) | {"number": number} for number, each in enumerate(chart.series)]
@@ -144,7 +147,7 @@ def lay_out(chart: Chart) -> dict:
         "diagonal": [x(ends[0]), y(ends[0]), x(ends[1]), y(ends[1])] if chart.diagonal and ends[0] < ends[1] else [],
         "entries": entries,
         "series": series,
-        "names": _place_names([(placed, each["number"]) for each in series for placed in each["points"]], left, right),
+        "names": _place_names(series, left, right),
     }
 
 
@@ -191,16 +194,22 @@ def _lay_out_series(series: Series, x: Scale, y: Scale) -> dict:
         boxes += [(width[0], at[1] - 1, width[1], at[1] + 1)] if width else []
         boxes += [(at[0] - 1, height[1], at[0] + 1, height[0])] if height else []
         points.append({"x": at[0], "y": at[1], "bars": "".join(bars), "boxes": boxes, "point": point})
-    line = " ".join(f"{point['x']},{point['y']}" for point in points) if series.line else ""
-    return {"points": points, "line": line}
+    line = [(point["x"], point["y"]) for point in points] if series.line else []
+    return {"points": points, "line": " ".join(f"{x},{y}" for x, y in line), "along": _boxes_along(line)}
 
 
-def _place_names(points: Sequence[tuple[dict, int]], left: float, right: float) -> list[dict]:
-    """Put the names beside their points, where they cover least of points, intervals and other names.
+def _boxes_along(line: Sequence[Range]) -> list[Box]:
+    """Small boxes that cover a line from point to point."""
+    shares = [step / 10 for step in range(11)]
+    places = [(a + t * (c - a), b + t * (d - b)) for (a, b), (c, d) in pairwise(line) for t in shares]
+    return [(x - 2, y - 2, x + 2, y + 2) for x, y in places]
 
-    `points`: as laid out, with the number of their series.
-    """
-    taken = [box for placed, _ in points for box in placed["boxes"]]  # left, top, right, bottom
+
+def _place_names(series: Sequence[dict], left: float, right: float) -> list[dict]:
+    """Put the names beside their points, where they cover least of points, lines, intervals and other names."""
+    points = [(placed, each["number"]) for each in series for placed in each["points"]]
+    taken: list[Box] = [box for placed, _ in points for box in placed["boxes"]]
+    taken += [box for each in series for box in each["along"]]
     names = []
     for placed, number in points:
         x, y, text = placed["x"], placed["y"], placed["point"].name
