@@ -26,7 +26,7 @@ TICKS = {float(words): str(words) for words in (1, 2, 4, 8, 16, 32, 64)}
 ERRORS = {
     "time": ("time_frames", "known_scene.time.mae_frames", "error in time, frames"),
     "azimuth": ("azimuth_deg", "known_scene.view.azimuth_error_deg", "error in azimuth, degrees"),
-    "top1": ("joint_top1", "known_scene.joint.top1", "share of joint commands on their cell"),
+    "top1": ("joint_top1", "known_scene.joint.top1", "hits of joint commands, share"),
 }
 """Short name => column of `words.csv`, figure of the ablation (for new scenes alike), label."""
 SERIES = {
@@ -93,7 +93,7 @@ def _over_words(rows: Sequence[Row], column: str, label: str) -> Chart:
 
 
 def words_of(collected: Sequence[Row]) -> dict[str, int]:
-    """Name => number of words, of those experiments of the ablation that differ in nothing else, with the first seed."""
+    """Name => number of words, of those experiments of the ablation that differ in nothing else."""
     found = {}
     for row in collected:
         if match := re.fullmatch(r"ablation-(?:default|(\d+)-words?)-seed0", row["experiment"]):

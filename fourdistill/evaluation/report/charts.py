@@ -174,7 +174,9 @@ def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:
             width = 24 + LETTER * len(each.name)
             if left > 4 and left + width > WIDTH:
                 left, line = 4.0, line + 1
-            entries.append({"number": number, "name": each.name, "x": round(left), "y": 10 + line * LINE})
+            hollow = all(point.hollow for point in each.points)
+            at = {"x": round(left), "y": 10 + line * LINE}
+            entries.append({"number": number, "name": each.name, "hollow": hollow} | at)
             left += width
     return entries, (line + 1) * LINE + 10 if entries else 10
 

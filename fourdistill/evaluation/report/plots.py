@@ -90,11 +90,12 @@ def grid(points: Sequence[Row], scene: str) -> Chart:
             continue
         hits = [places["found"][i] == places["target"][i] for i in members]
         start = Point(*places["source"][members[0]], f"{name}: starts from here", radius=6.5, hollow=True, square=True)
-        marks = [
-            Point(*places["target"][i], _describe(name, rows[i], hit), hollow=not hit, leads_to=None if hit else places["found"][i])
-            for i, hit in zip(members, hits, strict=True)
-        ]  # fmt: skip
-        series.append(Series(f"{name}: {sum(hits)} of {len(hits)}", [start, *marks]))
+        marks = [start]
+        for i, hit in zip(members, hits, strict=True):
+            leads_to = None if hit else places["found"][i]
+            text = _describe(name, rows[i], hit)
+            marks.append(Point(*places["target"][i], text, hollow=not hit, leads_to=leads_to))
+        series.append(Series(f"{name}: {sum(hits)} of {len(hits)}", marks))
     group = next(name for name, is_new in GROUPS.items() if is_new == rows[0]["new_scene"]).rstrip("s")
     axes = Axis("frame"), Axis("camera", {row: camera for camera, row in cameras.items()})
     return Chart(f"{scene} ({group})", *axes, series, height=max(60, ROW * len(cameras)))
@@ -129,7 +130,14 @@ def trade_off(points: Sequence[Row]) -> list[Chart]:
         Series("λ alone, guided by the text as at 1", over_lambda, line=True),
     ]
     axes = Axis("similarity to the prompt (editability)"), Axis("similarity to the truth (fidelity)")
-    return [Chart("Over prompt_strength and over λ", *axes, [each for each in series if each.points], height=260)]
+    return [
+        Chart(
+            "Fidelity and editability, over prompt_strength and λ",
+            *axes,
+            [each for each in series if each.points],
+            height=260,
+        )
+    ]
 
 
 def _edit_point(row: Row, *, named: bool = True) -> Point:
