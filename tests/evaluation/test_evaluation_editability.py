@@ -213,7 +213,7 @@ def test_an_evaluation_measures_and_shows_edits(evaluated):
         assert sheet.width > 5 * SIZE and sheet.height > 2 * SIZE
     page = (folder / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 7 and 'alt="edits"' in page
-    for text in (">as in the prompt</text>", "half: λ 2.5, text guidance", "<h2>Prompts</h2>", "<h2>Edits</h2>"):
+    for text in (">as in the prompt</text>", "half: λ 2.5, text guidance", "<h2>Prompts</h2>", ">Edits</h2>"):
         assert text in page
 
 

@@ -130,14 +130,8 @@ def trade_off(points: Sequence[Row]) -> list[Chart]:
         Series("λ alone, guided by the text as at 1", over_lambda, line=True),
     ]
     axes = Axis("similarity to the prompt (editability)"), Axis("similarity to the truth (fidelity)")
-    return [
-        Chart(
-            "Fidelity and editability, over prompt_strength and λ",
-            *axes,
-            [each for each in series if each.points],
-            height=260,
-        )
-    ]
+    drawn = [each for each in series if each.points]
+    return [Chart("Fidelity and editability, over prompt_strength and λ", *axes, drawn, height=260)]
 
 
 def _edit_point(row: Row, *, named: bool = True) -> Point:
