@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 
 LIST = Path(__file__).with_suffix(".yaml")
 FIGURES = LIST.with_suffix(".csv")
+CURVES = LIST.with_name("ablation_curves.csv")
+CURVE = ("train.loss", "val.loss", "gap.time.t500", "gap.view.t500")  # of the trainings' logs, that CURVES keeps
 OUT = Path("docs/ablation.md")
 BEGIN, END = "<!-- figures, by `python benchmarks/ablation.py collect` -->", "<!-- end of figures -->"
 Row = dict[str, str]  # a line of FIGURES: the experiment's name, its parameters, and its figures
@@ -94,8 +96,11 @@ def dvc_words(*arguments: str) -> list[str]:
 
 @app.command()
 def collect() -> None:
-    """Collect the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document."""
-    listed, rows = read_list(), read_figures()
+    """Collect the figures of all finished rows into `benchmarks/ablation.csv`, and from there into the document.
+
+    Their learning curves go into `benchmarks/ablation_curves.csv`, for `docs/plots.py`.
+    """
+    listed, rows, curves = read_list(), read_figures(), read_curves()
     finished = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     parts = [BEGIN]
     for group in listed["groups"]:
@@ -103,7 +108,7 @@ def collect() -> None:
         for label, name, given in experiments(listed, group):
             if name in finished and was_given(name, given):
                 try:
-                    found = read_measured(name)
+                    found, curves[name] = read_measured(name), read_curve(name)
                 except FileNotFoundError as error:  # a release that kept its figures elsewhere
                     typer.echo(f"{name}: left out: {error}", err=True)
                     continue
@@ -114,6 +119,7 @@ def collect() -> None:
         if len(lines) > 2:
             parts.append(f"## {group}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     write_figures(rows, list(listed["figures"].values()))
+    write_curves(curves)
     text = OUT.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     OUT.write_text(before + "\n\n".join([*parts, END]) + after, encoding="utf-8")
@@ -127,6 +133,20 @@ def read_measured(name: str) -> dict[str, Any]:
     texts = [dvc.api.read(path, rev=name) for path in ("reports/figures.json", "dvclive/metrics.json")]
     figures, trained = map(json.loads, texts)
     return figures | flatten(trained)
+
+
+def read_curve(name: str) -> list[Row]:
+    """The logged values of an experiment's training, one line each."""
+    import dvc.api
+
+    lines = []
+    for figure in CURVE:
+        text = dvc.api.read(f"dvclive/plots/metrics/{figure}.tsv", rev=name)
+        for row in csv.DictReader(text.splitlines(), delimiter="\t"):
+            lines.append(
+                {"experiment": name, "figure": figure, "step": row["step"], "value": f"{float(row[figure]):.4g}"}
+            )
+    return lines
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -151,6 +171,24 @@ def write_figures(rows: dict[str, Row], names: list[str]) -> None:
         writer = csv.DictWriter(file, ["experiment", "given", *names], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows.values())
+
+
+def read_curves() -> dict[str, list[Row]]:
+    """The lines of CURVES by experiment; empty if the file does not exist yet."""
+    curves: dict[str, list[Row]] = {}
+    if CURVES.is_file():
+        with CURVES.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                curves.setdefault(row["experiment"], []).append(row)
+    return curves
+
+
+def write_curves(curves: dict[str, list[Row]]) -> None:
+    """Replace CURVES."""
+    with CURVES.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["experiment", "figure", "step", "value"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for rows in curves.values() for row in rows)
 
 
 def show(experiment: dict[str, Any], name: str) -> str:

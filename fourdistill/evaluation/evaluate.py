@@ -13,7 +13,7 @@ from fourdistill.evaluation.metrics.cells import Cells
 from fourdistill.evaluation.metrics.control import Outcomes
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.metrics.second_opinion import SecondOpinion
-from fourdistill.evaluation.metrics.summary import Scores, commanded_frames, summarise_edits
+from fourdistill.evaluation.metrics.summary import Scores, Summary, commanded_frames, summarise_edits
 from fourdistill.evaluation.protocol.command import Command
 from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.evaluation.protocol.pairs import choose_pairs
@@ -94,8 +94,8 @@ def evaluate(pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settin
     seeds = [paint.noise_seed(command.source) for command in task.commands]
     write_report(outputs.report, read, task, pictures, seeds, scored, edits, settings)
     write_csv(outputs.plots / "displacement.csv", displacement_points(task.pairs, scored.quality))
-    write_csv(outputs.plots / "control.csv", control_points(task.swept, scored.control))
-    write_csv(outputs.plots / "editability.csv", edit_points(edits))
+    write_csv(outputs.plots / "control.csv", control_points(task.swept, scored.control, scored.cells))
+    write_csv(outputs.plots / "editability.csv", edit_points(edits, Summary(settings.scores.num_bootstrap, seed)))
     facts = (
         f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
         f"scenes; {settings.num_inference_steps} steps, {settings.guidance.describe()}, seed {seed}; control in "
@@ -166,31 +166,45 @@ def displacement_points(commands: Sequence[Command], systems: dict[str, Scores])
     return sorted(points, key=lambda point: point["size"])
 
 
-def control_points(commands: Sequence[Command], result: Outcomes) -> list[dict[str, object]]:
-    """Commanded against obtained displacement of the model: one row per command of a sweep."""
+def control_points(commands: Sequence[Command], result: Outcomes, cells: Cells) -> list[dict[str, object]]:
+    """Where each command of a sweep started and led to, and on which cell its image was found: one row per command.
+
+    `source_azimuth_deg` is the camera's in the scene frame, empty where unknown; the other two are relative to it.
+    """
     frames = commanded_frames(commands)
-    return [
-        {
+    rows = []
+    for i, command in enumerate(commands):
+        grid = cells.grids[command.source.scene]
+        places = {"source": command.source, "target": command.target, "found": grid.keys[result.cell[i]]}
+        azimuth = float(np.degrees(grid.spherical[grid.index(command.source), 0]))
+        row = {
             "kind": command.kind,
             "scene": command.source.scene,
+            "new_scene": command.new_scene,
             "commanded_frames": frames[i],
             "obtained_frames": result.obtained_frames[i],
             "commanded_azimuth_deg": round(command.told["azimuth"] or 0.0, 2),
             "obtained_azimuth_deg": round(float(np.nan_to_num(result.obtained_azimuth[i])), 2),
+            "source_azimuth_deg": round(azimuth, 2) if np.isfinite(azimuth) else "",
         }
-        for i, command in enumerate(commands)
-    ]
+        row |= {f"{name}_camera": key.camera for name, key in places.items()}
+        rows.append(row | {f"{name}_frame": key.frame for name, key in places.items()})
+    return rows
 
 
-def edit_points(edits: Edits) -> list[dict[str, float | str]]:
-    """Fidelity, editability and control, one row per setting: means over all edits, empty if there is no value."""
+def edit_points(edits: Edits, summary: Summary) -> list[dict[str, float | str]]:
+    """Fidelity, editability and control, one row per setting, with the ends of their 95 % intervals.
 
-    def mean(values: np.ndarray) -> float | str:
-        known = values[np.isfinite(values)]
-        return round(float(known.mean()), 4) if len(known) else ""
-
+    Means over all edits; empty if there is no value. `summary`: where they are computed, without figures yet.
+    """
+    summarise_edits({f"{edited.name}.": edited.scores for edited in edits.tried}, edits.commands, summary)
+    ends = {"": "", "_low": ".ci_low", "_high": ".ci_high"}
     return [
         {"setting": e.name, "lambda": e.setting.lambda_, "text_guidance": e.setting.text_guidance}
-        | {name: mean(values) for name, values in e.scores.items()}
+        | {
+            name + end: summary.metrics.get(f"editability.{e.name}.{name}{suffix}", "")
+            for name in e.scores
+            for end, suffix in ends.items()
+        }
         for e in edits.tried
     ]

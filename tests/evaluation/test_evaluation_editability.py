@@ -207,11 +207,13 @@ def test_an_evaluation_measures_and_shows_edits(evaluated):
     for i, prefix in ((0, "as_pictured."), (2, ""), (3, "own_lambda."), (4, "lambda_0.")):
         for name in FIGURES:
             assert float(rows[i][name]) == pytest.approx(metrics[f"editability.{prefix}{name}"], abs=1e-4)
+            if f"editability.{prefix}{name}.ci_low" in metrics:
+                assert float(rows[i][f"{name}_low"]) == metrics[f"editability.{prefix}{name}.ci_low"]
     with Image.open(folder / "reports" / "evaluation" / "edits.png") as sheet:
         assert sheet.width > 5 * SIZE and sheet.height > 2 * SIZE
     page = (folder / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 7 and 'alt="edits"' in page
-    for text in (">as in the prompt</text>", "<h2>Prompts</h2>", "<h2>Edits</h2>"):
+    for text in (">as in the prompt</text>", "half: λ 2.5, text guidance", "<h2>Prompts</h2>", ">Edits</h2>"):
         assert text in page
 
 

@@ -129,6 +129,15 @@ def test_control_is_measured_for_every_system_in_every_space(evaluated):
     points = list(csv.DictReader((folder / "plots" / "control.csv").open()))
     assert [point["kind"] for point in points] == ["time"] * 3 + ["view"] * 3 + ["joint"] * 3
     assert [float(point["commanded_frames"]) for point in points[:3]] == [-4, 0, 4]
+    assert {point["new_scene"] for point in points} == {"True"}
+    hits = []
+    for point in points:
+        assert int(point["target_frame"]) - int(point["source_frame"]) == float(point["commanded_frames"])
+        assert int(point["found_frame"]) - int(point["source_frame"]) == float(point["obtained_frames"])
+        hits.append(all(point[f"found_{name}"] == point[f"target_{name}"] for name in ("camera", "frame")))
+    for kind, name in (("time", "time.top1"), ("view", "view.top1"), ("joint", "joint.top1")):
+        of_kind = [hit for hit, point in zip(hits, points, strict=True) if point["kind"] == kind]
+        assert np.mean(of_kind) == pytest.approx(metrics[name], abs=1e-4)
 
 
 def test_baselines_that_the_model_paints_can_be_left_out(run, evaluated):
@@ -168,8 +177,8 @@ def test_the_page_holds_everything_and_fetches_nothing(evaluated):
     for label in LABELS.values():
         assert label in page
     assert page.count("data:image/gif;base64,") == 3 and page.count("data:image/png;base64,") == 6
-    assert page.count("<circle") == 6 + 6  # time and joint commands, view and joint commands
-    assert "http" not in page and "<script" not in page
+    assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart"') == 3  # time, azimuth, the scene's grid
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "") and "src=" not in page.replace('src="data:', "")
     assert "Fid was not computed: 9 images; needs more than" in page
     assert "Silhouette and colour are of 0 of 9 pairs: those whose camera stands still" in page
 

@@ -110,7 +110,7 @@ def test_control_is_also_told_for_known_and_new_scenes_apart():
 
     frames = np.array([1.0, -1.0, 5.0, 7.0])
     blank = np.full(4, np.nan)
-    result = Outcomes(frames, frames / 10, blank, blank, np.zeros(4, bool), np.arange(4.0), blank)
+    result = Outcomes(frames, frames / 10, blank, blank, np.zeros(4, bool), np.arange(4.0), blank, np.arange(4))
     summary = Summary(20, seed=0)
     summarise_groups("", [sweep(False), sweep(True)], result, summary)
     names = ("time.mae_frames", "known_scene.time.mae_frames", "new_scene.time.mae_frames")

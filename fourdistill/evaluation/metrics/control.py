@@ -34,6 +34,8 @@ class Outcomes:
     """Obtained displacement in time: frame index of the nearest cell minus that of the source (M,)."""
     obtained_azimuth: np.ndarray
     """Azimuth of the nearest posed cell minus the source's, degrees."""
+    cell: np.ndarray
+    """Index of the nearest cell in its scene's grid (M,) int."""
 
     def __getitem__(self, rows: np.ndarray) -> "Outcomes":
         """The outcomes of some of the commands."""
@@ -55,12 +57,12 @@ def outcomes(
         target = np.array([grid.index(commands[int(row)].target) for row in rows])
         source = np.array([grid.index(commands[int(row)].source) for row in rows])
         columns[:, rows] = _compare(found, grid, source, target)
-    names = [field.name for field in fields(Outcomes)]
-    return Outcomes(**dict(zip(names, columns, strict=True)) | {"hit": columns[names.index("hit")] == 1})
+    found = dict(zip([field.name for field in fields(Outcomes)], columns, strict=True))
+    return Outcomes(**found | {"hit": found["hit"] == 1, "cell": found["cell"].astype(int)})
 
 
 def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The fields of `Outcomes` for one scene, as rows (7, M)."""
+    """The fields of `Outcomes` for one scene, as rows (8, M)."""
     degrees = 180 / np.pi
     return np.stack(
         [
@@ -71,6 +73,7 @@ def _compare(found: Located, grid: Grid, source: np.ndarray, target: np.ndarray)
             found.cell == target,
             grid.frame[found.cell] - grid.frame[source],
             wrap_angle(grid.spherical[found.posed_cell, 0] - grid.spherical[source, 0]) * degrees,
+            found.cell,
         ]
     )
 

@@ -1,19 +1,27 @@
-"""The report as one self-contained page: tables with intervals, plots, contact sheets and animations."""
+"""The report as one self-contained page: charts, tables with intervals, contact sheets and animations."""
 
-import csv
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
+from fourdistill.evaluation.report.charts import draw
+from fourdistill.evaluation.report.plots import commanded_and_obtained, grid, read_points, trade_off
 from fourdistill.evaluation.report.sheets import EDITS_SHEET
 from fourdistill.evaluation.report.tables import SECTIONS, Columns, labels_of
 from fourdistill.storage.files import new_file
 
-WIDTH, HEIGHT = 270, 240  # of a plot, as in the template
 NOTES = {
+    "Commanded and obtained": "The displacement of the true frame that each image of a sweep is most like, against the "
+    "one that was commanded. On the dashed line both are the same; the larger a mark, the more commands it stands for. "
+    "An azimuth is drawn on the shorter arc from the commanded one, so it may exceed 180°.",
+    "Hits and misses": "All sweeps on the camera × time grids of their scenes. The square is the image that a sweep "
+    "starts from. A filled mark is a commanded cell whose true frame the image was most like, a hollow one was missed; "
+    "its line ends at the cell of the frame that the image was most like instead.",
+    "Fidelity and editability": "Commands with another scene's caption for their prompt, at several settings: "
+    "how like the truth and how like the prompt the images are (cosines in CLIP's space, bars: 95 % intervals).",
     "Control": "Each picture of a sweep is looked up among all true frames of its scene: how far from the commanded "
     "place it was found. Errors: less is better; rank correlation and top-1: more.",
     "Control, known scenes": "Held-out cameras and instants of scenes that training saw otherwise.",
@@ -49,21 +57,24 @@ def write_page(path: Path, metrics: Mapping[str, float], pictures: Path, plots: 
     )
     tables = [table(metrics, title, columns) for title, columns in SECTIONS.items()]
     points = read_points(plots / "control.csv")
-    in_time = [point for point in points if point["kind"] != "view"]
-    in_view = [point for point in points if point["kind"] != "time"]
-    edits = read_points(plots / "editability.csv")
+    charts = {
+        "Commanded and obtained": commanded_and_obtained(points, metrics),
+        "Hits and misses": [grid(points, scene) for scene in dict.fromkeys(point["scene"] for point in points)],
+        "Fidelity and editability": trade_off(read_points(plots / "editability.csv")),
+    }
     page = environment.get_template("page.html.j2").render(
         title="4Distillation: evaluation",
         facts=facts,
-        tables=[each for each in tables if each["rows"]],
-        plots=[
-            scatter(in_time, "commanded_frames", "obtained_frames", "Time, frames", diagonal=True),
-            scatter(in_view, "commanded_azimuth_deg", "obtained_azimuth_deg", "Azimuth, degrees", diagonal=True),
-            scatter(edits, "clip_t", "clip_i", "Editability (x), fidelity (y)", name="setting"),
+        charts=[
+            {"title": title, "note": NOTES[title], "charts": [{"title": c.title, "svg": draw(c)} for c in of]}
+            for title, of in charts.items()
+            if of
         ],
+        tables=[each for each in tables if each["rows"]],
         sweeps=[embed(file) for file in sorted(pictures.glob("*.gif"))],
-        sheets=[embed(file) for file in sorted(pictures.glob("*.png")) if file.stem != EDITS_SHEET],
+        strips=[embed(file) for file in sorted(pictures.glob("*.png")) if file.with_suffix(".gif").is_file()],
         edits=[embed(file) for file in pictures.glob(f"{EDITS_SHEET}.png")],
+        pairs=[embed(file) for file in sorted(pictures.glob("pairs_*.png"))],
     )
     with new_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -88,55 +99,6 @@ def table(metrics: Mapping[str, float], title: str, columns: Columns) -> dict:
         "columns": list(columns),
         "rows": [r for r in rows if any(r["cells"])],
     }
-
-
-def read_points(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of points."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def scatter(
-    points: Sequence[Mapping[str, str]], x: str, y: str, title: str, *, diagonal: bool = False, name: str = ""
-) -> dict:
-    """A scatter plot for the template; with a diagonal, both axes share one range.
-
-    `name`: the column that labels each point.
-    """
-    xs, ys = ([float(point[name]) for point in points] for name in (x, y))
-    x_range, y_range = axis(xs + ys if diagonal else xs), axis(xs + ys if diagonal else ys)
-
-    def place(value_x: float, value_y: float) -> tuple[float, float]:
-        (x_low, x_high), (y_low, y_high) = x_range, y_range
-        return (
-            round((value_x - x_low) / (x_high - x_low) * WIDTH, 1),
-            round(HEIGHT - (value_y - y_low) / (y_high - y_low) * HEIGHT, 1),
-        )
-
-    shown = [
-        {
-            **dict(zip("xy", place(*xy), strict=True)),
-            "label": ", ".join(f"{k} {v}" for k, v in point.items()),
-            "name": point[name] if name else "",
-        }
-        for point, xy in zip(points, zip(xs, ys, strict=True), strict=True)
-    ]
-    corners = [(0, HEIGHT), (WIDTH, 0)]
-    texts = {"x_low": x_range[0], "x_high": x_range[1], "y_low": y_range[0], "y_high": y_range[1]}
-    return {
-        "title": title,
-        "points": shown,
-        "diagonal": "M {} {} L {} {}".format(*corners[0], *corners[1]) if diagonal else "",
-        "x_label": x.replace("_", " "),
-        "y_label": y.replace("_", " "),
-        **{name: f"{value:.3g}" for name, value in texts.items()},
-    }
-
-
-def axis(values: Sequence[float]) -> tuple[float, float]:
-    """A non-empty range that contains all values."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def embed(path: Path) -> dict[str, str]:
