@@ -23,9 +23,8 @@ def points(chart, series):
 
 
 def collected(*names):
-    figures = {
-        name.replace("known_", f"{group}_") for _, name, _ in plots.ERRORS.values() for group in ("known", "new")
-    }
+    known = [name for _, name, _ in plots.ERRORS.values()]
+    figures = [name.replace("known_", f"{group}_") for name in known for group in ("known", "new")]
     return [{"experiment": name, "given": "", **dict.fromkeys(figures, "0.5 (2e-05 … 0.75)")} for name in names]
 
 

@@ -49,7 +49,7 @@ def test_it_fits_its_window_fetches_nothing_and_fails_at_nothing(browser, file, 
     page = browser.new_page(viewport={"width": width, "height": 800})
     fetched, failed = [], []
     page.on("request", lambda request: fetched.append(request.url))
-    page.on("pageerror", failed.append)
+    page.on("pageerror", lambda error: failed.append(str(error)))
     page.goto(file.as_uri())
     assert page.locator("svg.chart").count() == 4  # time, azimuth, the grid, the trade-off
     assert page.evaluate("document.documentElement.scrollWidth") <= width
