@@ -3,8 +3,8 @@
     python docs/plots.py  # after `make repro`; writes docs/images/plot_*.svg
 
 Commanded against obtained, the trade-off and the grids are of the last evaluation. Control over the number of words is
-of `benchmarks/words.csv`; rows that `benchmarks/ablation.py collect` finds take the place of its sweeps, and bring the
-learning curves of the words. That of the prior is of `benchmarks/prior_curve.csv`.
+of `benchmarks/words.csv`; once `benchmarks/ablation.py collect` has found all its numbers of words, they take the place
+of its sweeps, and bring the learning curves of the words. That of the prior is of `benchmarks/prior_curve.csv`.
 """
 
 import json
@@ -68,14 +68,18 @@ def read_if_there(path: Path) -> list[dict[str, str]]:
 
 def over_words(measured: Sequence[Row], collected: Sequence[Row]) -> dict[str, Chart]:
     """Each measure of control over the number of words."""
-    rows = [row for row in measured if row["commands"] != "sweeps" or not words_of(collected)]
-    for row in collected:
-        if words := words_of(collected).get(row["experiment"]):
-            rows += [
-                {"words": str(words), "commands": "sweeps", "scenes": group}
-                | {column: row[name.replace("known_", f"{group}_")] for column, name, _ in ERRORS.values()}
-                for group in ("known", "new")
-            ]
+    words = words_of(collected)
+    anew = [
+        {"words": str(words[row["experiment"]]), "commands": "sweeps", "scenes": group}
+        | {column: row[name.replace("known_", f"{group}_")] for column, name, _ in ERRORS.values()}
+        for row in collected
+        if row["experiment"] in words
+        for group in ("known", "new")
+    ]
+    sweeps = [row for row in measured if row["commands"] == "sweeps"]
+    others = [row for row in measured if row["commands"] != "sweeps"]
+    complete = {int(row["words"]) for row in sweeps} <= set(words.values())  # trained alike, or not comparable
+    rows = others + (anew if complete else sweeps)
     return {f"words_{short}": _over_words(rows, column, label) for short, (column, _, label) in ERRORS.items()}
 
 
@@ -85,7 +89,7 @@ def _over_words(rows: Sequence[Row], column: str, label: str) -> Chart:
         members = [r for r in rows if (r["commands"], r["scenes"]) == (commands, group) and r[column] != "–"]
         points = []
         for row in sorted(members, key=lambda row: int(row["words"])):
-            value, *interval = map(float, re.findall(r"-?\d+(?:\.\d+)?", row[column]))
+            value, *interval = map(float, re.findall(r"-?\d[\d.]*(?:e[+-]\d+)?", row[column]))
             ends = (interval[0], interval[1]) if interval else None
             points.append(Point(int(row["words"]), value, row[column], y_interval=ends, hollow=commands == "random"))
         series.append(Series(name, points, line=commands == "sweeps"))

@@ -35,7 +35,7 @@ def test_one_value_has_an_axis_too():
 
 def test_points_intervals_and_diagonal_lie_on_the_ticks():
     point = Point(10, 20, "a", x_interval=(0, 20), y_interval=(0, 40))
-    ticks = {0: "0", 10: "10", 20: "20", 40: "40"}
+    ticks = {0.0: "0", 10.0: "10", 20.0: "20", 40.0: "40"}
     chart = Chart("t", Axis("x", {k: v for k, v in ticks.items() if k < 40}), Axis("y", ticks), [Series("s", [point])])
     laid = lay_out(chart)
     x, y = ({text: at for at, text in laid[f"{axis}_ticks"]} for axis in "xy")

@@ -241,7 +241,7 @@ def test_a_setting_without_poses_has_an_empty_azimuth(pipe, read, spaces, cells,
     paint = Answers(pipe, read, "source")
     scored = score_edits(paint, spaces, encode, edits, cells, [1], [])
     scored.tried[0].scores["azimuth_deg"][:] = np.nan
-    assert edit_points(scored)[0]["azimuth_deg"] == ""
+    assert edit_points(scored, Summary(50, seed=0))[0]["azimuth_deg"] == ""
 
 
 def test_a_long_prompt_is_wrapped_below_its_row():

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
@@ -163,7 +164,9 @@ def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
     if axis.ticks:
         return list(axis.ticks.items())
     values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high)
-    return [(value, f"{value:g}".replace("-", "−")) for value in values.round(9) if scale.low <= value <= scale.high]
+    return [
+        (value, f"{value:g}".replace("-", "−")) for value in np.round(values, 9) if scale.low <= value <= scale.high
+    ]
 
 
 def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:

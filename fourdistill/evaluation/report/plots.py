@@ -13,7 +13,7 @@ GROUPS = {"known scenes": "False", "new scenes": "True"}
 SWEEPS = {"time sweep": "time", "camera sweep": "view", "joint commands": "joint"}
 TURN = 360
 ROW = 17  # pixels between two cameras of a grid
-QUARTERS = {angle: f"{angle}°".replace("-", "−") for angle in range(-360, 361, 90)}
+QUARTERS = {float(angle): f"{angle}°".replace("-", "−") for angle in range(-360, 361, 90)}
 
 
 def read_points(path: Path) -> list[dict[str, str]]:
