@@ -164,9 +164,7 @@ def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
     if axis.ticks:
         return list(axis.ticks.items())
     values = np.round(MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high), 9)
-    return [
-        (value, f"{value:g}".replace("-", "−")) for value in values if scale.low <= value <= scale.high
-    ]
+    return [(value, f"{value:g}".replace("-", "−")) for value in values if scale.low <= value <= scale.high]
 
 
 def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:
