@@ -163,10 +163,8 @@ def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> Sc
 def _ticks(axis: Axis, scale: Scale) -> list[tuple[float, str]]:
     if axis.ticks:
         return list(axis.ticks.items())
-    values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high)
-    return [
-        (value, f"{value:g}".replace("-", "−")) for value in np.round(values, 9) if scale.low <= value <= scale.high
-    ]
+    values = np.round(MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(scale.low, scale.high), 9)
+    return [(value, f"{value:g}".replace("-", "−")) for value in values if scale.low <= value <= scale.high]
 
 
 def _legend(series: Sequence[Series]) -> tuple[list[dict], int]:
