@@ -15,7 +15,6 @@ Writes data/between/results.md and a sheet.
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +54,7 @@ NUM_COMMANDS = 24  # of a scene
 NUM_ROWS = 12  # of the sheet
 
 
-def arm(name: str, enabled: bool) -> Path:
+def arm(name: str, enabled: bool, **changed_paths: str) -> Path:
     """The parameters of one training, as a file that takes the place of those in `params.yaml`."""
     shared = {
         "raw": "raw", "poses_table": "poses.parquet", "frames": "frames", "frames_table": "frames.parquet",
@@ -70,7 +69,7 @@ def arm(name: str, enabled: bool) -> Path:
     paths = {key: str(WORK / value) for key, value in shared.items()}
     split = {"test_scenes": [], "val_scenes": [], "test_cameras": BETWEEN, "test_times": [], "held_out_in": None}
     over = {
-        "paths": paths | {key: str(WORK / name / value) for key, value in own.items()},
+        "paths": paths | {key: str(WORK / name / value) for key, value in own.items()} | changed_paths,
         "sources": [{"name": "ring16", "format": "dynerf"}],
         "augmentations": {"mirror": True},
         "extract_frames": {"split": split},
@@ -200,10 +199,9 @@ def main(
     for over in (without, with_teacher):
         if not load_params(over=over).paths.adapter.exists():
             run_stages(["build_pairs", "train_prior", "write_shards", "train"], over)
-    arms = {WITHOUT: load_params(over=without), WITH: load_params(over=with_teacher)}
-    shipped = arms[WITH].paths
-    arms = {SHIPPED: replace(arms[WITH], paths=replace(shipped, adapter=shipped.pretrained)), **arms}
-    rows, sheet = measure(arms, seed, batch_size)
+    shipped = arm("shipped", True, adapter=str(load_params().paths.pretrained))
+    files = {SHIPPED: shipped, WITHOUT: without, WITH: with_teacher}
+    rows, sheet = measure({name: load_params(over=over) for name, over in files.items()}, seed, batch_size)
     write_table(rows)
     sheet.save(WORK / "sheet.png")
 
