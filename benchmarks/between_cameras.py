@@ -8,13 +8,13 @@ Eight people who are in no training set are filmed by sixteen cameras. Eight of 
 the prior is tuned on them as `params.yaml` recommends for scenes of one's own, and the words follow. The other eight,
 half-way between, are the truth. Every command leads from a random frame of a trained camera to a random frame of a
 camera in between, and images are located among all 512 frames of their scene. The arms differ in
-`reconstruct.enabled` alone; "shipped" is the adapter before tuning. Intervals are 95 % by resampling scenes.
-Writes data/between/results.md and a sheet.
+`reconstruct.enabled` alone; "shipped" is the adapter before tuning. Differences are paired by command. Intervals are
+95 % by resampling scenes. Writes data/between/results.md and a sheet.
 """
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,16 +54,17 @@ NUM_COMMANDS = 24  # of a scene
 NUM_ROWS = 12  # of the sheet
 
 
-def arm(name: str, enabled: bool, **changed_paths: str) -> Path:
+def arm(name: str, enabled: bool, start_share: float, **changed_paths: str) -> Path:
     """The parameters of one training, as a file that takes the place of those in `params.yaml`."""
+    name = f"{name}-{start_share:g}"
     shared = {
         "raw": "raw", "poses_table": "poses.parquet", "frames": "frames", "frames_table": "frames.parquet",
         "scenes_table": "scenes.parquet", "teacher": "teacher", "teacher_table": "teacher.parquet",
-        "features": "features",
+        "features": "features", "reports": "reports",
     }  # fmt: skip
     own = {
         "pairs_table": "pairs.parquet", "shards": "shards", "prior": "prior",
-        "live_prior": "dvclive_prior", "adapter": "adapter", "live": "dvclive", "plots": "plots", "reports": "reports",
+        "live_prior": "dvclive_prior", "adapter": "adapter", "live": "dvclive", "plots": "plots",
         "metrics": "metrics.json",
     }  # fmt: skip
     paths = {key: str(WORK / value) for key, value in shared.items()}
@@ -75,7 +76,7 @@ def arm(name: str, enabled: bool, **changed_paths: str) -> Path:
         "extract_frames": {"split": split},
         "reconstruct": {"enabled": enabled},
         "build_pairs": {"num_pairs": {"val": 0, "test": 0}},
-        "train_prior": {"max_steps": 1500},
+        "train_prior": {"max_steps": 1500, "start_share": start_share},
     }
     path = WORK / f"{name}.yaml"
     with new_file(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -132,16 +133,18 @@ def code_outcomes(pipe: FourDistillPipeline, commands: list[Command], cells: Cel
     return outcomes(commands, displaced_codes(prior, [commands], embeds), cells.grids, truth)
 
 
-def figures(commands: Sequence[Command], found: Outcomes, quality: np.ndarray | None) -> list[str]:
-    """The cells of one row of the table."""
+def values_of(found: Outcomes) -> dict[str, np.ndarray]:
+    """The columns of the table for every command."""
+    return {"azimuth": np.abs(found.azimuth), "time": np.abs(found.frames), "top1": 100.0 * found.hit}
+
+
+def table_row(name: str, values: Mapping[str, np.ndarray], commands: Sequence[Command]) -> list[str]:
+    """Means over all commands, with intervals over scenes."""
     scenes = np.array([command.target.scene for command in commands])
     summary = Summary(1000, seed=0)
-    summary.add("azimuth", np.abs(found.azimuth), groups=scenes)
-    summary.add("time", np.abs(found.frames), groups=scenes)
-    summary.add("top1", 100 * found.hit, groups=scenes)
-    if quality is not None:
-        summary.add("psnr", quality, groups=scenes)
-    return [interval(summary.metrics, name) for name in ("azimuth", "time", "top1", "psnr")]
+    for column, of_all in values.items():
+        summary.add(column, of_all, groups=scenes)
+    return [name, *(interval(summary.metrics, column) for column in ("azimuth", "time", "top1", "psnr"))]
 
 
 def interval(values: dict[str, Any], name: str) -> str:
@@ -164,17 +167,20 @@ def measure(arms: dict[str, Params], seed: int, batch_size: int) -> tuple[list[l
     cells = read_cells(scenes, params.paths.frames_table, params.paths.scenes_table, read, spaces)
     truth = [read(command.target) for command in commands]
 
-    rows, systems = [], {}
+    values, systems = {}, {}
     for name, pipe in pipes.items():
         found = code_outcomes(pipe, commands, cells, Path(params.paths.features))
-        rows.append([f"codes, {name}", *figures(commands, found, None)])
+        values[f"codes, {name}"] = values_of(found)
         sampling = arms[name].evaluate.sampling()
         systems[name] = Painter(pipe, read, batch_size=batch_size, seed=seed, **sampling)(commands, name)
     systems |= {TEACHER: teach(commands, params), "a copy": [read(command.source) for command in commands]}
     for name, pictures in systems.items():
         found = cells.locate(commands, spaces(pictures, len(pictures), f"features, {name}")[SPACE], SPACE)
-        quality = psnr(to_tensor(pictures), to_tensor(truth))
-        rows.append([f"images, {name}", *figures(commands, found, quality)])
+        values[f"images, {name}"] = values_of(found) | {"psnr": psnr(to_tensor(pictures), to_tensor(truth))}
+    for kind in ("codes", "images"):
+        ends = values[f"{kind}, {WITHOUT}"], values[f"{kind}, {WITH}"]
+        values[f"{kind}, difference of the two"] = {column: ends[1][column] - ends[0][column] for column in ends[0]}
+    rows = [table_row(name, of_all, commands) for name, of_all in values.items()]
     chosen = range(0, len(commands), max(1, len(commands) // NUM_ROWS))
     columns = {"condition": systems.pop("a copy"), **systems, "truth": truth}
     shown = [[pictures[i] for pictures in columns.values()] for i in chosen]
@@ -189,9 +195,10 @@ def load_pipeline(params: Params) -> FourDistillPipeline:
 def main(
     seed: Annotated[int, typer.Option(help="Of the commands and of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images generated at a time.")] = 16,
+    start_share: Annotated[float, typer.Option(help="Of the shipped prior, in the average that is saved.")] = 0.5,
 ) -> None:
     """Train both arms, measure, and write the table and the sheet; finished reconstructions are kept."""
-    without, with_teacher = arm("without", False), arm("with", True)
+    without, with_teacher = (arm(name, name == "with", start_share) for name in ("without", "with"))
     if not load_params(over=with_teacher).paths.teacher_table.exists():
         run_stages(["estimate_poses", "extract_frames", "reconstruct"], with_teacher)
     if not Path(load_params(over=with_teacher).paths.features).exists():
@@ -199,7 +206,7 @@ def main(
     for over in (without, with_teacher):
         if not load_params(over=over).paths.adapter.exists():
             run_stages(["build_pairs", "train_prior", "write_shards", "train"], over)
-    shipped = arm("shipped", True, adapter=str(load_params().paths.pretrained))
+    shipped = arm("shipped", True, start_share, adapter=str(load_params().paths.pretrained))
     files = {SHIPPED: shipped, WITHOUT: without, WITH: with_teacher}
     rows, sheet = measure({name: load_params(over=over) for name, over in files.items()}, seed, batch_size)
     write_table(rows)
