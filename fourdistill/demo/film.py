@@ -17,6 +17,7 @@ MAX_FRAMES, MAX_SIDE = 32, 8
 class Film:
     """What a path asks for: (time, azimuth in degrees) of every frame, row by row, None without a displacement."""
 
+    name: str
     frames: list[tuple[float | None, float | None]]
     num_columns: int
 
@@ -80,5 +81,5 @@ def read_film(inputs: FilmInputs, command: Command, given: Mapping[Any, Any]) ->
     if path != TIME:
         azimuths = np.linspace(start, start + turn, num_azimuths, endpoint=not closed).tolist()
     if path == GRID:
-        return Film([(time, azimuth) for azimuth in azimuths for time in times], num_times)
-    return Film(list(zip(times, azimuths, strict=True)), num_times)
+        return Film(path, [(time, azimuth) for azimuth in azimuths for time in times], num_times)
+    return Film(path, list(zip(times, azimuths, strict=True)), num_times)

@@ -11,7 +11,7 @@ import gradio as gr
 import torch
 from PIL import Image
 
-from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.artist import Artist, Command
 from fourdistill.demo.captions import describe
 from fourdistill.demo.film import Film
 from fourdistill.demo.jobs import Jobs
@@ -26,7 +26,10 @@ PAUSE_S = 0.4  # without a move, before a preview is refined
 
 
 class Handlers:
-    """The page's handlers, for all sessions; `call` is what Gradio passes of a request: (gr.Request, gr.Progress)."""
+    """The page's handlers, for all sessions; `call` is what Gradio passes of a request: (gr.Request, gr.Progress).
+
+    What draws takes the same arguments, needed or not, and raises `Stopped`.
+    """
 
     def __init__(self, artist: Artist, examples: Sequence[Path]):
         self.artist = artist
@@ -47,7 +50,7 @@ class Handlers:
         """Stop what the session is drawing."""
         self.jobs.stop(request.session_hash or "")
 
-    def preview(self, seen: Condition, command: Command, *call: Any) -> str:
+    def preview(self, seen: Condition, command: Command, film: Film, *call: Any) -> str:
         """One picture at few steps; it is the whole drawing if no more are commanded."""
         if seen is None:
             return EMPTY
@@ -56,20 +59,20 @@ class Handlers:
         remark = f"preview, {steps} of {command.num_inference_steps} steps"
         return show_picture(image, describe(command), remark if steps < command.num_inference_steps else "")
 
-    def refine(self, seen: Condition, command: Command, *call: Any) -> Any:
+    def refine(self, seen: Condition, command: Command, film: Film, *call: Any) -> Any:
         """The same picture at all steps, after a pause; nothing if the preview was at all steps."""
         if seen is None or command.num_inference_steps <= PREVIEW_STEPS:
             return gr.skip()
         [image] = self._paint(seen, command, *call, refines=True)
         return show_picture(image, describe(command))
 
-    def film(self, seen: Condition, command: Command, film: Film, path: str, *call: Any) -> str:
-        """All frames of a film, as an animation with a strip of its frames; `path` is its name."""
+    def film(self, seen: Condition, command: Command, film: Film, *call: Any) -> str:
+        """All frames of a film, played on the canvas, with a strip of them."""
         images = self._paint(seen, command, *call, frames=film.frames)
         commands = [replace(command, time=time, azimuth=_wrapped(azimuth)) for time, azimuth in film.frames]
         named = [(describe(each), image) for each, image in zip(commands, images, strict=True)]
         rows = [named[start : start + film.num_columns] for start in range(0, len(named), film.num_columns)]
-        return show_film(rows, f"{path}, {len(named)} frames", path.lower().replace(" ", "-"))
+        return show_film(rows, f"{film.name}, {len(named)} frames", film.name.lower().replace(" ", "-"))
 
     def _paint(
         self,
@@ -96,15 +99,13 @@ class Handlers:
 
 @contextmanager
 def _said_on_the_page(hidden: str = "") -> Iterator[None]:
-    """Turn `InputError` into a message on the page, and `Stopped` into an end without one, both without a traceback."""
+    """Turn `InputError` into a message on the page, without a traceback."""
     try:
         yield
     except InputError as error:
         raise gr.Error(
             escape(str(error).replace(hidden, "")), title="That did not work", print_exception=False
         ) from error
-    except Stopped as error:
-        raise gr.Error("Stopped.", visible=False, print_exception=False) from error
 
 
 def _wrapped(azimuth: float | None) -> float | None:

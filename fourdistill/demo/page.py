@@ -1,6 +1,6 @@
 """The page: its components and the events that connect them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from fourdistill.demo.artist import Stopped
 from fourdistill.demo.controls import (
     Controls,
     lay_out_dial,
@@ -112,27 +113,31 @@ def connect_picture(
 
 def connect_canvas(handlers: Handlers, stage: Stage) -> None:
     """Draw a preview at each change, refine it at a pause, make films, and stop all of them."""
-    controls, film = stage.controls, stage.film
-    drawing: dict[str, Any] = {
-        "inputs": {stage.condition, *controls.all, *film.all}, "outputs": stage.canvas, "api_visibility": "private",
-        "concurrency_id": "draw", "concurrency_limit": AT_ONCE,
-    }  # fmt: skip
-
-    def preview(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
-        return handlers.preview(given[stage.condition], read_command(controls, given), request, progress)
-
-    def refine(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
-        return handlers.refine(given[stage.condition], read_command(controls, given), request, progress)
-
-    def make_film(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
-        command = read_command(controls, given)
-        asked = read_film(film, command, given)
-        return handlers.film(given[stage.condition], command, asked, given[film.path], request, progress)
-
+    changes = [stage.condition.change, *(control.input for control in stage.controls.all)]
+    preview, refine, film = (drawing(stage, draw) for draw in (handlers.preview, handlers.refine, handlers.film))
     # During a preview, only the latest of further changes is queued.
-    changes = [stage.condition.change, *(control.input for control in controls.all)]
-    previewed = gr.on(changes, preview, **drawing, trigger_mode="always_last", show_progress="hidden")
-    refined = previewed.success(refine, **drawing, trigger_mode="multiple", show_progress="hidden")
-    gr.on(changes, None, cancels=refined)
-    filmed = stage.make_film.click(make_film, **drawing, cancels=[previewed, refined])
+    previewed = gr.on(changes, **preview, trigger_mode="always_last", show_progress="hidden")
+    refined = previewed.success(**refine, trigger_mode="multiple", show_progress="hidden")
+    filmed = stage.make_film.click(**film, cancels=[previewed, refined])
     stage.stop.click(handlers.stop, cancels=[previewed, refined, filmed], queue=False, api_visibility="private")
+
+
+def drawing(stage: Stage, draw: Callable[..., Any]) -> dict[str, Any]:
+    """A handler as an event's function, inputs and outputs; the canvas stays as it is if the drawing is stopped."""
+    controls, film = stage.controls, stage.film
+
+    def drawn(given: Mapping[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
+        command = read_command(controls, given)
+        try:
+            return draw(given[stage.condition], command, read_film(film, command, given), request, progress)
+        except Stopped:
+            return gr.skip()
+
+    return {
+        "fn": drawn,
+        "inputs": {stage.condition, *controls.all, *film.all},
+        "outputs": stage.canvas,
+        "concurrency_id": "draw",
+        "concurrency_limit": AT_ONCE,
+        "api_visibility": "private",
+    }
