@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -51,10 +52,10 @@ def write_pictures(path: Path, rows: Sequence[Sequence[Image.Image]], frame_rate
             write_video(partial, images, frame_rate)
 
 
-def write_video(path: Path, images: Sequence[Image.Image], frame_rate: float) -> None:
+def write_video(file: Path | BinaryIO, images: Sequence[Image.Image], frame_rate: float) -> None:
     """Images of one size => an H.264 video in MP4, cropped to even width and height, which players require."""
     width, height = (side - side % 2 for side in images[0].size)
-    with av.open(path, "w", format="mp4") as container:
+    with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=exact_rate(frame_rate), options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in images:

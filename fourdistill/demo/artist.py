@@ -10,6 +10,8 @@ from PIL import Image
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 
+BATCH_SIZE = 8  # frames sampled at a time
+
 
 class Stopped(Exception):
     """The drawing was cancelled before it was finished."""
@@ -50,10 +52,9 @@ class Artist:
         progress: Callable[[int, int], object],
         stop: threading.Event,
         *,
-        times: Sequence[float | None] | None = None,
-        azimuths: Sequence[float | None] | None = None,
-    ) -> list[list[Image.Image]]:
-        """One row per camera, one column per time, as in `FourDistillPipeline.sweep`; None: only the command's value.
+        frames: Sequence[tuple[float | None, float | None]] | None = None,
+    ) -> list[Image.Image]:
+        """One picture for each (time, azimuth) in `frames`, all from the same noise; None: only the command's own.
 
         `progress` takes (steps done, total steps). Raises `Stopped` at the first step after `stop` is set, and the
         pipeline's `InputError`.
@@ -65,20 +66,22 @@ class Artist:
                 raise Stopped
             return tensors
 
+        times, azimuths = zip(*(frames or [(command.time, command.azimuth)]), strict=True)
         with self._turn:
             if stop.is_set():
                 raise Stopped
-            return self.pipe.sweep(
-                None,  # type: ignore[arg-type] # image_embeds replaces it
-                [command.time] if times is None else times,
-                [command.azimuth] if azimuths is None else azimuths,
-                command.elevation,
-                command.radius,
+            drawn = self.pipe(
                 image_embeds=image_embeds,
+                time=times,
+                azimuth=azimuths,
+                elevation=command.elevation,
+                radius=command.radius,
                 prompt=command.prompt,
                 prompt_strength=command.prompt_strength,
                 guidance_scale=command.guidance_scale,
                 num_inference_steps=command.num_inference_steps,
                 seed=command.seed,
+                batch_size=BATCH_SIZE,
                 callback_on_step_end=after_step,
             )
+        return list(drawn.images)

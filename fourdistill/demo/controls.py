@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from fourdistill.demo.artist import Command
+from fourdistill.demo.dial import make_dial
 
 STEER = ("time", "camera")
 MAX_SEED = 2**31 - 1
@@ -17,7 +18,7 @@ class Controls:
     """The components that determine what is drawn."""
 
     time: gr.Slider
-    azimuth: gr.Slider
+    azimuth: gr.HTML
     elevation: gr.Slider
     radius: gr.Slider
     steer: gr.CheckboxGroup
@@ -46,32 +47,35 @@ def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
     return Command(**values)
 
 
-def lay_out_displacement() -> dict[str, Any]:
-    """The four displacement sliders, and the choice of what is steered."""
+def lay_out_dial() -> dict[str, Any]:
+    """The camera's azimuth."""
+    return {"azimuth": make_dial()}
+
+
+def lay_out_time() -> dict[str, Any]:
+    """The displacement in time."""
     return {
-        "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene; above 0 is later"),
-        "azimuth": gr.Slider(-180, 180, 0, step=1, label="Azimuth, degrees", info="above 0 is to the right"),
-        "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
-        "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),
-        "steer": gr.CheckboxGroup(
-            list(STEER), value=list(STEER), label="Steer", info="what is off stays as in the picture"
-        ),
+        "time": gr.Slider(-1, 1, 0, step=0.01, label="Time", info="share of the scene: below 0 earlier, above later")
     }
 
 
 def lay_out_prompt() -> dict[str, Any]:
     """The text prompt and its strength."""
     strength = "As in the picture … as in the prompt"
-    with gr.Row():
-        return {
-            "prompt": gr.Textbox("", label="Prompt", info="other clothes, another person", max_length=300, lines=1),
-            "prompt_strength": gr.Slider(0, 1, 1, step=0.05, label=strength, info="how much the prompt counts"),
-        }
-
-
-def lay_out_settings(num_inference_steps: int) -> dict[str, Any]:
-    """Guidance, steps and seed."""
     return {
+        "prompt": gr.Textbox("", label="Prompt", info="other clothes, another person", max_length=300, lines=1),
+        "prompt_strength": gr.Slider(0, 1, 1, step=0.05, label=strength, info="how much the prompt counts"),
+    }
+
+
+def lay_out_more(num_inference_steps: int) -> dict[str, Any]:
+    """The rest of the camera's displacement, what is steered, guidance, steps and seed."""
+    return {
+        "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
+        "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),
+        "steer": gr.CheckboxGroup(
+            list(STEER), value=list(STEER), label="Steer", info="what is off stays as in the picture"
+        ),
         "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
         "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),
         "seed": gr.Number(0, label="Seed", info="same seed, same picture", precision=0, minimum=0, maximum=MAX_SEED),

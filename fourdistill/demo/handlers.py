@@ -2,28 +2,34 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 from PIL import Image
 
-from fourdistill.demo.artist import Artist, Command, Stopped
+from fourdistill.demo.artist import Artist, Command
+from fourdistill.demo.captions import describe
+from fourdistill.demo.film import Film
 from fourdistill.demo.jobs import Jobs
-from fourdistill.demo.plot import describe_camera
-from fourdistill.demo.show import show_grid, show_picture, show_sequence
+from fourdistill.demo.show import EMPTY, show_film, show_picture
 from fourdistill.errors import InputError
 from fourdistill.media import read_picture
 
 Condition = torch.Tensor | None
 """Embeddings (1, S, D) of the condition picture; nothing else of it is kept."""
+PREVIEW_STEPS = 4  # the mini base hardly changes beyond; a third of the time of 20
+PAUSE_S = 0.4  # without a move, before a preview is refined
 
 
 class Handlers:
-    """The page's handlers, for all sessions; `call` is what Gradio passes of a request: (gr.Request, gr.Progress)."""
+    """The page's handlers, for all sessions; `call` is what Gradio passes of a request: (gr.Request, gr.Progress).
+
+    What draws takes the same arguments, needed or not, and raises `Stopped`.
+    """
 
     def __init__(self, artist: Artist, examples: Sequence[Path]):
         self.artist = artist
@@ -44,69 +50,64 @@ class Handlers:
         """Stop what the session is drawing."""
         self.jobs.stop(request.session_hash or "")
 
-    def draw(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """One picture; `asked` is empty."""
-        [[image]] = self._paint(seen, command, *call)
-        return show_picture(image, f"{_time(command.time)}, {_camera(command)}")
+    def preview(self, seen: Condition, command: Command, film: Film, *call: Any) -> str:
+        """One picture at few steps; it is the whole drawing if no more are commanded."""
+        if seen is None:
+            return EMPTY
+        steps = min(PREVIEW_STEPS, command.num_inference_steps)
+        [image] = self._paint(seen, replace(command, num_inference_steps=steps), *call)
+        remark = f"preview, {steps} of {command.num_inference_steps} steps"
+        return show_picture(image, describe(command), remark if steps < command.num_inference_steps else "")
 
-    def sweep_time(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """An animation over time from the commanded camera; `asked`: from, to, number of frames."""
-        first, last, count = asked
-        [row] = self._paint(seen, command, *call, times=_linspace(first, last, count))
-        return show_sequence(row, f"{_time(first)} to {_time(last)}, {_camera(command)}", "time")
+    def refine(self, seen: Condition, command: Command, film: Film, *call: Any) -> Any:
+        """The same picture at all steps, after a pause; nothing if the preview was at all steps."""
+        if seen is None or command.num_inference_steps <= PREVIEW_STEPS:
+            return gr.skip()
+        [image] = self._paint(seen, command, *call, refines=True)
+        return show_picture(image, describe(command))
 
-    def orbit(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """An animation of a camera that orbits from the commanded position; `asked`: degrees, number of frames."""
-        turn, count = asked
-        start = command.azimuth or 0.0
-        # A full turn stops one step before its start, so that the loop does not show a frame twice.
-        closed = abs(turn) == 360
-        azimuths = _linspace(start, start + turn, count + closed)[: int(count)]
-        rows = self._paint(seen, command, *call, azimuths=azimuths)
-        return show_sequence([row[0] for row in rows], f"{_time(command.time)}, camera turning by {turn:.0f}°", "orbit")
-
-    def grid(self, seen: Condition, command: Command, asked: list, *call: Any) -> str:
-        """One row per azimuth, one column per time; `asked`: from, to, count of times, from, to, count of azimuths."""
-        times, azimuths = _linspace(*asked[:3]), _linspace(*asked[3:])
-        rows = self._paint(seen, command, *call, times=times, azimuths=azimuths)
-        return show_grid(rows, [f"{azimuth:.0f}°" for azimuth in azimuths], [_time(time) for time in times])
+    def film(self, seen: Condition, command: Command, film: Film, *call: Any) -> str:
+        """All frames of a film, played on the canvas, with a strip of them."""
+        images = self._paint(seen, command, *call, frames=film.frames)
+        commands = [replace(command, time=time, azimuth=_wrapped(azimuth)) for time, azimuth in film.frames]
+        named = [(describe(each), image) for each, image in zip(commands, images, strict=True)]
+        rows = [named[start : start + film.num_columns] for start in range(0, len(named), film.num_columns)]
+        return show_film(rows, f"{film.name}, {len(named)} frames", film.name.lower().replace(" ", "-"))
 
     def _paint(
-        self, seen: Condition, command: Command, request: gr.Request, progress: gr.Progress, **over: Any
-    ) -> list[list[Image.Image]]:
-        """Pictures of a command at the times and azimuths in `over`; the page shows the progress."""
+        self,
+        seen: Condition,
+        command: Command,
+        request: gr.Request,
+        progress: gr.Progress,
+        *,
+        frames: Sequence[tuple[float | None, float | None]] | None = None,
+        refines: bool = False,
+    ) -> list[Image.Image]:
+        """Pictures of a command at the times and azimuths in `frames`; the page shows the progress."""
 
         def show_steps(done: int, total: int) -> None:
             progress((done, total), desc="Drawing", unit="steps")
 
-        with _said_on_the_page(), self.jobs.running(request.session_hash or "") as stop:
+        with _said_on_the_page(), self.jobs.running(request.session_hash or "", refines=refines) as stop:
             if seen is None:
                 raise InputError("picture: expected one; upload it or pick an example")
-            return self.artist.draw(seen, command, show_steps, stop, **over)
+            if refines:
+                stop.wait(PAUSE_S)
+            return self.artist.draw(seen, command, show_steps, stop, frames=frames)
 
 
 @contextmanager
 def _said_on_the_page(hidden: str = "") -> Iterator[None]:
-    """Turn `InputError` and `Stopped` into a message on the page, without a traceback."""
+    """Turn `InputError` into a message on the page, without a traceback."""
     try:
         yield
     except InputError as error:
         raise gr.Error(
             escape(str(error).replace(hidden, "")), title="That did not work", print_exception=False
         ) from error
-    except Stopped as error:
-        raise gr.Error("Nothing was drawn.", title="Stopped", duration=3, print_exception=False) from error
 
 
-def _linspace(first: float, last: float, count: float) -> list[float]:
-    return np.linspace(first, last, int(count)).tolist()
-
-
-def _time(time: float | None) -> str:
-    if time is None:
-        return "time as it is"
-    return f"{abs(time):.2f} {'later' if time > 0 else 'earlier'}" if abs(time) >= 0.005 else "same instant"
-
-
-def _camera(command: Command) -> str:
-    return describe_camera(command.azimuth, command.elevation, command.radius)
+def _wrapped(azimuth: float | None) -> float | None:
+    """An azimuth in [-180, 180), for words."""
+    return None if azimuth is None else (azimuth + 180) % 360 - 180

@@ -1,4 +1,4 @@
-"""The running drawings of each session, so that its button, or leaving the page, can stop them."""
+"""The running drawings of each session, so that its button, a newer one, or leaving the page can stop them."""
 
 import threading
 from collections.abc import Iterator
@@ -6,28 +6,35 @@ from contextlib import contextmanager
 
 
 class Jobs:
-    """The stop signals of the running drawings, by session."""
+    """The stop signals of the running drawings by session, and whether each refines a preview."""
 
     def __init__(self):
-        self._running: dict[str, list[threading.Event]] = {}
+        self._running: dict[str, dict[threading.Event, bool]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def running(self, session: str) -> Iterator[threading.Event]:
-        """The stop signal of one drawing, registered while it runs."""
+    def running(self, session: str, *, refines: bool = False) -> Iterator[threading.Event]:
+        """The stop signal of one drawing, registered while it runs.
+
+        A new drawing stops the session's others. A refinement stops only refinements: a preview may be newer.
+        """
         stop = threading.Event()
         with self._lock:
-            self._running.setdefault(session, []).append(stop)
+            jobs = self._running.setdefault(session, {})
+            for other, other_refines in jobs.items():
+                if other_refines or not refines:
+                    other.set()
+            jobs[stop] = refines
         try:
             yield stop
         finally:
             with self._lock:
-                self._running[session].remove(stop)
-                if not self._running[session]:
+                del jobs[stop]
+                if not jobs:
                     del self._running[session]
 
     def stop(self, session: str) -> None:
         """Stop what a session is drawing, if anything."""
         with self._lock:
-            for stop in self._running.get(session, []):
+            for stop in self._running.get(session, {}):
                 stop.set()

@@ -9,55 +9,53 @@ from diffusers.utils import make_image_grid
 from PIL import Image
 
 from fourdistill.animation import save_gif
+from fourdistill.media import write_video
 
-FRAME_RATE = 8  # of animations, frames per second
-
-
-def show_picture(image: Image.Image, words: str) -> str:
-    """One picture with its description and a link that saves it, as HTML."""
-    url = data_url("image/png", png_bytes(image))
-    caption = _caption(words, {"picture.png": url})
-    return f'<figure class="drawn"><img src="{url}" alt="{escape(words)}">{caption}</figure>'
+FRAME_RATE = 8  # of films, frames per second; `canvas.js` plays them as fast
+EMPTY = '<div class="stage"><p>Drop a picture here, or pick an example.</p></div>'
+Named = tuple[str, Image.Image]
+"""A picture and its description."""
 
 
-def show_sequence(images: Sequence[Image.Image], words: str, name: str) -> str:
-    """An animation, its frames side by side, and links that save both, as HTML; `name` names the files."""
-    gif = data_url("image/gif", gif_bytes(images))
-    strip = data_url("image/png", png_bytes(make_image_grid(list(images), rows=1, cols=len(images))))
-    links = {f"{name}.gif": gif, f"{name}.png": strip}
-    return (
-        f'<figure class="drawn"><img src="{gif}" alt="{escape(words)}, animated">'
-        f'<div class="strip"><img src="{strip}" alt="{escape(words)}, {len(images)} frames side by side"></div>'
-        f"{_caption(words, links)}</figure>"
-    )
+def show_picture(image: Image.Image, words: str, remark: str = "") -> str:
+    """One picture with its description and a link that saves it, as HTML; `remark` says that it is a preview."""
+    files = {} if remark else {"picture.png": data_url("image/png", png_bytes(image))}
+    noted = f' <em class="remark">{escape(remark)}</em>' if remark else ""
+    return f'<figure class="drawn">{_stage((words, image))}{_caption(escape(words) + noted, files)}</figure>'
 
 
-def show_grid(rows: Sequence[Sequence[Image.Image]], row_names: Sequence[str], column_names: Sequence[str]) -> str:
-    """A grid of pictures with row and column names, and a link that saves it as one picture, as HTML."""
-    whole = make_image_grid([image for row in rows for image in row], rows=len(rows), cols=len(rows[0]))
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in column_names)
-    body = ""
-    for name, row in zip(row_names, rows, strict=True):
-        body += f'<tr><th scope="row">{escape(name)}</th>'
-        for column, image in zip(column_names, row, strict=True):
-            alt = escape(f"{name}, {column}")
-            body += f'<td><img src="{data_url("image/png", png_bytes(image))}" alt="{alt}"></td>'
-        body += "</tr>"
-    links = _caption(
-        "rows: azimuth of the camera; columns: time", {"grid.png": data_url("image/png", png_bytes(whole))}
-    )
-    return (
-        f'<figure class="drawn"><div class="strip"><table><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{links}</figure>"
-    )
+def show_film(rows: Sequence[Sequence[Named]], words: str, name: str) -> str:
+    """A film of rows of frames, the frames to pick from, and links that save it, as HTML; `name` names the files."""
+    images = [image for row in rows for _, image in row]
+    files = {
+        f"{name}.gif": data_url("image/gif", gif_bytes(images)),
+        f"{name}.mp4": data_url("video/mp4", mp4_bytes(images)),
+        f"{name}.png": data_url("image/png", png_bytes(make_image_grid(images, rows=len(rows), cols=len(rows[0])))),
+    }
+    play = '<button type="button" class="play">Play</button>'
+    strip = "".join(f'<div class="row">{"".join(map(_frame, row))}</div>' for row in rows)
+    caption = _caption(escape(words), files, play)
+    return f'<figure class="drawn">{_stage(rows[0][0])}<div class="strip">{strip}</div>{caption}</figure>'
 
 
-def _caption(words: str, files: dict[str, str]) -> str:
+def _stage(shown: Named) -> str:
+    return f'<div class="stage">{_image(*shown)}</div>'
+
+
+def _frame(frame: Named) -> str:
+    return f'<button type="button" title="{escape(frame[0])}">{_image(*frame)}</button>'
+
+
+def _image(words: str, image: Image.Image) -> str:
+    return f'<img src="{data_url("image/png", png_bytes(image))}" alt="{escape(words)}">'
+
+
+def _caption(words: str, files: dict[str, str], play: str = "") -> str:
     links = " ".join(
         f'<a class="save" href="{url}" download="{escape(name)}">Save {name.rsplit(".", 1)[1].upper()}</a>'
         for name, url in files.items()
     )
-    return f"<figcaption><span>{escape(words)}</span>{links}</figcaption>"
+    return f"<figcaption>{play}<span>{words}</span>{links}</figcaption>"
 
 
 def data_url(kind: str, content: bytes) -> str:
@@ -76,4 +74,11 @@ def gif_bytes(images: Sequence[Image.Image]) -> bytes:
     """Pictures of one size as a looping animation."""
     buffer = BytesIO()
     save_gif(buffer, images, FRAME_RATE)
+    return buffer.getvalue()
+
+
+def mp4_bytes(images: Sequence[Image.Image]) -> bytes:
+    """Pictures of one size as a video."""
+    buffer = BytesIO()
+    write_video(buffer, images, FRAME_RATE)
     return buffer.getvalue()

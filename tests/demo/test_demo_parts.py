@@ -12,6 +12,7 @@ from io import BytesIO
 import gradio as gr
 import numpy as np
 import pytest
+from fourdistill.demo.plot import describe_camera, draw_cameras
 from gradio.route_utils import delete_files_created_by_app
 from PIL import Image, ImageSequence
 from tiny_adapters import start_tiny_adapter
@@ -22,7 +23,6 @@ from fourdistill.demo.controls import Controls, lay_out_displacement, lay_out_pr
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.page import build_page
-from fourdistill.demo.plot import describe_camera, draw_cameras
 from fourdistill.demo.serve import find_examples, launch, serve
 from fourdistill.demo.show import show_grid, show_picture, show_sequence
 from fourdistill.errors import InputError
