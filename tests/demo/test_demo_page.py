@@ -4,6 +4,7 @@ import base64
 import re
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from fourdistill.inference.pipeline import FourDistillPipeline
 
-PICTURE = "figure.drawn:visible > img"
+PICTURE = "figure.drawn .stage img"
 STEPS = 2
 
 
@@ -71,57 +72,107 @@ def set_number(page, label, value):
     field.press("Enter")
 
 
+def dial_of(page):
+    return page.get_by_role("slider", name="Camera around the subject")
+
+
+def unfold(page, name):
+    page.get_by_role("button", name=name).click()
+
+
+def make_film(page, path, **numbers):
+    """Choose a path, set its numbers, and start it."""
+    page.get_by_label(path, exact=True).check()
+    for label, value in numbers.items():
+        set_number(page, label, value)
+    page.get_by_role("button", name="Make the film").click()
+
+
 def upload(page, file):
     page.locator("input[type=file]").set_input_files(file)
 
 
-def test_upload_and_sliders_draw_what_the_pipeline_draws(page, pipe):
+def test_upload_and_controls_draw_what_the_pipeline_draws(page, pipe):
     upload(page, ROOT / "examples/walk.png")
     wait_until_shown(page, drawn_by(pipe, "walk"))
-    slider = page.get_by_role("slider", name="range slider for Azimuth, degrees")
-    slider.press("ArrowRight")
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0))
-    page.get_by_role(
-        "img", name="camera 1° to the right", exact=True
-    ).wait_for()  # the drawing of the camera has its own event
+    dial_of(page).press("ArrowRight")
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=5.0))
     set_number(page, "Time", 0.25)
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=1.0, time=0.25))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=5.0, time=0.25))
+    page.get_by_text("0.25 later, camera 5° to the right").wait_for()
+
+
+def test_a_picture_can_be_dropped_on_the_canvas(page, pipe):
+    content = base64.b64encode((ROOT / "examples/walk.png").read_bytes()).decode()
+    page.evaluate(
+        """content => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0)), given = new DataTransfer();
+            given.items.add(new File([bytes], "walk.png", {type: "image/png"}));
+            const stage = document.querySelector(".canvas .stage");
+            stage.dispatchEvent(new DragEvent("drop", {dataTransfer: given, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    wait_until_shown(page, drawn_by(pipe, "walk"))
+
+
+def test_the_camera_is_dragged_around_the_subject(page, pipe):
+    box = dial_of(page).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y + 60)
+    page.mouse.down()
+    page.mouse.move(x + 60, y, steps=4)
+    page.mouse.up()
+    assert dial_of(page).get_attribute("aria-valuetext") == "90° to the right"
+    wait_until_shown(page, drawn_by(pipe, "backflip", azimuth=90.0))
+
+
+def test_a_preview_is_refined(page, pipe):
+    unfold(page, "Elevation, radius, steps, seed")
+    set_number(page, "Steps", 12)
+    page.get_by_text("preview, 4 of 12 steps").wait_for()
+    wait_until_shown(page, drawn_by(pipe, "backflip", num_inference_steps=12))
+    page.get_by_role("link", name="Save PNG").wait_for()
 
 
 def test_every_setting_reaches_the_pipeline(page, pipe):
-    page.get_by_role("button", name="How it is drawn").click()
+    unfold(page, "Elevation, radius, steps, seed")
     page.get_by_label("camera", exact=True).uncheck()
-    page.get_by_role("textbox", name="Prompt").fill("a man in a red top")
     strength = "As in the picture … as in the prompt"
-    values = {strength: 0.4, "Guidance": 2.0, "Steps": 3}
-    for label, value in values.items():
+    for label, value in {strength: 0.4, "Guidance": 2.0, "Steps": 3}.items():
         set_number(page, label, value)
+    page.get_by_role("textbox", name="Prompt").fill("a man in a red top")
     command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "num_inference_steps": 3}
     command |= {"azimuth": None, "elevation": None, "radius": None, "prompt": "a man in a red top"}
-    page.get_by_role("button", name="Draw", exact=True).click()
     wait_until_shown(page, drawn_by(pipe, "backflip", **command))
 
 
-def test_orbit_is_saved_as_a_gif(page):
-    page.get_by_role("tab", name="Orbit").click()
-    set_number(page, "Frames", 3)
-    page.locator("button.primary:visible").click()
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save GIF").click()
-    assert download.value.suggested_filename == "orbit.gif"
-    with Image.open(download.value.path()) as gif:
+def test_a_film_is_played_and_saved(page):
+    unfold(page, "Range and frames of the film")
+    make_film(page, "Orbit", Frames=3)
+    page.wait_for_selector(".strip button >> nth=2")
+    page.get_by_role("button", name="Pause").click()
+    page.locator(".strip button").nth(1).click()
+    assert page.locator(PICTURE).get_attribute("src") == page.locator(".strip img").nth(1).get_attribute("src")
+    files = {}
+    for kind in ("GIF", "MP4"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=f"Save {kind}").click()
+        files[download.value.suggested_filename] = download.value.path()
+    assert set(files) == {"orbit.gif", "orbit.mp4"}
+    with Image.open(files["orbit.gif"]) as gif:
         assert gif.format == "GIF" and len(list(ImageSequence.Iterator(gif))) == 3 and gif.size == (128, 128)
+    with av.open(files["orbit.mp4"]) as video:
+        assert [frame.width for frame in video.decode(video=0)] == [128] * 3
 
 
-def test_grid_has_a_picture_a_cell(page):
-    page.get_by_role("tab", name="Grid").click()
-    set_number(page, "Rows", 2)
-    page.locator("button.primary:visible").click()
-    page.wait_for_selector("td img")
-    names = [image.get_attribute("alt") for image in page.locator("td img").all()]
-    assert names == [
-        f"{where}, {when}" for where in ("-90°", "90°") for when in ("0.30 earlier", "same instant", "0.30 later")
-    ]
+def test_a_grid_has_a_row_a_camera(page):
+    unfold(page, "Range and frames of the film")
+    make_film(page, "Grid", Cameras=2, Instants=2)
+    page.wait_for_selector(".strip .row >> nth=1")
+    names = [image.get_attribute("alt") for image in page.locator(".strip img").all()]
+    cameras, times = ("camera where it was", "camera 180° to the left"), ("0.50 earlier", "0.50 later")
+    assert names == [f"{time}, {camera}" for camera in cameras for time in times]
 
 
 @pytest.mark.parametrize("kind", ["text", "text as png", "too many pixels"])
@@ -141,23 +192,20 @@ def test_what_is_no_picture_is_refused(page, tmp_path, kind):
 
 
 def draw_for_minutes(page):
-    """Start a very long drawing."""
-    page.get_by_role("tab", name="Time sweep").click()
-    page.get_by_role("button", name="How it is drawn").click()
-    page.get_by_label("Draw the picture whenever something is moved").uncheck()
-    set_number(page, "Frames", 32)
+    """Start a very long film."""
+    unfold(page, "Range and frames of the film")
+    unfold(page, "Elevation, radius, steps, seed")
     set_number(page, "Steps", 100)
-    page.locator("button.primary:visible").click()
-    page.get_by_text(re.compile(r"Drawing - \d")).wait_for()
+    make_film(page, "Time sweep", Frames=32)
+    page.get_by_text(re.compile(r"Drawing - \d")).first.wait_for()
 
 
 def test_a_drawing_can_be_stopped(page):
     draw_for_minutes(page)
-    page.locator("button:visible", has_text="Stop").click()
-    set_number(page, "Frames", 2)
+    page.get_by_role("button", name="Stop").click()
     set_number(page, "Steps", 2)
-    page.locator("button.primary:visible").click()
-    page.get_by_role("link", name="Save GIF").wait_for()  # long before the first drawing could end
+    make_film(page, "Time sweep", Frames=2)
+    page.get_by_role("link", name="Save GIF").wait_for()  # long before the first film could end
 
 
 def test_leaving_the_page_ends_its_drawing(browser, served, page):
@@ -175,10 +223,10 @@ def test_two_people_at_once(browser, page, served, pipe):
         each.get_by_role("button", name=name).click()
     wait_until_shown(page, drawn_by(pipe, "walk"))
     wait_until_shown(other, drawn_by(pipe, "spin"))
-    for each, azimuth in ((page, 30), (other, -60)):
-        set_number(each, "Azimuth, degrees", azimuth)
-    wait_until_shown(other, drawn_by(pipe, "spin", azimuth=-60.0))
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=30.0))
+    for each, key in ((page, "PageUp"), (other, "PageDown")):
+        dial_of(each).press(key)
+    wait_until_shown(other, drawn_by(pipe, "spin", azimuth=-45.0))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=45.0))
     other.context.close()
 
 
@@ -191,7 +239,7 @@ def test_a_phone_shows_all_and_a_keyboard_reaches_all(browser, served):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText || ''"))
-    order = ["Upload file", "backflip", "Picture", "Draw", "Stop", "range slider for Time", "range slider for Radius"]
+    order = ["Upload file", "backflip", "Camera around the subject", "range slider for Time", "Make the film", "Stop"]
     places = [next(i for i, name in enumerate(reached) if name.strip() == wanted) for wanted in order]
     assert places == sorted(places), reached
     nameless = page.evaluate(

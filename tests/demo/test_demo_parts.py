@@ -9,22 +9,25 @@ import socket
 import threading
 from io import BytesIO
 
+import av
 import gradio as gr
 import numpy as np
 import pytest
-from fourdistill.demo.plot import describe_camera, draw_cameras
 from gradio.route_utils import delete_files_created_by_app
 from PIL import Image, ImageSequence
 from tiny_adapters import start_tiny_adapter
 
 from fourdistill.demo.address import bracketed, check_address, without_proxies
 from fourdistill.demo.artist import Artist, Command, Stopped
-from fourdistill.demo.controls import Controls, lay_out_displacement, lay_out_prompt, lay_out_settings, read_command
+from fourdistill.demo.captions import describe
+from fourdistill.demo.controls import Controls, lay_out_dial, lay_out_more, lay_out_prompt, lay_out_time, read_command
+from fourdistill.demo.dial import read_azimuth
+from fourdistill.demo.film import BOTH, GRID, ORBIT, TIME, lay_out_film, lay_out_path, read_film
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.jobs import Jobs
 from fourdistill.demo.page import build_page
 from fourdistill.demo.serve import find_examples, launch, serve
-from fourdistill.demo.show import show_grid, show_picture, show_sequence
+from fourdistill.demo.show import show_film, show_picture
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.model import load_base
@@ -43,13 +46,13 @@ def noise_picture(size=(32, 32), seed=0):
 def test_a_drawing_is_a_sweep_of_the_pipeline_and_says_how_far_it_is(pipe):
     artist, picture, steps = Artist(pipe), noise_picture(), []
     command = Command(time=0.25, elevation=10.0, num_inference_steps=2, seed=3)
-    rows = artist.draw(
-        artist.look_at(picture), command, lambda *step: steps.append(step), threading.Event(), azimuths=[0.0, 45.0]
+    frames = [(0.25, 0.0), (0.25, 45.0)]
+    images = artist.draw(
+        artist.look_at(picture), command, lambda *step: steps.append(step), threading.Event(), frames=frames
     )
-    expected = pipe.sweep(picture, [0.25], [0.0, 45.0], 10.0, 1.0, seed=3, num_inference_steps=2)
-    assert [[np.asarray(image).tolist() for image in row] for row in rows] == [
-        [np.asarray(image).tolist() for image in row] for row in expected
-    ]
+    [expected] = zip(*pipe.sweep(picture, [0.25], [0.0, 45.0], 10.0, 1.0, seed=3, num_inference_steps=2), strict=True)
+    for image, wanted in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(wanted))
     assert steps == [(1, 2), (2, 2)]
 
 
@@ -58,7 +61,7 @@ def test_the_strength_of_the_prompt_reaches_the_pipeline(pipe):
     drawn = {}
     for strength in (0.0, 0.5):
         command = Command(prompt="a man in a red top", prompt_strength=strength, num_inference_steps=2)
-        [[image]] = artist.draw(artist.look_at(picture), command, lambda *_: None, threading.Event())
+        [image] = artist.draw(artist.look_at(picture), command, lambda *_: None, threading.Event())
         where = {"time": 0.0, "azimuth": 0.0, "elevation": 0.0, "radius": 1.0}
         [expected] = pipe(
             picture, command.prompt, prompt_strength=strength, seed=0, num_inference_steps=2, **where
@@ -70,7 +73,9 @@ def test_the_strength_of_the_prompt_reaches_the_pipeline(pipe):
 
 def test_what_the_page_sends_is_a_command():
     with gr.Blocks():
-        controls = Controls(**lay_out_displacement(), **lay_out_prompt(), **lay_out_settings(num_inference_steps=7))
+        controls = Controls(
+            **lay_out_dial(), **lay_out_time(), **lay_out_prompt(), **lay_out_more(num_inference_steps=7)
+        )
     sent = {component: component.value for component in controls.all}
     assert read_command(controls, sent) == Command(num_inference_steps=7)
     sent |= {controls.prompt: "a man", controls.prompt_strength: 0.25, controls.steer: ["time"]}
@@ -103,33 +108,66 @@ def test_stopping_reaches_ones_own_drawings_alone():
         assert not again.is_set()
 
 
-def target_center(svg):
-    """Position of the commanded camera in the drawing."""
-    x, y = re.findall(r'class="target" d="M([\d.-]+) ([\d.-]+)', svg)[1]  # of the lines from its centre
-    return float(x), float(y)
+def test_a_new_drawing_stops_the_older_ones_and_a_refinement_no_preview():
+    jobs = Jobs()
+    with jobs.running("me") as preview, jobs.running("me", refines=True) as refinement:
+        assert not preview.is_set()
+        with jobs.running("me", refines=True):
+            assert refinement.is_set() and not preview.is_set()
+        with jobs.running("me"):
+            assert preview.is_set()
 
 
-def test_the_drawing_shows_where_the_camera_stands():
-    x, y = target_center(draw_cameras(0, 0, 1))
-    right, left = target_center(draw_cameras(90, 0, 1)), target_center(draw_cameras(-90, 0, 1))
-    assert right[0] > x + 50 and left[0] < x - 50 and right[1] == pytest.approx(left[1])
-    assert target_center(draw_cameras(0, 45, 1))[1] < y - 20
-    behind, far_behind = target_center(draw_cameras(180, 0, 1)), target_center(draw_cameras(180, 0, 1.5))
-    assert far_behind[1] < behind[1] < y
-    assert 'class="target"' not in draw_cameras(None, None, None)
-    assert describe_camera(-30, 10, 1.5) == "camera 30° to the left, 10° up, distance × 1.50"
+@pytest.mark.parametrize("sent", [181, -200.5, "90", None, [1], float("nan")])
+def test_the_dial_accepts_angles_alone(sent):
+    with pytest.raises(gr.Error, match="azimuth: expected -180 to 180"):
+        read_azimuth(sent)
+    assert read_azimuth(-45) == -45.0
 
 
-def test_pictures_go_into_the_page_whole():
+def film_of(path, command, **changed):
+    with gr.Blocks():
+        inputs = lay_out_film(lay_out_path())
+    given = {part: part.value for part in inputs.all} | {
+        getattr(inputs, name): value for name, value in changed.items()
+    }
+    return read_film(inputs, command, given | {inputs.path: path})
+
+
+def test_a_film_moves_what_its_path_names():
+    command = Command(time=0.25, azimuth=30.0)
+    assert film_of(TIME, command, count=3).frames == [(-0.5, 30.0), (0.0, 30.0), (0.5, 30.0)]
+    assert film_of(ORBIT, command, count=4).frames == [(0.25, 30.0 + turn) for turn in (0, 90, 180, 270)]
+    assert film_of(ORBIT, command, count=3, turn=90).frames == [(0.25, 30.0), (0.25, 75.0), (0.25, 120.0)]
+    assert film_of(BOTH, command, count=2, turn=90).frames == [(-0.5, 30.0), (0.5, 120.0)]
+    grid = film_of(GRID, command, columns=2, rows=3, turn=90)
+    assert grid.num_columns == 2 and grid.frames[:3] == [(-0.5, 30.0), (0.5, 30.0), (-0.5, 75.0)]
+    assert film_of(TIME, Command(time=None, azimuth=None), count=2).frames == [(-0.5, None), (0.5, None)]
+
+
+def test_a_command_is_described_in_words():
+    command = Command(time=-0.3, azimuth=-30, elevation=10, radius=1.5)
+    assert describe(command) == "0.30 earlier, camera 30° to the left, 10° up, distance × 1.50"
+    assert describe(Command()) == "same instant, camera where it was"
+
+
+def saved(page, kind):
+    """The file behind a link of the page."""
+    [content] = re.findall(rf'href="data:{kind};base64,([^"]+)', page)
+    return BytesIO(base64.b64decode(content))
+
+
+def test_pictures_and_films_go_into_the_page_whole():
     pictures = [noise_picture(seed=i) for i in range(3)]
-    kinds = re.findall(r'src="data:image/(\w+);base64,([^"]+)', show_sequence(pictures, "a <b>", "time"))
-    assert [kind for kind, _ in kinds] == ["gif", "png"]
-    gif, strip = (Image.open(BytesIO(base64.b64decode(content))) for _, content in kinds)
-    assert len(list(ImageSequence.Iterator(gif))) == 3 and strip.size == (96, 32)
-    [content] = re.findall(r'src="data:image/png;base64,([^"]+)', show_picture(pictures[0], 'a "b"'))
-    assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(content)))), np.asarray(pictures[0]))
-    grid = show_grid([pictures[:2], pictures[1:]], ["0°", "90°"], ["now", "<later>"])
-    assert grid.count("<td><img") == 4 and 'alt="90°, &lt;later&gt;"' in grid and "<later>" not in grid
+    film = show_film([[(f"<{i}>", image) for i, image in enumerate(pictures)]], "a <b>", "time-sweep")
+    assert "<b>" not in film and "&lt;2&gt;" in film and 'download="time-sweep.gif"' in film
+    assert len(list(ImageSequence.Iterator(Image.open(saved(film, "image/gif"))))) == 3
+    with av.open(saved(film, "video/mp4")) as video:
+        assert len(list(video.decode(video=0))) == 3
+    assert Image.open(saved(film, "image/png")).size == (96, 32)
+    page = show_picture(pictures[0], 'a "b"')
+    assert np.array_equal(np.asarray(Image.open(saved(page, "image/png"))), np.asarray(pictures[0]))
+    assert "href" not in show_picture(pictures[0], "words", "a preview")  # is not to be saved
 
 
 def test_a_taken_port_is_bad_input_and_leaves_nothing(pipe, tmp_path, monkeypatch):
