@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fourdistill.animation import exact_rate, gif_delays_ms, save_gif
-from fourdistill.demo.show import show_sequence
+from fourdistill.demo.show import show_film
 from fourdistill.errors import InputError
 from fourdistill.evaluation.report.pictures import save_there_and_back
 from fourdistill.media import write_pictures
@@ -54,7 +54,8 @@ def test_a_picture_that_stays_is_shown_for_all_of_its_frames():
 def test_every_gif_is_written_by_the_same_rule(tmp_path):
     save_there_and_back(tmp_path / "a.gif", pictures(3))
     assert delays_of(tmp_path / "a.gif") == [200] * 4
-    [content] = re.findall(r'src="data:image/gif;base64,([^"]+)', show_sequence(pictures(4), "x", "time"))
+    film = show_film([[("", picture) for picture in pictures(4)]], "x", "time")
+    [content] = re.findall(r'href="data:image/gif;base64,([^"]+)', film)
     assert delays_of(BytesIO(base64.b64decode(content))) == [120, 130, 130, 120]
 
 

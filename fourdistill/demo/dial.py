@@ -18,7 +18,8 @@ def make_dial() -> gr.HTML:
         min_width=180,
         scale=0,
     )
-    dial.preprocess = read_azimuth  # a subclass would make Gradio write a .pyi beside this module
+    # A subclass would make Gradio write a .pyi beside this module.
+    dial.preprocess = read_azimuth  # type: ignore[method-assign]
     return dial
 
 

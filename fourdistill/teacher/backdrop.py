@@ -6,6 +6,7 @@ floor is: its lit colour is the same for all cameras, and a shadow is that colou
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -170,7 +171,8 @@ def _agreed_lit(lit: Floats, color: Floats) -> Floats:
     agree = (np.abs(lit - middle).max(-1) < _AGREEMENT).sum(0) >= 2
     if not agree.any():
         return np.broadcast_to(color, middle.shape).astype(np.float32)
-    nearest = middle[tuple(distance_transform_edt(~agree, return_distances=False, return_indices=True))]
+    place: Any = distance_transform_edt(~agree, return_distances=False, return_indices=True)
+    nearest = middle[tuple(place)]
     similar = np.minimum(np.abs(lit - nearest).max(-1), np.abs(lit - color).max(-1)) < _SIMILARITY
     alone = np.nanmedian(np.where(similar[..., None], lit, np.nan), 0)
     alone = np.where(np.isnan(alone), nearest, alone)

@@ -162,7 +162,7 @@ def test_a_film_is_played_and_saved(page):
     assert set(files) == {"orbit.gif", "orbit.mp4"}
     with Image.open(files["orbit.gif"]) as gif:
         assert gif.format == "GIF" and len(list(ImageSequence.Iterator(gif))) == 3 and gif.size == (128, 128)
-    with av.open(files["orbit.mp4"]) as video:
+    with av.open(str(files["orbit.mp4"]), mode="r") as video:
         assert [frame.width for frame in video.decode(video=0)] == [128] * 3
 
 

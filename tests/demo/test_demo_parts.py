@@ -162,7 +162,7 @@ def test_pictures_and_films_go_into_the_page_whole():
     film = show_film([[(f"<{i}>", image) for i, image in enumerate(pictures)]], "a <b>", "time-sweep")
     assert "<b>" not in film and "&lt;2&gt;" in film and 'download="time-sweep.gif"' in film
     assert len(list(ImageSequence.Iterator(Image.open(saved(film, "image/gif"))))) == 3
-    with av.open(saved(film, "video/mp4")) as video:
+    with av.open(saved(film, "video/mp4"), mode="r") as video:
         assert len(list(video.decode(video=0))) == 3
     assert Image.open(saved(film, "image/png")).size == (96, 32)
     page = show_picture(pictures[0], 'a "b"')
