@@ -54,7 +54,8 @@ def main(
     collected = read_if_there(benchmarks / "ablation.csv")
     charts |= over_words(read_points(benchmarks / "words.csv"), collected)
     charts["prior_curve"] = prior_curve(read_points(benchmarks / "prior_curve.csv"))
-    if curves := read_if_there(benchmarks / "ablation_curves.csv"):
+    curves = read_if_there(benchmarks / "ablation_curves.csv")
+    if len(words_of(collected)) > 1:
         charts["words_curve"] = words_curve(curves, words_of(collected))
     for name, chart in charts.items():
         with new_file(out / f"plot_{name}.svg") as partial:
