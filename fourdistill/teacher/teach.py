@@ -94,7 +94,8 @@ def _teach(scene: SceneImages, task: SceneTask, settings: Reconstruct, seed: int
     """Write the folder of results."""
     facts: dict[str, Any] = {"scene": task.name, "outcome": "refused", "cameras": len(scene.cameras)}
     if len(scene.cameras) < settings.gate.min_cameras:
-        facts["reason"] = f"{len(scene.cameras)} cameras, below {settings.gate.min_cameras}"
+        number = len(scene.cameras)
+        facts["reason"] = f"{number} camera{'s' if number > 1 else ''}, below {settings.gate.min_cameras}"
         with new_folder(done, _SUFFIXES) as partial:
             _write_facts(partial, facts)
         return
