@@ -23,7 +23,7 @@ from fourdistill.teacher.scene_images import to_scene_frame
 from fourdistill.teacher.teacher import Rendering
 from fourdistill.teacher.volume import render_rays
 
-FORMAT = "fourdistill-teacher-1"
+FORMAT = "fourdistill-teacher-2"
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,26 @@ def save_reconstruction(reconstruction: Reconstruction, path: Path) -> None:
         "frame.axes": torch.from_numpy(frame.axes),
     }
     facts = {
+        "format": FORMAT,
         "size": reconstruction.size,
         "scale": frame.scale,
         "floor": [backdrop.height, backdrop.half],
         "lattice": [hull.lattice.origin, hull.lattice.spacing, hull.lattice.shape],
     }
-    with new_file(path) as partial:
-        save_file(tensors, partial, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+    with new_file(path) as partial:  # one key: safetensors writes several in random order
+        save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
 
 
 def load_reconstruction(path: Path) -> Reconstruction:
     """Read a teacher; raises `InputError` with the file's name if it is no teacher."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{path}: format: expected {FORMAT}, found {metadata.get('format')}")
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            if facts.get("format") != FORMAT:
+                raise InputError(f"{path}: format: expected {FORMAT}, found {facts.get('format')}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: expected a teacher in safetensors, found none that can be read") from error
-    facts = json.loads(metadata["facts"])
     origin, spacing, shape = facts["lattice"]
     times = tensors["times"].numpy()
     bits = np.unpackbits(tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))

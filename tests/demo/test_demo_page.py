@@ -129,8 +129,14 @@ def test_the_camera_is_dragged_around_the_subject(page, pipe):
 
 def test_a_preview_is_refined(page, pipe):
     unfold(page, "Elevation, radius, steps, seed")
+    remark = "preview, 4 of 12 steps"  # shown for half a second, so watched for in the page
+    page.evaluate(
+        """remark => new MutationObserver(() => { window.previewed ||= document.body.innerText.includes(remark); })
+            .observe(document.body, {subtree: true, childList: true, characterData: true})""",
+        remark,
+    )
     set_number(page, "Steps", 12)
-    page.get_by_text("preview, 4 of 12 steps").wait_for()
+    page.wait_for_function("window.previewed")
     wait_until_shown(page, drawn_by(pipe, "backflip", num_inference_steps=12))
     page.get_by_role("link", name="Save PNG").wait_for()
 
