@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from PIL import Image
 from prior_control import displaced_codes
@@ -34,13 +33,12 @@ from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.protocol.frames import FrameReader
 from fourdistill.evaluation.report.pictures import contact_sheet
 from fourdistill.evaluation.systems.generate import Painter
-from fourdistill.features.files import IMAGE_EMBEDS
 from fourdistill.frames.scenes_table import read_frames
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.model import image_size
 from fourdistill.models.base.precision import default_device
-from fourdistill.pairs.frame_pairs import read_frame_features
+from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.params import Params, load_params
 from fourdistill.storage.files import new_file
 from fourdistill.teacher.reconstruction import load_reconstruction
@@ -127,7 +125,7 @@ def code_outcomes(pipe: FourDistillPipeline, commands: list[Command], cells: Cel
     truth, embeds = {}, {}
     for scene, grid in cells.grids.items():
         keys = [(key.scene, key.camera, key.frame) for key in grid.keys]
-        found = torch.from_numpy(read_frame_features(features, keys, IMAGE_EMBEDS)).float()
+        found = read_frame_embeds(features, keys).float()
         truth[scene] = prior.codec.encode(found).numpy()
         embeds |= dict(zip(grid.keys, found, strict=True))
     return outcomes(commands, displaced_codes(prior, [commands], embeds), cells.grids, truth)

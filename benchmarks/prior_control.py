@@ -19,12 +19,11 @@ from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.summary import commanded_frames
 from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.protocol.sweeps import Sweep, build_sweeps
-from fourdistill.features.files import IMAGE_EMBEDS
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.view_encoding import to_tensors
-from fourdistill.pairs.frame_pairs import read_frame_features
+from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.params import Params, load_params
 
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
@@ -69,7 +68,7 @@ def measure(
     codes, sources = {}, {}
     for scene in {sweep.scene for sweep in sweeps}:
         keys = [(key.scene, key.camera, key.frame) for key in grids[scene].keys]
-        embeds = torch.from_numpy(read_frame_features(features, keys, IMAGE_EMBEDS)).float()
+        embeds = read_frame_embeds(features, keys).float()
         codes[scene] = prior.codec.encode(embeds).numpy()
         sources |= dict(zip(grids[scene].keys, embeds, strict=True))
     commands = [command for sweep in sweeps for command in sweep.commands]

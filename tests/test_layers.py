@@ -23,11 +23,11 @@ ARROWS = {
     "poses": {"config", "geometry", "scene", "storage", "tables", "video"},
     "frames": {"config", "geometry", "scene", "sources", "storage", "tables", "video"},
     "models": {"config", "geometry"},
-    "features": {"config", "frames.all_frames", "models.base", "storage", "tables"},
+    "features": {"config", "frames.all_frames", "models.base", "models.codec", "storage", "tables"},
     "pairs": {
         "config", "features", "frames.all_frames", "frames.scenes_table", "geometry", "storage", "tables", "video",
     },
-    "shards": {"config", "features", "frames.all_frames", "geometry", "storage", "tables"},
+    "shards": {"config", "features", "frames.all_frames", "geometry", "models.codec", "storage", "tables"},
     "training.runtime": {"config", "models.base", "storage"},
     "teacher": {"animation", "config", "frames.scenes_table", "geometry", "storage", "tables"},
     "training": {"models"},

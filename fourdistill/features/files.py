@@ -1,34 +1,34 @@
 """Feature files: one safetensors file per camera, written as a whole, read row by row.
 
 A file `<features>/<scene>/<camera>.safetensors` holds `frame_index` int32 (N,), `latents` fp16 (N, C, h, w), the VAE's
-posterior mean times its scaling factor, and `image_embeds` fp16 (N, T, D), the image encoder's penultimate states.
-Optionally it also holds the embeddings of augmented frames (`features.augmentations`), such as `mirrored_embeds`.
+posterior mean times its scaling factor, and `image_embeds` fp16 (N, S, D), the image encoder's penultimate states.
+Optionally it also holds the embeddings of augmented frames (`features.augmentations`), such as `mirrored_embeds`. If
+there is a `codec.safetensors`, all embeddings are stored as its codes, (N, K) each (`features.codes`).
 """
 
-import io
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+import torch
 from safetensors.numpy import save_file
 
-from fourdistill.errors import InputError, one_line
+from fourdistill.errors import InputError
+from fourdistill.features.coded import with_codes
+from fourdistill.features.codes import load_codec
+from fourdistill.features.images import IMAGE_EMBEDS, LATENTS, Encode, read_frame
 from fourdistill.features.settings import EncodeFrames
 from fourdistill.features.tensors import MappedTensors, RemoteTensors, open_tensors
 from fourdistill.frames.all_frames import ORDER, FrameStores, TeacherFrames, open_frames, read_all_frames
+from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.storage.fanout import fan_out
 from fourdistill.storage.store import Store, checksum, new_set, open_set
 from fourdistill.tables import FORMAT_VERSION
 
-Encode = Callable[[list[Image.Image]], dict[str, np.ndarray]]
-"""RGB images (B) => {"latents": (B, C, h, w), "image_embeds": (B, T, D), optionally more (B, T, D)}."""
-
-LATENTS, IMAGE_EMBEDS, FRAME_INDEX = "latents", "image_embeds", "frame_index"
-FRAME = "a frame of extract_frames"  # for error messages
+FRAME_INDEX = "frame_index"
 _FEATURES = "features of encode_frames"
 _MAX_OPEN = 128  # files on disk; for remote files, only headers are kept
 _MAX_HEADERS = 1024
@@ -47,13 +47,15 @@ def encode_frames(
     """Run `encode` over every frame of the table, `settings.batch_size` at a time, and write one file per camera.
 
     The frames of a `teacher` are encoded likewise. Frames and `out` may each be a folder or an fsspec address. A
-    remote `out` has an index, which is also written to
-    `index_copy`. Cameras are distributed over workers, so `encode` must be picklable. Existing output is replaced
-    completely. Raises `InputError` for an unreadable frame or features outside the range of fp16.
+    remote `out` has an index, which is also written to `index_copy`. Cameras are distributed over workers, so `encode`
+    must be picklable. Existing output is replaced completely. Raises `InputError` for an unreadable frame or features
+    outside the range of fp16.
     """
-    table = read_all_frames(frames_table, teacher, [*ORDER, "path"])
+    table = read_all_frames(frames_table, teacher, [*ORDER, "path", "split"])
     frames = open_frames(frames_dir, teacher)
     with new_set(out, {".safetensors"}, depth=1, index_copy=index_copy) as store:
+        if settings.codec.num_components is not None:
+            encode = with_codes(encode, table, frames, store, settings)
         written = fan_out(
             partial(_encode_camera, encode, frames, store, settings.batch_size),
             list(_cameras(table)),
@@ -94,16 +96,6 @@ def _cameras(table: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
         yield scene[start].as_py(), camera[start].as_py(), table.slice(start, stop - start)
 
 
-def read_frame(frames: Store, name: str) -> Image.Image:
-    """A frame as RGB; raises `InputError` with its name if it cannot be read."""
-    try:
-        with Image.open(io.BytesIO(frames.read(name, FRAME)), formats=["JPEG"]) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow
-        reason = one_line(error)
-        raise InputError(f"{frames.path(name)}: expected a readable picture: {reason}") from error
-
-
 def _to_half(features: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     half = {}
     for feature, values in features.items():
@@ -123,7 +115,7 @@ class FeatureReader:
         self._file = lru_cache(size)(partial(_open_features, self.store))
 
     def read(self, scene: str, camera: str, frame_index: int, name: str) -> np.ndarray:
-        """One frame's `latents` (C, h, w) or `image_embeds` (T, D), fp16; raises `InputError` if missing."""
+        """One frame's `latents` (C, h, w) or `image_embeds`, (S, D) or codes (K,), fp16; `InputError` if missing."""
         file = f"{scene}/{camera}.safetensors"
         tensors, rows = self._file(file)
         if frame_index not in rows:
@@ -131,6 +123,15 @@ class FeatureReader:
         if name not in tensors.names:
             raise InputError(f"{self.store.path(file)}: {name}: expected this tensor, found none; see encode_frames")
         return tensors.row(name, rows[frame_index])
+
+    def to_embeds(self, stored: np.ndarray) -> torch.Tensor:
+        """Image embeddings (N, S, D) as they are, or codes (N, K) => image embeddings (N, S, D)."""
+        values = torch.from_numpy(stored)
+        return self._codec.decode(values.float()) if values.ndim == 2 else values
+
+    @cached_property
+    def _codec(self) -> EmbeddingCodec:
+        return load_codec(self.store)
 
 
 def _open_features(store: Store, file: str) -> tuple[MappedTensors | RemoteTensors, dict[int, int]]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdistill.features.files import FeatureReader
+from fourdistill.features.images import IMAGE_EMBEDS
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.geometry.poses import Array
 from fourdistill.tables import PAIRS, WEIGHTED_PAIRS, has_column, read_table, to_matrices
@@ -69,8 +71,9 @@ def read_pair_displacements(table: pa.Table) -> Displacement[Array]:
     )
 
 
-def read_frame_features(features: Path | str, keys: Sequence[Key], name: str) -> NDArray[np.float16]:
-    """One feature of the given frames (F, ...); raises `InputError` if it is missing."""
+def read_frame_embeds(features: Path | str, keys: Sequence[Key]) -> torch.Tensor:
+    """The image embeddings (F, S, D) of the given frames; raises `InputError` if they are missing."""
     reader = FeatureReader(features)
-    rows = reader.store.each(lambda key: reader.read(*key, name), keys)
-    return np.stack(list(tqdm(rows, desc=f"read {name}", unit="frame", total=len(keys), disable=None)))
+    rows = reader.store.each(lambda key: reader.read(*key, IMAGE_EMBEDS), keys)
+    stored = np.stack(list(tqdm(rows, desc="read embeddings", unit="frame", total=len(keys), disable=None)))
+    return reader.to_embeds(stored)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fourdistill.errors import InputError
-from fourdistill.shards.loader.shard_list import TAR_NAME, Shard, list_shards
+from fourdistill.features.codes import CODEC
+from fourdistill.shards.loader.shard_list import TAR_NAME, Shard, list_shards, read_codec_hash
 from fourdistill.storage.addresses import open_filesystem, reading
 from fourdistill.storage.files import sha256
 from fourdistill.storage.store import INDEX, UNFINISHED
@@ -48,7 +49,7 @@ def publish_shards(
     """
     if not (folder / INDEX).is_file():
         raise InputError(f"{folder / INDEX}: expected the index of write_shards, found none")
-    shards = list_shards(str(folder))
+    shards = [*list_shards(str(folder)), *_codec(folder)]
     unsigned = [shard.url for shard in shards if shard.sha256 is None or shard.bytes is None]
     if unsigned:
         raise InputError(f"{folder / INDEX}: {Path(unsigned[0]).name}: expected its bytes and sha256")
@@ -65,6 +66,17 @@ def publish_shards(
     return Published(
         address, uploaded, [name for name in names if name not in uploaded], sum(sizes[name] for name in uploaded)
     )
+
+
+def _codec(folder: Path) -> list[Shard]:
+    """The codec of shards with codes, which is sent like a tar."""
+    sha256 = read_codec_hash(str(folder))
+    path = folder / CODEC
+    if sha256 is None:
+        return []
+    if not path.is_file():
+        raise InputError(f"{path}: expected this codec by {INDEX}, found none")
+    return [Shard(str(path), "", bytes=path.stat().st_size, sha256=sha256)]
 
 
 def _publish(shard: Shard, target: "_Target", on_progress: Callable[[str, int], None] | None) -> bool:

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from webdataset.writer import TarWriter
 
-from fourdistill.features.files import FRAME, IMAGE_EMBEDS, LATENTS, FeatureReader
+from fourdistill.features.codes import copy_codec
+from fourdistill.features.files import FeatureReader
+from fourdistill.features.images import FRAME, IMAGE_EMBEDS, LATENTS
 from fourdistill.frames.all_frames import FrameStores, TeacherFrames, open_frames
 from fourdistill.shards.settings import WriteShards
 from fourdistill.storage.fanout import fan_out
-from fourdistill.storage.store import Store, checksum, new_set
+from fourdistill.storage.store import Store, checksum, new_set, open_set
 from fourdistill.tables import FORMAT_VERSION, PAIRS, SPLITS, read_table
 
 MEGABYTE = 1_000_000
@@ -38,7 +40,8 @@ def write_shards(
 ) -> None:
     """Write `out/{train,val,test}-000000.tar ...` and `index.json`.
 
-    Pairs may have frames of a `teacher`. Frames, features and `out` may each be a folder or an fsspec address; the
+    Pairs may have frames of a `teacher`. If the embeddings of the features are codes, so are those of the samples, and
+    the codec is copied. Frames, features and `out` may each be a folder or an fsspec address; the
     index of a remote `out` is also written to `index_copy`. At most `settings.max_pairs` pairs per split are taken,
     evenly spaced. All tars of a split hold the same number of samples, chosen for `shard_size_mb` from the size of the
     first samples. The bytes depend only on the content: samples are ordered by `pair_id`, members are sorted, and no
@@ -50,7 +53,7 @@ def write_shards(
     features = str(features_dir) if settings.features else None
     packer = Packer(open_frames(frames_dir, teacher), features)
     tars = []
-    with new_set(out, {".tar", ".json"}, depth=0, index_copy=index_copy) as store:
+    with new_set(out, {".tar", ".json", ".safetensors"}, depth=0, index_copy=index_copy) as store:
         for split in SPLITS:
             if not len(rows[split]):
                 continue
@@ -63,7 +66,9 @@ def write_shards(
                 description=f"write_shards {split}",
                 total=math.ceil(len(rows[split]) / size),
             )
-        store.write_index({"version": FORMAT_VERSION, "features": features is not None, "shards": tars})
+        index = {"version": FORMAT_VERSION, "features": features is not None, "shards": tars}
+        codec = None if features is None else copy_codec(open_set(features, "encode_frames"), store)
+        store.write_index(index if codec is None else {**index, "codec": codec})
 
 
 def _choose_rows(rows: np.ndarray, max_pairs: int | None) -> np.ndarray:

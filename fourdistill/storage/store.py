@@ -45,6 +45,14 @@ class Store:
         """The full name of a file, for messages."""
         return f"{self.address}/{name}"
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name; raises `InputError` if an address cannot be reached."""
+        if not self.is_remote:
+            return (Path(self.address) / name).is_file()
+        with reading(self.path(name), "a place to read from"):
+            filesystem, root = open_filesystem(self.address)
+            return filesystem.isfile(f"{root}/{name}")
+
     def read(self, name: str, expected: str, start: int | None = None, stop: int | None = None) -> bytes:
         """The bytes of a file, or a range of them; raises `InputError` with its name and what was `expected`."""
         if self.is_remote:
@@ -158,7 +166,7 @@ def _remove_set(store: Store, suffixes: set[str], depth: int) -> None:
         )
     endings = sorted(suffixes - {Path(INDEX).suffix})
     for name in files:
-        if name.count("/") != depth or Path(name).suffix not in endings:
+        if name.count("/") > depth or Path(name).suffix not in endings:
             raise InputError(
                 f"{store.path(name)}: expected nothing but an older set at {store.address}: {INDEX}, and "
                 f"{' or '.join('*/' * depth + '*' + ending for ending in endings)}"

@@ -15,7 +15,7 @@ from stage_settings import frame_settings
 from tiny_scenes import SIZE, gray_film, poses_bounds, ring_cameras, write_dynerf, write_film
 
 from fourdistill.errors import InputError
-from fourdistill.features.files import read_frame
+from fourdistill.features.images import read_frame
 from fourdistill.frames.extract import extract_frames
 from fourdistill.sources.readers import SourceFolder, read_source, read_sources
 from fourdistill.storage.store import open_set

@@ -10,6 +10,7 @@ import signal
 import fsspec
 import numpy as np
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
 from s3_server import BUCKET, credentials, running_s3
 from safetensors.numpy import save_file
@@ -19,9 +20,10 @@ from tiny_scenes import SIZE
 from fourdistill.errors import InputError
 from fourdistill.evaluation.protocol.command import FrameKey
 from fourdistill.evaluation.protocol.frames import FrameReader
-from fourdistill.features.files import LATENTS, FeatureReader
+from fourdistill.features.files import FeatureReader
+from fourdistill.features.images import LATENTS
 from fourdistill.features.tensors import open_tensors
-from fourdistill.pairs.frame_pairs import read_frame_features
+from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.shards.loader.shard_list import list_shards
 from fourdistill.storage.store import Store, new_set, open_set
 from fourdistill.training.runtime.remote import RemoteCheckpoints
@@ -93,9 +95,8 @@ def test_the_stages_write_to_addresses_and_read_from_them(s3, here, tiny_base, t
     assert camera["sha256"] == objects[f"features/{camera['name']}"]
 
     keys = [("walk", "cam02", 5), ("kick", "cam00", 1), ("walk", "cam02", 0)]
-    assert np.array_equal(
-        read_frame_features(f"s3://{BUCKET}/run/features/", keys, LATENTS),
-        read_frame_features(here / "features", keys, LATENTS),
+    assert torch.equal(
+        read_frame_embeds(f"s3://{BUCKET}/run/features/", keys), read_frame_embeds(here / "features", keys)
     )
     with pytest.raises(
         InputError, match=r"s3://bucket/run/features/walk/cam02\.safetensors: frame_index: expected frame 9"

@@ -6,7 +6,7 @@ from PIL import Image
 
 from fourdistill.errors import InputError
 from fourdistill.evaluation.protocol.command import FrameKey
-from fourdistill.features.files import read_frame
+from fourdistill.features.images import read_frame
 from fourdistill.storage.store import open_set
 from fourdistill.tables import FRAMES, read_table
 

@@ -20,7 +20,8 @@ from PIL import Image
 from fourdistill.evaluation.metrics.feature_spaces import FeatureSpaces
 from fourdistill.evaluation.protocol.command import Command, FrameKey
 from fourdistill.evaluation.systems.generate import Painter
-from fourdistill.features.files import LATENTS, FeatureReader
+from fourdistill.features.files import FeatureReader
+from fourdistill.features.images import LATENTS
 from fourdistill.tables import FRAMES, read_table
 
 MODEL, COPY, VAE, GAIN = "", "baseline.copy.", "ceiling.vae.", "gain.copy."

@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import gather_object
 
 from fourdistill.errors import InputError
+from fourdistill.models.codec import EmbeddingCodec
 from fourdistill.shards.loader.batches import (
     Batch,
     Loader,
@@ -87,7 +88,14 @@ class ValidationData:
     """Some validation batches, the same in every run with one seed; none if there is no such split."""
 
     def __init__(
-        self, shards: Shards, options: LoaderSettings, seed: int, count: int, batch_size: int, device: torch.device
+        self,
+        shards: Shards,
+        options: LoaderSettings,
+        seed: int,
+        count: int,
+        batch_size: int,
+        device: torch.device,
+        codec: EmbeddingCodec | None = None,
     ):
         self.batches: list[Batch] = []
         self.counts: dict[str, Any] = {}
@@ -96,7 +104,7 @@ class ValidationData:
             # Each pair once, and always the same pairs, independently of the training's draws.
             options = replace(options, resampled=False)
             loader = make_loader(shards, "val", size, seed=seed, shuffle=True, epochs=1, options=options)
-            self.batches = [move(batch, device) for batch in islice(loader, math.ceil(count / size))]
+            self.batches = [move(batch, device, codec) for batch in islice(loader, math.ceil(count / size))]
             self.counts = loader.report.counts()
         pairs = [batch.pair_id.tolist() for batch in self.batches]
         if any(theirs != pairs for theirs in gather_object([pairs])):  # some processes could not read some pairs

@@ -15,6 +15,7 @@ from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import BaseModel
 from fourdistill.models.base.text import text_encoders_of
 from fourdistill.shards.loader.batches import Shards, fingerprint_shards
+from fourdistill.shards.loader.codec import load_shards_codec
 from fourdistill.training.mappers.data import TrainingData, ValidationData
 from fourdistill.training.mappers.denoiser import Denoiser
 from fourdistill.training.mappers.gaps import format_gaps, measure_gaps
@@ -74,7 +75,9 @@ class MapperTask(Task):
         """Move the base to the devices."""
         self.accelerator = accelerator
         place_base(self.base, accelerator, self.settings.compute)
-        self.objective = Objective(self.denoiser, self.settings.loss, accelerator.device)
+        codec = load_shards_codec(self.shards)
+        self.codec = None if codec is None else codec.to(accelerator.device)
+        self.objective = Objective(self.denoiser, self.settings.loss, accelerator.device, self.codec)
 
     def start(self, step: int, kept: dict[str, Any]) -> None:
         """Open the shards at the position of this step."""
@@ -82,7 +85,7 @@ class MapperTask(Task):
         reading = self.shards, settings.loader, self.seed
         self.data = TrainingData(*reading, self.micro_batches, step, kept.get("data", {}))
         count = settings.logging.num_val_pairs
-        self.val_data = ValidationData(*reading, count, settings.batch_size, self.accelerator.device)
+        self.val_data = ValidationData(*reading, count, settings.batch_size, self.accelerator.device, self.codec)
 
     def loss(
         self, model: nn.Module, step: int, micro_batch: int, generator: torch.Generator

@@ -39,10 +39,10 @@ class FrameEmbeds:
         return num_tokens, width
 
     def read(self, variant: int, frames: Sequence[int]) -> torch.Tensor:
-        """The embeddings (N, S, D), fp16, of some frames with one augmentation; raises `InputError` if missing."""
+        """The embeddings (N, S, D) of some frames with one augmentation; raises `InputError` if they are missing."""
         read_one = partial(self._read_one, name=self.changes[variant].feature)
         rows = self.reader.store.each(read_one, [self.keys[frame] for frame in frames])
-        return torch.from_numpy(np.stack(list(rows)))
+        return self.reader.to_embeds(np.stack(list(rows)))
 
     def _read_one(self, key: Key, name: str) -> np.ndarray:
         return self.reader.read(*key, name)
