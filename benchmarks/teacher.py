@@ -22,6 +22,9 @@ from fourdistill.sources.readers import SourceFolder, read_source
 from fourdistill.teacher.fit import fit_reconstruction
 from fourdistill.teacher.gate import judge, score_camera, score_nearest
 from fourdistill.teacher.scene_images import SceneImages, read_scene
+from fourdistill.teacher.settings import Splatting
+from fourdistill.teacher.splats.fit_splats import fit_splats
+from fourdistill.teacher.splats.rasterizer import gsplat_rasterizer
 
 
 def extracted(scene: Scene, folder: Path) -> SceneImages:
@@ -33,14 +36,19 @@ def extracted(scene: Scene, folder: Path) -> SceneImages:
     return read_scene(frames, table, scene.name)
 
 
-def measure(scene: SceneImages, camera: str, num_cameras: int, passes: int) -> str:
+def measure(scene: SceneImages, camera: str, num_cameras: int, passes: int | None, representation: str) -> str:
     """A row of the table."""
     step = max(1, len(scene.cameras) // num_cameras)
     scene = scene.without(sorted(set(scene.cameras) - {camera, *scene.cameras[::step]}))
-    params = load_params()
-    settings = replace(params.reconstruct.fit, passes=passes)
+    params, others = load_params(), scene.without([camera])
+    is_splats = representation == "gsplat"
+    settings = params.reconstruct.splats if is_splats else params.reconstruct.fit
+    settings = settings if passes is None else replace(settings, passes=passes)
     started = time.process_time()
-    teacher = fit_reconstruction(scene.without([camera]), settings, params.seed, quiet=True)
+    if isinstance(settings, Splatting):
+        teacher = fit_splats(others, settings, params.seed, gsplat_rasterizer(), quiet=True)
+    else:
+        teacher = fit_reconstruction(others, settings, params.seed, quiet=True)
     fitted = time.process_time()
     score = score_camera(teacher, teacher.backdrop, scene, camera)
     frame_s = (time.process_time() - fitted) / len(scene.times)
@@ -56,7 +64,8 @@ def main(
     scenes: Annotated[str, typer.Option(help="Names, with commas between.")] = "scene016_walk,scene015_backflip",
     camera: Annotated[str, typer.Option(help="Which camera is held out.")] = "cam03",
     cameras: Annotated[int, typer.Option(help="Of the 8; the held-out one counts only if it is among them.")] = 8,
-    passes: Annotated[int, typer.Option(help="Over all instants.")] = 75,
+    passes: Annotated[int | None, typer.Option(help="Over all instants; those of params.yaml.")] = None,
+    representation: Annotated[str, typer.Option(help="kplanes, or gsplat on a CUDA device.")] = "kplanes",
     raw: Annotated[Path, typer.Option(help="A folder in the dynerf layout.")] = Path("data/raw/mocap"),
 ) -> None:
     """Print the table, with PSNR in dB over picture / figure's box."""
@@ -65,7 +74,8 @@ def main(
     for scene in read_source(SourceFolder(raw, "dynerf")):
         if scene.name in scenes.split(","):
             with tempfile.TemporaryDirectory() as folder:
-                typer.echo(f"| {scene.name} | {measure(extracted(scene, Path(folder)), camera, cameras, passes)} |")
+                images = extracted(scene, Path(folder))
+                typer.echo(f"| {scene.name} | {measure(images, camera, cameras, passes, representation)} |")
 
 
 if __name__ == "__main__":

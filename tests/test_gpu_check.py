@@ -12,6 +12,7 @@ from fourdistill.models.base.model import load_base
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu_check
+import plain_rasterizer
 
 TINY_XL = {
     "sample_size": 8, "cross_attention_dim": 32, "block_out_channels": (32, 32, 64), "attention_head_dim": (2, 2, 2),
@@ -39,6 +40,19 @@ def test_a_check_runs_on_the_processor_and_holds(setup, name):
     assert checks
     for check in checks:
         assert check.holds and math.isfinite(check.value), check.row()
+
+
+def test_splats_are_compared_in_pictures_and_gradients(setup):
+    checks = list(gpu_check.check_splats(setup, plain_rasterizer.rasterize))
+    assert len(checks) == 4 and all(check.value == 0 for check in checks)  # with itself
+
+    def shifted(splats, viewmats, K, size):
+        """Pixel centres at whole numbers."""
+        moved = K - K.new_tensor([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        return plain_rasterizer.rasterize(splats, viewmats, moved, size)
+
+    colours, *_, gradients = gpu_check.check_splats(setup, shifted)
+    assert not colours.holds and not gradients.holds
 
 
 def test_two_processes_have_the_gradients_of_one(setup):

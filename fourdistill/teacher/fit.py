@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from fourdistill.errors import InputError
-from fourdistill.storage.files import new_file
 from fourdistill.teacher.backdrop import fit_backdrop
 from fourdistill.teacher.batches import Batch, backgrounds_and_masks, make_batch
+from fourdistill.teacher.fit_state import FitState
 from fourdistill.teacher.hull import carve_hull
 from fourdistill.teacher.kplanes import KPlanes
 from fourdistill.teacher.reconstruction import Reconstruction
@@ -44,76 +41,23 @@ def fit_reconstruction(
     hull = carve_hull(scene, masks, backdrop.height)
     batches = [make_batch(scene, backgrounds, masks, hull, instant) for instant in range(len(scene.times))]
     planes = KPlanes(hull.lattice.shape, len(batches), torch.Generator().manual_seed(seed))
-    state = _State(planes, settings)
+    groups: list[dict[str, Any]] = [
+        {"params": [*planes.space, *planes.time], "lr": settings.lr},
+        {"params": list(planes.decoder.parameters()), "lr": settings.lr / 10},
+    ]
+    state = FitState(planes, groups)
     identity = f"{settings} {seed} {hull.lattice} {len(batches)} {int(hull.occupied.sum())}"
     done = state.load(checkpoint, identity) if checkpoint and checkpoint.exists() else 0
     last = settings.passes if stop_after is None else min(stop_after, settings.passes)
     for number in tqdm(range(done, last), "fit", initial=done, total=settings.passes, unit="pass", disable=quiet):
-        _one_pass(state, batches, settings, seed, number)
+        _one_pass(state, planes, batches, settings, seed, number)
         if checkpoint and ((number + 1) % settings.checkpoint_passes == 0 or number + 1 == last):
             state.save(checkpoint, identity, number + 1)
     planes.load_state_dict(state.average)
     return Reconstruction(scene.frame, scene.size, backdrop, hull, planes.requires_grad_(False))
 
 
-class _State:
-    """The state of a fit: planes, their running average, and the optimizer's moments."""
-
-    def __init__(self, planes: KPlanes, settings: Fit):
-        self.planes = planes
-        self.average = {name: value.detach().clone() for name, value in planes.state_dict().items()}
-        self.rates = [settings.lr, settings.lr / 10]
-        groups: list[dict[str, Any]] = [
-            {"params": [*planes.space, *planes.time], "lr": settings.lr},
-            {"params": list(planes.decoder.parameters()), "lr": settings.lr / 10},
-        ]
-        # Most cells have tiny gradients: a larger epsilon would suppress their updates.
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
-
-    def set_rate(self, factor: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-
-    @torch.no_grad()
-    def update_average(self, step: int) -> None:
-        decay = min(0.99, step / (step + 100))
-        for name, value in self.planes.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
-
-    def save(self, path: Path, identity: str, passes: int) -> None:
-        tensors = {f"planes.{name}": value for name, value in self.planes.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-        with new_file(path) as partial:
-            save_file(tensors, partial, metadata={"identity": identity, "passes": str(passes)})
-
-    def load(self, path: Path, identity: str) -> int:
-        """Load a checkpoint; returns the number of completed passes."""
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: expected a checkpoint in safetensors, found none that can be read") from error
-        if metadata.get("identity") != identity:
-            raise InputError(f"{path}: expected a checkpoint of this fit; remove it to start anew")
-        by_part: dict[str, dict[str, Tensor]] = {"planes": {}, "average": {}, "adam": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            by_part[part][rest] = value
-        self.planes.load_state_dict(by_part["planes"])
-        self.average = by_part["average"]
-        state = self.optimizer.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in by_part["adam"].items():
-            number, _, moment = name.partition(".")
-            moments.setdefault(int(number), {})[moment] = value
-        self.optimizer.load_state_dict({**state, "state": moments})
-        return int(metadata["passes"])
-
-
-def _one_pass(state: _State, batches: list[Batch], settings: Fit, seed: int, number: int) -> None:
+def _one_pass(state: FitState, planes: KPlanes, batches: list[Batch], settings: Fit, seed: int, number: int) -> None:
     """Do one step per instant; the random order depends only on seed and pass number, so that a fit can resume."""
     order = np.random.default_rng([seed, number]).permutation(len(batches))
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
@@ -122,9 +66,9 @@ def _one_pass(state: _State, batches: list[Batch], settings: Fit, seed: int, num
         step = number * len(batches) + place
         warm_up, cosine = min(1.0, (step + 1) / 50), 0.5 * (1 + math.cos(math.pi * step / total))
         state.set_rate(warm_up * (0.02 + 0.98 * cosine))
-        loss = _loss(state.planes, batches[instant], int(instant), settings, generator)
+        loss = _loss(planes, batches[instant], int(instant), settings, generator)
         if step % 4 == 0:  # roughness changes slowly, and costs a tenth of a step
-            space, time = state.planes.roughness()
+            space, time = planes.roughness()
             loss = loss + 4 * (settings.space * space + settings.time * time)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,13 @@ def _teach_all(
     frames_dir: Path | str, frames_table: Path, scenes_table: Path, work: Path, settings: Reconstruct, seed: int
 ) -> "list[Lesson]":
     # Not at the top: it loads torch, which takes seconds, and the stage may be off.
+    from fourdistill.teacher.splats.rasterizer import gsplat_rasterizer
     from fourdistill.teacher.teach import SceneTask, teach_scene
 
+    if settings.representation == "gsplat":
+        gsplat_rasterizer()  # refuse here, before any scene is read
+        if settings.engine == "loky" and settings.jobs == -1:
+            settings = replace(settings, jobs=1)  # all worker processes would share one GPU
     frames, scenes = open_set(frames_dir, "extract_frames"), read_scenes(scenes_table)
     rows_of = _training_rows(read_table(frames_table, FRAMES))
     return fan_out(

@@ -1,18 +1,13 @@
-"""The teacher: backdrop, hull and planes of one scene, which render it; and its file format."""
+"""The teacher of K-Planes: backdrop, hull and planes of one scene, which render it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from fourdistill.errors import InputError
 from fourdistill.geometry.scene_frame import SceneFrame
-from fourdistill.storage.files import new_file
 from fourdistill.teacher.backdrop import Backdrop
 from fourdistill.teacher.hull import Hull
 from fourdistill.teacher.kplanes import KPlanes
@@ -21,6 +16,7 @@ from fourdistill.teacher.pixel_rays import pixel_rays
 from fourdistill.teacher.rays import hull_vertices, sample_rays
 from fourdistill.teacher.scene_images import to_scene_frame
 from fourdistill.teacher.teacher import Rendering
+from fourdistill.teacher.teacher_file import TeacherFile, read_teacher, under, write_teacher
 from fourdistill.teacher.volume import render_rays
 
 FORMAT = "fourdistill-teacher-2"
@@ -60,52 +56,22 @@ class Reconstruction:
             image.reshape(*self.size, 3).clip(0, 1), alpha.reshape(self.size).clip(0, 1), depth.reshape(self.size)
         )
 
-
-def save_reconstruction(reconstruction: Reconstruction, path: Path) -> None:
-    """Write a teacher atomically to one safetensors file."""
-    hull, backdrop, frame = reconstruction.hull, reconstruction.backdrop, reconstruction.frame
-    tensors = {f"planes.{name}": value.contiguous() for name, value in reconstruction.planes.state_dict().items()}
-    tensors |= {
-        "backdrop.texture": torch.from_numpy(backdrop.texture).half(),
-        "backdrop.color": torch.from_numpy(backdrop.color),
-        "hull.occupied": torch.from_numpy(np.packbits(hull.occupied)),
-        "times": torch.from_numpy(hull.times),
-        "frame.center": torch.from_numpy(frame.center),
-        "frame.axes": torch.from_numpy(frame.axes),
-    }
-    facts = {
-        "format": FORMAT,
-        "size": reconstruction.size,
-        "scale": frame.scale,
-        "floor": [backdrop.height, backdrop.half],
-        "lattice": [hull.lattice.origin, hull.lattice.spacing, hull.lattice.shape],
-    }
-    with new_file(path) as partial:  # one key: safetensors writes several in random order
-        save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
+    def save(self, path: Path) -> None:
+        """Write it atomically to one safetensors file."""
+        hull = self.hull
+        tensors = {f"planes.{name}": value for name, value in self.planes.state_dict().items()}
+        tensors["hull.occupied"] = torch.from_numpy(np.packbits(hull.occupied))
+        facts = {"lattice": [hull.lattice.origin, hull.lattice.spacing, hull.lattice.shape]}
+        write_teacher(path, FORMAT, TeacherFile(self.frame, self.size, self.backdrop, tensors, facts))
 
 
 def load_reconstruction(path: Path) -> Reconstruction:
-    """Read a teacher; raises `InputError` with the file's name if it is no teacher."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            if facts.get("format") != FORMAT:
-                raise InputError(f"{path}: format: expected {FORMAT}, found {facts.get('format')}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: expected a teacher in safetensors, found none that can be read") from error
-    origin, spacing, shape = facts["lattice"]
-    times = tensors["times"].numpy()
-    bits = np.unpackbits(tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))
+    """Read a reconstruction; raises `InputError` with the file's name if it is none."""
+    content = read_teacher(path, FORMAT)
+    origin, spacing, shape = content.facts["lattice"]
+    times = content.backdrop.times
+    bits = np.unpackbits(content.tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))
     hull = Hull(Lattice(tuple(origin), spacing, tuple(shape)), bits.reshape(-1, *shape).astype(bool), times)
-    texture, color = tensors["backdrop.texture"].float().numpy(), tensors["backdrop.color"].numpy()
-    floor, half = facts["floor"]
-    backdrop = Backdrop(floor, half, texture, color, times)
     planes = KPlanes(shape, len(times), torch.Generator())
-    prefix = "planes."
-    planes.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    )
-    frame = SceneFrame(tensors["frame.center"].numpy(), tensors["frame.axes"].numpy(), facts["scale"])
-    height, width = facts["size"]
-    return Reconstruction(frame, (height, width), backdrop, hull, planes)
+    planes.load_state_dict(under(content.tensors, "planes."))
+    return Reconstruction(content.frame, content.size, content.backdrop, hull, planes)

@@ -27,10 +27,13 @@ from fourdistill.tables import TEACHER, TEACHER_FRAMES, fixed_lists, write_table
 from fourdistill.teacher.fit import fit_reconstruction
 from fourdistill.teacher.gate import HeldOutScore, confidence, judge, score_camera, score_nearest, to_source
 from fourdistill.teacher.new_cameras import best_surrounded, draw_cameras
-from fourdistill.teacher.reconstruction import save_reconstruction
+from fourdistill.teacher.reconstruction import Reconstruction
 from fourdistill.teacher.scene_images import SceneImages, camera_grid, read_pictures, scene_images
 from fourdistill.teacher.settings import Reconstruct
 from fourdistill.teacher.show import FILM_RATE, draw_film, draw_sheet, to_picture
+from fourdistill.teacher.splats.fit_splats import fit_splats
+from fourdistill.teacher.splats.rasterizer import gsplat_rasterizer
+from fourdistill.teacher.splats.splat_teacher import SplatTeacher
 from fourdistill.teacher.teacher import Teacher
 
 FACTS, ROWS, SHEET, FILM, MODEL = "facts.json", "frames.parquet", "sheet.png", "film.gif", "model.safetensors"
@@ -101,8 +104,7 @@ def _teach(scene: SceneImages, task: SceneTask, settings: Reconstruct, seed: int
         return
     camera = best_surrounded(scene)
     checkpoint = folder / "fit.safetensors"
-    others = scene.without([camera])
-    teacher = fit_reconstruction(others, settings.fit, seed, floor=settings.floor, checkpoint=checkpoint, quiet=True)
+    teacher = _fit(scene.without([camera]), settings, seed, checkpoint)
     score = score_camera(teacher, teacher.backdrop, scene, camera)
     nearest = score_nearest(teacher.backdrop, scene, camera)
     verdict = judge(score, nearest, settings.gate)
@@ -110,7 +112,7 @@ def _teach(scene: SceneImages, task: SceneTask, settings: Reconstruct, seed: int
     with new_folder(done, _SUFFIXES) as partial:
         draw_sheet(teacher, scene, camera).save(partial / SHEET)
         save_gif(partial / FILM, draw_film(teacher, scene), FILM_RATE)
-        save_reconstruction(teacher, partial / MODEL)
+        teacher.save(partial / MODEL)
         if verdict.may_teach:
             trust = confidence(score, settings.gate)
             rows = _render_frames(teacher, scene, task, settings, seed, trust, partial)
@@ -118,6 +120,14 @@ def _teach(scene: SceneImages, task: SceneTask, settings: Reconstruct, seed: int
             write_table(rows, partial / ROWS)
         _write_facts(partial, facts)
     checkpoint.unlink()
+
+
+def _fit(scene: SceneImages, settings: Reconstruct, seed: int, checkpoint: Path) -> Reconstruction | SplatTeacher:
+    """Fit the representation that is asked for."""
+    given: dict[str, Any] = {"floor": settings.floor, "checkpoint": checkpoint, "quiet": True}
+    if settings.representation == "gsplat":
+        return fit_splats(scene, settings.splats, seed, gsplat_rasterizer(), **given)
+    return fit_reconstruction(scene, settings.fit, seed, **given)
 
 
 def _db(score: HeldOutScore) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from fourdistill.teacher.batches import backgrounds_and_masks
 from fourdistill.teacher.fit import fit_reconstruction
 from fourdistill.teacher.gate import HeldOutScore, confidence, judge, score_camera, score_nearest
 from fourdistill.teacher.hull import carve_hull
-from fourdistill.teacher.reconstruction import load_reconstruction, save_reconstruction
+from fourdistill.teacher.reconstruction import load_reconstruction
 
 HELD_OUT = "cam2"
 SETTINGS = settings_of("reconstruct")
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_fit_is_refused(scene, floor, tmp_path):
 
 
 def test_saved_and_loaded_it_renders_the_same(short, tmp_path):
-    save_reconstruction(short, tmp_path / "teacher.safetensors")
+    short.save(tmp_path / "teacher.safetensors")
     loaded = load_reconstruction(tmp_path / "teacher.safetensors")
     for name in ("image", "alpha", "depth"):
         before, after = (getattr(it.render(camera_pose(0.3), K, 0.4), name) for it in (short, loaded))
