@@ -1,5 +1,6 @@
 """4D data distilled into two small networks that steer a frozen diffusion model in time and viewpoint."""
 
+import logging
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
 # OpenMP reads this when torch loads it. Waiting threads then sleep instead of spinning: with other work on the same
 # cores, spinning made training seven times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Importing diffusers makes transformers warn that torchvision is missing, which nothing here needs.
+logging.getLogger("transformers.utils.import_utils").addFilter(
+    lambda record: "requires torchvision (not installed)" not in record.getMessage()
+)
 
 __version__ = "0.2.0"
 __all__ = ["ConditionImage", "FourDistillPipeline"]

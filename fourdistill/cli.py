@@ -1,7 +1,6 @@
 """The command line: collects the commands, each from its own module in `commands`."""
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,6 @@ COMMANDS = {
     "preset": preset,
     "push-shards": push_shards,
 }
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides warnings about torchvision, which nothing here needs
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 

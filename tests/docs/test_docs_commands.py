@@ -40,6 +40,8 @@ EXCEPTIONS = {
     "hf download": "downloads gigabytes",
     "mkdir data/base/sd15": "belongs to the download",
     "mv data/base/ip/": "belongs to the download",
+    "pip install fourdistill[gsplat]": "needs a CUDA device",
+    "dvc exp run -S reconstruct.enabled=true -S reconstruct.representation=gsplat": "needs a CUDA device",
     "fourdistill push-shards": "needs a server: tests/shards/loader/test_shards_loader_s3.py",
     "mkdir -p /tmp/s3": "belongs to the next",
     "echo {": "belongs to the next",
