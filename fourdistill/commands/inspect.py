@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "`fourdistill inspect data/raw/mocap --figure mocap.png`"
 MAX_DETAILED = 8  # scenes that are shown camera by camera
+NO_SPLIT = "set by extract_frames.split"  # what the folder itself does not say
 
 
 def run(
@@ -72,7 +73,8 @@ def _print_facts(facts: "FolderFacts") -> None:
             table.add_row(scene.name, name, *_cells(camera, scene.has_clock))
     console.print(table)
     for scene in facts.scenes:
-        splits = ", ".join(f"{num} {name}" for name, num in scene.splits.items()) or "no frames"
+        splits = [f"{num} {NO_SPLIT if name == 'not said' else name}" for name, num in scene.splits.items()]
+        splits = ", ".join(splits) or "no frames"
         for note in [f"poses: {scene.pose_source or 'none'}; split of the frames: {splits}", *scene.warnings]:
             console.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     for row in facts.left_out:

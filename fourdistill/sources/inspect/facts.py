@@ -198,7 +198,8 @@ def _warnings(scene: Scene, good: list[ProbedFilm], cameras: list[CameraFacts]) 
     if (shared := _shared_instants(good)) is not None and not shared:
         lines.append("no two cameras' pictures have a time, a name or a number in common: no view pairs")
     if good and not any(camera.has_poses for camera in cameras):
-        lines.append("no poses: time pairs alone; see `poses: estimate`")
+        advice = "`poses: estimate` estimates them" if len(cameras) > 1 else "one static camera has none to estimate"
+        lines.append(f"no poses: pairs in time only; {advice}")
     lines += [
         f"{camera.name}: {camera.num_frames - camera.num_posed} of {camera.num_frames} frames have no pose"
         for camera in cameras
