@@ -57,8 +57,8 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
 
 # The words of an imported IP-Adapter, which has no prior: untrained ones that encode only the displacement.
 NO_PRIOR = AdapterSettings(
-    mapper_input="displacement", num_words=None, num_frequencies=64, hidden_width=128, sigma_time=6.0, sigma_view=2.0,
-    sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical", max_gap_s=None,
+    mapper_input="displacement", num_words=None, rank=None, num_frequencies=64, hidden_width=128, sigma_time=6.0,
+    sigma_view=2.0, sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical", max_gap_s=None,
 )  # fmt: skip
 
 

@@ -35,9 +35,9 @@ from fourdistill.models.words import Words, encode_single_tokens, say
 
 WEIGHTS_NAME = "adapter.safetensors"
 CARRIERS = ("words", "image_prompt")  # how the appearance of frame i reaches the U-Net
-# Settings that determine a mapper's architecture: the first two for any mapper, all for a displacement-only one.
+# Settings that determine a mapper's architecture: the first three for any mapper, all for a displacement-only one.
 MAPPER_FORM = (
-    "mapper_input", "num_words", "view_encoding", "num_frequencies", "hidden_width", "sigma_time", "sigma_view",
+    "mapper_input", "num_words", "rank", "view_encoding", "num_frequencies", "hidden_width", "sigma_time", "sigma_view",
     "sigma_timesteps", "sigma_layer",
 )  # fmt: skip
 
@@ -61,7 +61,13 @@ class Adapter(nn.Module):
             "generator": generator,
         }
         self.mapper = (
-            Mapper(len(facts.layer_names), num_tokens(config.projector), facts.cross_attention_dim, **shared)
+            Mapper(
+                len(facts.layer_names),
+                num_tokens(config.projector),
+                facts.cross_attention_dim,
+                rank=settings.rank,
+                **shared,
+            )
             if settings.sees_source
             else DisplacementMapper(
                 settings.sigma_time,
@@ -128,12 +134,22 @@ class Adapter(nn.Module):
             mine.load_state_dict(nn.ModuleList(theirs).state_dict())
         if pretrained is not None:
             adapter.start_mapper(pretrained)
+            adapter.restore_fixed(base)
         elif isinstance(adapter.mapper, Mapper):
-            texts: list[Any] = [base.unet.get_submodule(name) for name in adapter.config.base_facts.layer_names]
-            to_k, to_v = [layer.to_k for layer in texts], [layer.to_v for layer in texts]
+            to_k, to_v = adapter.text_layers(base)
             length = clip_length(text_encoders_of(base), adapter.mapper.word * adapter.mapper.token_std)
             adapter.mapper.start_from(base.ip_adapter, to_k, to_v, settings.lambda_ * length)
         return adapter
+
+    def text_layers(self, base: BaseModel) -> tuple[list[Any], list[Any]]:
+        """The text branch's `to_k` and `to_v` of every layer."""
+        layers: list[Any] = [base.unet.get_submodule(name) for name in self.config.base_facts.layer_names]
+        return [layer.to_k for layer in layers], [layer.to_v for layer in layers]
+
+    def restore_fixed(self, base: BaseModel) -> None:
+        """Compute the mapper's fixed weights, which are not saved, if it has any."""
+        if isinstance(self.mapper, Mapper) and self.config.settings.rank is not None:
+            self.mapper.restore(self.image_prompt.to_k_ip, self.image_prompt.to_v_ip, *self.text_layers(base))
 
     def start_mapper(self, folder: Path) -> None:
         """Load the mapper of a trained adapter from `folder`.
@@ -141,7 +157,7 @@ class Adapter(nn.Module):
         Raises `InputError` if its architecture differs or if it was trained with another image prompt.
         """
         theirs, advice = read_config(folder / CONFIG_NAME), "train.start: scratch needs none"
-        for name in MAPPER_FORM if self.prior is None else MAPPER_FORM[:2]:
+        for name in MAPPER_FORM if self.prior is None else MAPPER_FORM[:3]:
             wanted, found = form_of(self.config, name), form_of(theirs, name)
             if wanted != found:
                 raise InputError(
@@ -261,13 +277,14 @@ class Adapter(nn.Module):
             for part in (adapter.prior, adapter.mapper):
                 if isinstance(part, (DisplacementPrior, DisplacementMapper)):
                     part.reverse_time()
+        adapter.restore_fixed(base)
         return adapter.eval().requires_grad_(False)
 
 
 def form_of(config: AdapterConfig, name: str) -> Any:
     """A setting of `MAPPER_FORM`; a null number of words is resolved."""
     value = getattr(config.settings, name)
-    return num_tokens(config.projector) if value is None else value
+    return num_tokens(config.projector) if name == "num_words" and value is None else value
 
 
 @torch.no_grad()

@@ -89,7 +89,7 @@ def read_config(path: Path) -> AdapterConfig:
             expected = " or ".join(map(str, READABLE))
             raise InputError(f"{path}: format_version: expected {expected}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
-        raw["settings"] = AdapterSettings(**raw["settings"])
+        raw["settings"] = AdapterSettings(**{"rank": None, **raw["settings"]})  # older adapters have no rank
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
     except ValidationError as error:

@@ -5,6 +5,8 @@ displacement (`models.prior`), the image prompt's projector turns the prediction
 the tokens into words.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +16,26 @@ from fourdistill.models.base.projectors import output_norm
 from fourdistill.models.words import Spoken
 
 
+class LowRank(nn.Module):
+    """A linear map whose weights are fixed, plus a trained map of low rank and a trained bias.
+
+    As in LoRA (Hu et al., arXiv 2106.09685). The fixed weights follow from the base, so they are never saved.
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, inputs: int, outputs: int, rank: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(outputs, inputs), persistent=False)
+        self.down = nn.Parameter(torch.randn(rank, inputs, generator=generator) * inputs**-0.5)
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., inputs) => (..., outputs)."""
+        return F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.down), self.up)
+
+
 class Mapper(nn.Module):
     """Image tokens (B, T, C) => n words: one v_base for all layers, and the bypasses of each layer.
 
@@ -21,6 +43,7 @@ class Mapper(nn.Module):
         num_layers: cross-attention layers of the base. num_tokens, token_width: T, C of the image tokens.
         num_words: n; if it is not T, words are initialized as averages of neighbouring tokens.
         width: of the text encoder's tokens. token_std: their standard deviation, the unit of `v_base`.
+        rank: of what is trained of the maps to bypasses; None: all of them is.
     """
 
     def __init__(
@@ -32,15 +55,21 @@ class Mapper(nn.Module):
         num_words: int,
         width: int,
         token_std: float,
+        rank: int | None = None,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+
+        def to_bypasses() -> nn.ModuleList:
+            if rank is None:
+                return nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
+            return nn.ModuleList(LowRank(token_width, width, rank, generator) for _ in range(num_layers))
+
         self.token_std = token_std
         self.pool = nn.Linear(num_tokens, num_words, bias=False) if num_words != num_tokens else None
         self.word = nn.Parameter(torch.randn(num_words, width, generator=generator))  # distinguishes the words
         self.to_base = nn.Linear(token_width, width)
-        self.to_key = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
-        self.to_value = nn.ModuleList(nn.Linear(token_width, width) for _ in range(num_layers))
+        self.to_key, self.to_value = to_bypasses(), to_bypasses()
 
     def forward(self, tokens: torch.Tensor) -> Spoken:
         """Image tokens (B, T, C) => the words' vectors, which are the same at every timestep."""
@@ -66,15 +95,41 @@ class Mapper(nn.Module):
             num_words, num_tokens = self.pool.weight.shape
             self.pool.weight.copy_(F.adaptive_avg_pool1d(torch.eye(num_tokens), num_words).T)  # (n, T)
         norm = output_norm(ip_adapter.projector)  # it sets the size of the tokens
-        for maps, images, texts in (
-            (self.to_key, ip_adapter.to_k_ip, to_k),
-            (self.to_value, ip_adapter.to_v_ip, to_v),
-        ):
-            for own, image, text in zip(maps, images, texts, strict=True):
-                assert isinstance(own, nn.Linear)
-                own.weight.copy_(torch.linalg.pinv(text.weight) @ image.weight)  # (D, C)
+        self.restore(ip_adapter.to_k_ip, ip_adapter.to_v_ip, to_k, to_v)
+        for maps, texts in ((self.to_key, to_k), (self.to_value, to_v)):
+            for own, text in zip(maps, texts, strict=True):
+                assert isinstance(own, (nn.Linear, LowRank))
                 squared = (own.weight * norm.weight).square().sum() + (own.weight @ norm.bias).square().sum()
                 own.bias.copy_(unseen(text.weight) * (length**2 - squared).clamp(min=0).sqrt())
+
+    @torch.no_grad()
+    def restore(
+        self,
+        to_k_ip: Iterable[nn.Module],
+        to_v_ip: Iterable[nn.Module],
+        to_k: Iterable[nn.Module],
+        to_v: Iterable[nn.Module],
+    ) -> None:
+        """Set the weights of the maps to the closed form, from the image prompt's and the text branch's layers."""
+        for maps, images, texts in ((self.to_key, to_k_ip, to_k), (self.to_value, to_v_ip, to_v)):
+            for own, image, text in zip(maps, images, texts, strict=True):
+                assert isinstance(own, (nn.Linear, LowRank)) and isinstance(image, nn.Linear)
+                assert isinstance(text, nn.Linear)
+                solve = solve_fast if isinstance(own, LowRank) else solve_by_svd
+                own.weight.copy_(solve(text.weight.to(own.weight), image.weight.to(own.weight)))  # (D, C)
+
+
+def solve_by_svd(weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Linear maps W (inner, D), Y (inner, C) => the smallest X (D, C) with the least |W X - Y|, for any W."""
+    return torch.linalg.pinv(weight) @ target
+
+
+def solve_fast(weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The same by normal equations in double precision, for W of full rank: loading SDXL would take minutes of SVD."""
+    W, Y = weight.double(), target.double()
+    if len(W) <= W.shape[1]:
+        return (W.T @ torch.linalg.solve(W @ W.T, Y)).to(weight.dtype)
+    return torch.linalg.solve(W.T @ W, W.T @ Y).to(weight.dtype)
 
 
 def unseen(weight: torch.Tensor) -> torch.Tensor:

@@ -221,9 +221,10 @@ def test_the_last_norm_of_the_text_encoder_says_how_long_its_words_are(base):
     assert clip_length(text_encoder, v_base) == pytest.approx(lengths.square().mean().sqrt().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_words": 2}, {"mapper_input": "displacement"}])
+@pytest.mark.parametrize("settings", [{}, {"num_words": 2}, {"rank": 2}, {"mapper_input": "displacement"}])
 def test_the_mapper_alone_is_trained_and_every_weight_of_it(base, settings):
     adapter = start_tiny_adapter(base, **settings)
+    perturb(adapter.mapper)  # a map of low rank begins with zeros, which stop the gradient
     trained = {name for name, parameter in adapter.named_parameters() if parameter.requires_grad}
     assert trained == {f"mapper.{name}" for name, _ in adapter.mapper.named_parameters()}
     parts = {name.split(".")[0] for name, parameter in adapter.named_parameters() if not parameter.requires_grad}
@@ -276,6 +277,10 @@ def test_a_mapper_goes_on_from_that_of_a_trained_adapter(base, adapter, tmp_path
             r"config\.json: num_words: expected 2 to start from, found 4; train\.start: scratch",
         ),
         (
+            {"rank": 2},
+            r"config\.json: rank: expected 2 to start from, found None; train\.start: scratch",
+        ),
+        (
             {"mapper_input": "displacement"},
             r"mapper_input: expected displacement to start from, found",
         ),
@@ -311,7 +316,9 @@ def test_a_mapper_for_another_base_is_no_start(adapter, tmp_path):
         start_tiny_adapter(other).start_mapper(tmp_path / "adapter")
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_words": 3}, {"mapper_input": "displacement", "num_words": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_words": 3}, {"rank": 2}, {"mapper_input": "displacement", "num_words": 1}]
+)
 def test_save_and_load_round_trip(base, tmp_path, settings):
     adapter = start_tiny_adapter(base, **settings)
     perturb(adapter)
@@ -324,6 +331,21 @@ def test_save_and_load_round_trip(base, tmp_path, settings):
     assert state.keys() == adapter.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in adapter.state_dict().items())
     assert not any(parameter.requires_grad for parameter in loaded.parameters()) and not loaded.training
+
+
+def test_fixed_weights_are_computed_when_loaded_and_never_saved(base, tmp_path):
+    adapter = start_tiny_adapter(base, rank=2)
+    perturb(adapter.mapper)
+    adapter.save(tmp_path / "adapter")
+    loaded, goes_on = Adapter.load(tmp_path / "adapter", base), start_tiny_adapter(base, rank=2)
+    goes_on.start_mapper(tmp_path / "adapter")
+    for name, fixed in adapter.mapper.named_buffers():
+        assert name.endswith("weight") and fixed.any()
+        torch.testing.assert_close(loaded.mapper.get_buffer(name), fixed)
+        torch.testing.assert_close(goes_on.mapper.get_buffer(name), fixed)
+    size = (tmp_path / "adapter" / "adapter.safetensors").stat().st_size
+    start_tiny_adapter(base).save(tmp_path / "whole")
+    assert size < (tmp_path / "whole" / "adapter.safetensors").stat().st_size
 
 
 def test_an_adapter_for_another_base_names_the_number(adapter, tmp_path):

@@ -17,6 +17,7 @@ from fourdistill.models.attention import LayerAttnProcessor, cross_attention_nam
 from fourdistill.models.base.ip_adapter import check_kind, fit
 from fourdistill.models.base.model import bind_ip_adapter, restore_stock_processors
 from fourdistill.models.base.projectors import embeds_width, num_tokens, projector_sizes
+from fourdistill.models.mapper import Mapper
 
 LAYERS = {  # down, mid, up; widths in execution order: (width, how many layers of it in a row)
     "sd15": ((6, 1, 9), [(320, 2), (640, 2), (1280, 2), (1280, 1), (1280, 3), (640, 3), (320, 3)]),
@@ -77,3 +78,10 @@ def test_every_key_of_a_published_ip_adapter_is_bound_to_its_layer(unets, name):
     modules = [bound.projector, *bound.to_k_ip, *bound.to_v_ip]
     found = sum(parameter.numel() for module in modules for parameter in module.parameters())
     assert found == sum(value.numel() for value in weights.values())
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, 591_718_400), (32, 22_865_920)])
+def test_how_many_weights_of_sdxl_s_mapper_are_trained(rank, expected):
+    with torch.device("meta"):
+        mapper = Mapper(70, 16, 2048, num_words=16, width=2048, token_std=0.02, rank=rank)
+    assert sum(parameter.numel() for parameter in mapper.parameters()) == expected

@@ -10,7 +10,7 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from torch import nn
 from torch.nn import functional as F
 
-from fourdistill.models.mapper import Mapper, unseen
+from fourdistill.models.mapper import Mapper, solve_by_svd, solve_fast, unseen
 
 TOKENS, TOKEN_WIDTH, WIDTH = 4, 20, 24
 INNER = (10, 16, 24, 30)  # widths of the layers: below, equal to, and above the text's
@@ -44,8 +44,8 @@ def parts() -> Any:
     return SimpleNamespace(ip_adapter=ip_adapter, to_k=to_k, to_v=to_v)
 
 
-def start(parts, length, num_words=TOKENS) -> Mapper:
-    shared = {"num_words": num_words, "width": WIDTH, "token_std": 0.02, "generator": seeded()}
+def start(parts, length, num_words=TOKENS, rank=None) -> Mapper:
+    shared = {"num_words": num_words, "width": WIDTH, "token_std": 0.02, "rank": rank, "generator": seeded()}
     mapper = Mapper(len(INNER), TOKENS, TOKEN_WIDTH, **shared)
     mapper.start_from(parts.ip_adapter, parts.to_k, parts.to_v, length)
     return mapper
@@ -160,3 +160,39 @@ def test_unseen_is_a_unit_vector_that_the_weight_makes_nothing_of(inner):
 @pytest.mark.parametrize("inner", [24, 40])
 def test_a_weight_that_is_as_wide_hears_everything(inner):
     assert torch.equal(unseen(torch.randn(inner, WIDTH, generator=seeded())), torch.zeros(WIDTH))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [0.0, 400.0])
+def test_of_low_rank_it_begins_the_same(parts, length):
+    tokens = draw_tokens(parts, 2)
+    whole, low = start(parts, length)(tokens), start(parts, length, rank=2)(tokens)
+    for expected, found in ((whole.key_bypass, low.key_bypass), (whole.value_bypass, low.value_bypass)):
+        assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+def test_of_low_rank_few_weights_are_trained_and_saved(parts):
+    mapper = start(parts, 0.0, rank=2)
+    trained = dict(mapper.named_parameters())
+    assert trained.keys() == mapper.state_dict().keys()
+    assert {name.rsplit(".")[-1] for name in trained if name.startswith("to_key")} == {"down", "up", "bias"}
+    before = mapper.to_key[0].weight.clone()
+    optimizer = torch.optim.Adam(mapper.parameters(), lr=0.01)
+    target = torch.randn(2, TOKENS, WIDTH, generator=seeded(5))
+    losses = []
+    for _ in range(30):
+        loss = (mapper(draw_tokens(parts, 2)).key_bypass[:, 0] - target).square().mean()
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.9 * losses[0] and torch.equal(mapper.to_key[0].weight, before)
+    assert torch.linalg.matrix_rank(mapper.to_key[0].up @ mapper.to_key[0].down) == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("inner", INNER)
+def test_the_fast_solution_is_that_by_singular_values(inner):
+    weight, target = linear(WIDTH, inner, 7).weight, linear(TOKEN_WIDTH, inner, 8).weight
+    expected = solve_by_svd(weight, target)
+    assert (solve_fast(weight, target) - expected).abs().max() < 1e-3 * expected.abs().max()
