@@ -7,6 +7,7 @@ no truth.
 """
 
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import numpy as np
@@ -63,23 +64,23 @@ def main(
         for i in range(len(instants))
         for j in [min(i // stay, len(orbit) - 1)]
     ]
-    titles = ["one picture in", "another instant", "another camera", f"“{prompt}”"]
+    titles = ["one picture in", "another instant", "another camera", "another prompt"]
     with out.open("wb") as file:
-        save_gif(file, [compose(step, titles) for step in steps], frame_rate)
+        save_gif(file, [compose(step, titles, prompt) for step in steps], frame_rate)
 
 
-def compose(step: list[tuple[Image.Image, Image.Image | None]], titles: list[str]) -> Image.Image:
-    """(drawn, true or None) of each column => one picture with headings, the truth in the second row."""
+def compose(step: list[tuple[Image.Image, Image.Image | None]], titles: list[str], prompt: str) -> Image.Image:
+    """(drawn, true or None) of each column => one picture with headings; below, the truth and the prompt."""
     canvas = Image.new("RGB", (len(step) * (SIZE + GAP) + GAP, 2 * (SIZE + TOP) + GAP), "white")
-    draw = ImageDraw.Draw(canvas)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     for column, ((drawn, true), title) in enumerate(zip(step, titles, strict=True)):
         left = GAP + column * (SIZE + GAP)
-        font = next(f for size in range(13, 5, -1) if (f := ImageFont.load_default(size)).getlength(title) <= SIZE)
         draw.text((left, 4), title, "black", font)
         canvas.paste(drawn.resize((SIZE, SIZE)), (left, TOP))
         if true is not None:
-            draw.text((left, TOP + SIZE + 4), "the truth", "black", ImageFont.load_default(13))
+            draw.text((left, TOP + SIZE + 4), "the truth", "black", font)
             canvas.paste(true.resize((SIZE, SIZE)), (left, 2 * TOP + SIZE))
+    draw.text((left, TOP + SIZE + 4), fill(f"“{prompt}”", 22), "black", font)  # where the last column has no truth
     return canvas
 
 

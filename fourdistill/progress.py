@@ -20,6 +20,8 @@ SHIPPED = Path("pipeline/durations.json")
 """Stage => seconds that it took in a run of the sample on two cores."""
 LAST = Path(".dvc/tmp/durations.json")
 """The same for this checkout, written after each stage."""
+TELLING_S = 10.0
+"""Stages that take less say nothing about the machine's speed: starting Python is most of it."""
 Durations = Mapping[str, float]
 
 
@@ -54,7 +56,7 @@ def describe(name: str, stages: Sequence[str], shipped: Durations, last: Duratio
 
 def expect(shipped: Durations, last: Durations) -> dict[str, float]:
     """Seconds of each stage: its last duration, else the shipped one scaled by this machine's speed so far."""
-    both = shipped.keys() & last.keys()
+    both = {stage for stage in shipped.keys() & last.keys() if shipped[stage] >= TELLING_S}
     pace = sum(last[stage] for stage in both) / max(sum(shipped[stage] for stage in both), 1e-9) if both else 1.0
     return {stage: seconds * pace for stage, seconds in shipped.items()} | dict(last)
 
