@@ -22,7 +22,7 @@ def run_stage(main: Callable[["Params"], None]) -> None:
 
     def command(
         params: Annotated[Path, typer.Option(help="The parameters file.")] = Path("params.yaml"),
-        over: Annotated[Path | None, typer.Option(help="A file of parameters that take the place of those.")] = None,
+        over: Annotated[Path | None, typer.Option(help="A file with some of them, whose values win.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved parameters and stop.")] = False,
     ) -> None:
         try:
