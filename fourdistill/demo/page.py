@@ -24,6 +24,7 @@ from fourdistill.demo.show import EMPTY
 PROGRESS = gr.Progress()  # a default that Gradio replaces for each request
 KEPT_S = 600  # lifetime of an uploaded file: it is needed until the browser has shown it
 AT_ONCE = 8  # drawings that have begun; one draws, and the others wait for it: a new one can thus stop its elder
+OPENS_WITH = "walk"  # of the examples: the motion that it draws best
 HEAD = "<h1>fourdistill</h1><p>The same subject at another instant, from another camera.</p>"
 
 
@@ -107,7 +108,8 @@ def connect_picture(
     uploaded.failure(**nothing)  # a file that cannot be read is removed from the field
     picture.clear(**nothing)
     picks = [(example.click, number) for number, example in enumerate(examples)]
-    for event, number in [*picks, *([(page.load, 0)] if examples else [])]:
+    opens_with = next((number for number, path in enumerate(handlers.examples) if path.stem == OPENS_WITH), 0)
+    for event, number in [*picks, *([(page.load, opens_with)] if examples else [])]:
         event(partial(handlers.example, number), None, [picture, condition], api_visibility="private")
 
 

@@ -93,27 +93,27 @@ def upload(page, file):
 
 
 def test_upload_and_controls_draw_what_the_pipeline_draws(page, pipe):
-    upload(page, ROOT / "examples/walk.png")
-    wait_until_shown(page, drawn_by(pipe, "walk"))
+    upload(page, ROOT / "examples/dance.png")
+    wait_until_shown(page, drawn_by(pipe, "dance"))
     dial_of(page).press("ArrowRight")
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=5.0))
+    wait_until_shown(page, drawn_by(pipe, "dance", azimuth=5.0))
     set_number(page, "Time", 0.25)
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=5.0, time=0.25))
+    wait_until_shown(page, drawn_by(pipe, "dance", azimuth=5.0, time=0.25))
     page.get_by_text("0.25 later, camera 5° to the right").wait_for()
 
 
 def test_a_picture_can_be_dropped_on_the_canvas(page, pipe):
-    content = base64.b64encode((ROOT / "examples/walk.png").read_bytes()).decode()
+    content = base64.b64encode((ROOT / "examples/dance.png").read_bytes()).decode()
     page.evaluate(
         """content => {
             const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0)), given = new DataTransfer();
-            given.items.add(new File([bytes], "walk.png", {type: "image/png"}));
+            given.items.add(new File([bytes], "dance.png", {type: "image/png"}));
             const stage = document.querySelector(".canvas .stage");
             stage.dispatchEvent(new DragEvent("drop", {dataTransfer: given, bubbles: true, cancelable: true}));
         }""",
         content,
     )
-    wait_until_shown(page, drawn_by(pipe, "walk"))
+    wait_until_shown(page, drawn_by(pipe, "dance"))
 
 
 def test_the_camera_is_dragged_around_the_subject(page, pipe):
@@ -124,7 +124,7 @@ def test_the_camera_is_dragged_around_the_subject(page, pipe):
     page.mouse.move(x + 60, y, steps=4)
     page.mouse.up()
     assert dial_of(page).get_attribute("aria-valuetext") == "90° to the right"
-    wait_until_shown(page, drawn_by(pipe, "backflip", azimuth=90.0))
+    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=90.0))
 
 
 def test_a_preview_is_refined(page, pipe):
@@ -137,7 +137,7 @@ def test_a_preview_is_refined(page, pipe):
     )
     set_number(page, "Steps", 12)
     page.wait_for_function("window.previewed")
-    wait_until_shown(page, drawn_by(pipe, "backflip", num_inference_steps=12))
+    wait_until_shown(page, drawn_by(pipe, "walk", num_inference_steps=12))
     page.get_by_role("link", name="Save PNG").wait_for()
 
 
@@ -150,7 +150,7 @@ def test_every_setting_reaches_the_pipeline(page, pipe):
     page.get_by_role("textbox", name="Prompt").fill("a man in a red top")
     command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "num_inference_steps": 3}
     command |= {"azimuth": None, "elevation": None, "radius": None, "prompt": "a man in a red top"}
-    wait_until_shown(page, drawn_by(pipe, "backflip", **command))
+    wait_until_shown(page, drawn_by(pipe, "walk", **command))
 
 
 def test_a_film_is_played_and_saved(page):
@@ -225,14 +225,14 @@ def test_leaving_the_page_ends_its_drawing(browser, served, page):
 def test_two_people_at_once(browser, page, served, pipe):
     other = browser.new_context().new_page()
     open_page(other, served)
-    for each, name in ((page, "walk"), (other, "spin")):
+    for each, name in ((page, "dance"), (other, "spin")):
         each.get_by_role("button", name=name).click()
-    wait_until_shown(page, drawn_by(pipe, "walk"))
+    wait_until_shown(page, drawn_by(pipe, "dance"))
     wait_until_shown(other, drawn_by(pipe, "spin"))
     for each, key in ((page, "PageUp"), (other, "PageDown")):
         dial_of(each).press(key)
     wait_until_shown(other, drawn_by(pipe, "spin", azimuth=-45.0))
-    wait_until_shown(page, drawn_by(pipe, "walk", azimuth=45.0))
+    wait_until_shown(page, drawn_by(pipe, "dance", azimuth=45.0))
     other.context.close()
 
 
