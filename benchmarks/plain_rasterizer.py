@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fourdistill.teacher.splats.gaussians import Splats
+from fourdistill.teacher.splats.gaussians import Gaussians, Splats
+from fourdistill.teacher.splats.rasterizer import Rasterize
 
 
 def rasterize(splats: Splats, viewmats: Tensor, K: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,3 +48,23 @@ def _rotations(quats: Tensor) -> Tensor:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return torch.stack([torch.stack(row, -1) for row in rows], 1)  # (N, 3, 3)
+
+
+def errors_of(other: Rasterize, device: torch.device) -> dict[str, float]:
+    """Relative errors of another rasteriser's pictures and gradients against this one's: 200 Gaussians, 64 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    means, shades, turns, pattern = (
+        torch.randn(*shape, generator=generator) for shape in ((200, 3), (200, 3), (200, 4), (1, 64, 64, 3))
+    )
+    gaussians = Gaussians(0.3 * means + torch.tensor([0, 0, 2.5]), shades.sigmoid(), torch.zeros(200), 0.08, 1.0)
+    gaussians.quats.data += 0.5 * turns
+    gaussians, pattern = gaussians.to(device), pattern.to(device)
+    K = torch.tensor([[[70.0, 0, 30], [0, 75, 34], [0, 0, 1]]], device=device)
+    found = []
+    for each in (other, rasterize):
+        color, alpha, depth = each(gaussians.at(0.0), torch.eye(4, device=device)[None], K, (64, 64))
+        loss = (color - pattern).square().mean() + (alpha - pattern[..., 0]).square().mean()
+        (gradients,) = torch.autograd.grad(loss, [gaussians.means])
+        found.append([value.detach() for value in (color, alpha, depth * (alpha > 0.5), gradients)])
+    names = ("colours", "alpha", "depth", "gradients")
+    return {n: float((mine - own).norm() / own.norm()) for n, mine, own in zip(names, *found, strict=True)}

@@ -3,6 +3,7 @@
 A set of features or shards with a file `codec.safetensors` contains codes (K,) where others contain embeddings (S, D).
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ def save_codec(codec: EmbeddingCodec, path: Path) -> None:
     save_file({name: value.half().contiguous() for name, value in codec.state_dict().items()}, path)
 
 
-def load_codec(store: Store) -> EmbeddingCodec:
-    """The codec of a set; raises `InputError` if there is none, or if it cannot be read."""
+def load_codec(store: Store, sha256: str | None = None) -> EmbeddingCodec:
+    """The codec of a set; raises `InputError` if there is none, if it cannot be read, or has another `sha256`."""
+    content = store.read(CODEC, _EXPECTED)
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise InputError(f"{store.path(CODEC)}: sha256: expected {sha256} by the set's index, found {found}")
     try:
-        tensors = load(store.read(CODEC, _EXPECTED))
+        tensors = load(content)
         width, (size, num_components) = len(tensors["mean"]), tensors["components"].shape
         codec = EmbeddingCodec(size // width, width, num_components)
         codec.load_state_dict(tensors)

@@ -31,7 +31,7 @@ from fourdistill.models.image_prompt import ImagePrompt
 from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
-from fourdistill.models.words import Words, encode_single_tokens, say
+from fourdistill.models.words import Words, clip_length, say
 
 WEIGHTS_NAME = "adapter.safetensors"
 CARRIERS = ("words", "image_prompt")  # how the appearance of frame i reaches the U-Net
@@ -285,17 +285,3 @@ def form_of(config: AdapterConfig, name: str) -> Any:
     """A setting of `MAPPER_FORM`; a null number of words is resolved."""
     value = getattr(config.settings, name)
     return num_tokens(config.projector) if name == "num_words" and value is None else value
-
-
-@torch.no_grad()
-def clip_length(text_encoder: nn.Module, v_base: torch.Tensor) -> float:
-    """|CLIP(v_base)|: the output norm of a text encoder's last layer norm.
-
-    Where the U-Net reads the outputs of two encoders (a `ModuleList`), which pass no such norm, it is the mean for some
-    v_base (N, D).
-    """
-    if isinstance(text_encoder, nn.ModuleList):
-        dtype = next(text_encoder.parameters()).dtype
-        return float(encode_single_tokens(text_encoder, v_base.to(dtype)).norm(dim=-1).mean())
-    model: Any = getattr(text_encoder, "text_model", text_encoder)
-    return float(model.final_layer_norm.weight.norm())

@@ -115,21 +115,18 @@ class Mapper(nn.Module):
             for own, image, text in zip(maps, images, texts, strict=True):
                 assert isinstance(own, (nn.Linear, LowRank)) and isinstance(image, nn.Linear)
                 assert isinstance(text, nn.Linear)
-                solve = solve_fast if isinstance(own, LowRank) else solve_by_svd
                 own.weight.copy_(solve(text.weight.to(own.weight), image.weight.to(own.weight)))  # (D, C)
 
 
-def solve_by_svd(weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Linear maps W (inner, D), Y (inner, C) => the smallest X (D, C) with the least |W X - Y|, for any W."""
-    return torch.linalg.pinv(weight) @ target
+def solve(weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Linear maps W (inner, D), Y (inner, C) => the smallest X (D, C) with the least |W X - Y|.
 
-
-def solve_fast(weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The same by normal equations in double precision, for W of full rank: loading SDXL would take minutes of SVD."""
+    By the pseudo-inverse of the smaller of W W^T and W^T W, in double precision: faster than singular values of W.
+    """
     W, Y = weight.double(), target.double()
     if len(W) <= W.shape[1]:
-        return (W.T @ torch.linalg.solve(W @ W.T, Y)).to(weight.dtype)
-    return torch.linalg.solve(W.T @ W, W.T @ Y).to(weight.dtype)
+        return (W.T @ (torch.linalg.pinv(W @ W.T, hermitian=True) @ Y)).to(weight.dtype)
+    return (torch.linalg.pinv(W.T @ W, hermitian=True) @ (W.T @ Y)).to(weight.dtype)
 
 
 def unseen(weight: torch.Tensor) -> torch.Tensor:

@@ -72,6 +72,20 @@ def encode_single_tokens(text_encoder: nn.Module, v_base: torch.Tensor) -> torch
     return torch.cat(outputs, dim=-1).reshape(v_base.shape)
 
 
+@torch.no_grad()
+def clip_length(text_encoder: nn.Module, v_base: torch.Tensor) -> float:
+    """|CLIP(v_base)|: the output norm of a text encoder's last layer norm.
+
+    Where the U-Net reads the outputs of two encoders (a `ModuleList`), which pass no such norm, it is the mean for some
+    v_base (N, D).
+    """
+    if isinstance(text_encoder, nn.ModuleList):
+        dtype = next(text_encoder.parameters()).dtype
+        return float(encode_single_tokens(text_encoder, v_base.to(dtype)).norm(dim=-1).mean())
+    model: Any = getattr(text_encoder, "text_model", text_encoder)
+    return float(model.final_layer_norm.weight.norm())
+
+
 def _run_layers(text_encoder: nn.Module, v_base: torch.Tensor, left_out: int = 0) -> tuple[Any, torch.Tensor]:
     """The text model, and the hidden states (N, D) of single tokens (..., D) after all layers but the last `left_out`.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fourdistill.errors import InputError
 from fourdistill.features.codes import CODEC
-from fourdistill.shards.loader.shard_list import TAR_NAME, Shard, list_shards, read_codec_hash
+from fourdistill.shards.loader.shard_list import TAR_NAME, Shard, list_shards
 from fourdistill.storage.addresses import open_filesystem, reading
 from fourdistill.storage.files import sha256
 from fourdistill.storage.store import INDEX, UNFINISHED
@@ -49,7 +49,8 @@ def publish_shards(
     """
     if not (folder / INDEX).is_file():
         raise InputError(f"{folder / INDEX}: expected the index of write_shards, found none")
-    shards = [*list_shards(str(folder)), *_codec(folder)]
+    tars = list_shards(str(folder))
+    shards = [*tars, *_codec(folder, tars[0].codec)]
     unsigned = [shard.url for shard in shards if shard.sha256 is None or shard.bytes is None]
     if unsigned:
         raise InputError(f"{folder / INDEX}: {Path(unsigned[0]).name}: expected its bytes and sha256")
@@ -68,9 +69,8 @@ def publish_shards(
     )
 
 
-def _codec(folder: Path) -> list[Shard]:
+def _codec(folder: Path, sha256: str | None) -> list[Shard]:
     """The codec of shards with codes, which is sent like a tar."""
-    sha256 = read_codec_hash(str(folder))
     path = folder / CODEC
     if sha256 is None:
         return []

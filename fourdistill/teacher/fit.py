@@ -63,6 +63,8 @@ def _one_pass(state: FitState, planes: KPlanes, batches: list[Batch], settings: 
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
     total = settings.passes * len(batches)
     for place, instant in enumerate(order):
+        if not batches[instant].neighbours.numel():
+            continue  # nobody is there at this instant
         step = number * len(batches) + place
         warm_up, cosine = min(1.0, (step + 1) / 50), 0.5 * (1 + math.cos(math.pi * step / total))
         state.set_rate(warm_up * (0.02 + 0.98 * cosine))

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from fourdistill.geometry.scene_frame import SceneFrame
-from fourdistill.teacher.backdrop import Backdrop
 from fourdistill.teacher.hull import Hull
 from fourdistill.teacher.kplanes import KPlanes
 from fourdistill.teacher.lattice import Lattice
@@ -16,19 +14,16 @@ from fourdistill.teacher.pixel_rays import pixel_rays
 from fourdistill.teacher.rays import hull_vertices, sample_rays
 from fourdistill.teacher.scene_images import to_scene_frame
 from fourdistill.teacher.teacher import Rendering
-from fourdistill.teacher.teacher_file import TeacherFile, read_teacher, under, write_teacher
+from fourdistill.teacher.teacher_file import Fitted, read_teacher, under, write_teacher
 from fourdistill.teacher.volume import render_rays
 
 FORMAT = "fourdistill-teacher-2"
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """A `Teacher` of one scene in `frame`; it renders pictures of `size` (height, width)."""
+class Reconstruction(Fitted):
+    """A `Teacher` of one scene."""
 
-    frame: SceneFrame
-    size: tuple[int, int]
-    backdrop: Backdrop
     hull: Hull
     planes: KPlanes
 
@@ -62,16 +57,16 @@ class Reconstruction:
         tensors = {f"planes.{name}": value for name, value in self.planes.state_dict().items()}
         tensors["hull.occupied"] = torch.from_numpy(np.packbits(hull.occupied))
         facts = {"lattice": [hull.lattice.origin, hull.lattice.spacing, hull.lattice.shape]}
-        write_teacher(path, FORMAT, TeacherFile(self.frame, self.size, self.backdrop, tensors, facts))
+        write_teacher(path, FORMAT, self, tensors, facts)
 
 
 def load_reconstruction(path: Path) -> Reconstruction:
     """Read a reconstruction; raises `InputError` with the file's name if it is none."""
-    content = read_teacher(path, FORMAT)
-    origin, spacing, shape = content.facts["lattice"]
-    times = content.backdrop.times
-    bits = np.unpackbits(content.tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))
+    fitted, tensors, facts = read_teacher(path, FORMAT)
+    origin, spacing, shape = facts["lattice"]
+    times = fitted.backdrop.times
+    bits = np.unpackbits(tensors["hull.occupied"].numpy(), count=len(times) * int(np.prod(shape)))
     hull = Hull(Lattice(tuple(origin), spacing, tuple(shape)), bits.reshape(-1, *shape).astype(bool), times)
     planes = KPlanes(shape, len(times), torch.Generator())
-    planes.load_state_dict(under(content.tensors, "planes."))
-    return Reconstruction(content.frame, content.size, content.backdrop, hull, planes)
+    planes.load_state_dict(under(tensors, "planes."))
+    return Reconstruction(fitted.frame, fitted.size, fitted.backdrop, hull, planes)

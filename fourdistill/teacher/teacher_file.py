@@ -18,20 +18,20 @@ from fourdistill.teacher.backdrop import Backdrop
 
 
 @dataclass(frozen=True)
-class TeacherFile:
-    """`tensors` and `facts` of one representation, beside the scene's frame, the backdrop and the pictures' size."""
+class Fitted:
+    """What every fitted teacher has; `size` (height, width) is that of its pictures."""
 
     frame: SceneFrame
     size: tuple[int, int]
     backdrop: Backdrop
-    tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
 
 
-def write_teacher(path: Path, file_format: str, content: TeacherFile) -> None:
-    """Write a teacher atomically to one safetensors file."""
-    backdrop, frame = content.backdrop, content.frame
-    tensors = {name: value.contiguous() for name, value in content.tensors.items()} | {
+def write_teacher(
+    path: Path, file_format: str, fitted: Fitted, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Write a teacher atomically to one safetensors file, with `tensors` and `facts` of its representation."""
+    backdrop, frame = fitted.backdrop, fitted.frame
+    tensors = {name: value.contiguous() for name, value in tensors.items()} | {
         "backdrop.texture": torch.from_numpy(backdrop.texture).half(),
         "backdrop.color": torch.from_numpy(backdrop.color),
         "times": torch.from_numpy(backdrop.times),
@@ -40,17 +40,17 @@ def write_teacher(path: Path, file_format: str, content: TeacherFile) -> None:
     }
     facts = {
         "format": file_format,
-        "size": content.size,
+        "size": fitted.size,
         "scale": frame.scale,
         "floor": [backdrop.height, backdrop.half],
-        **content.facts,
+        **facts,
     }
     with new_file(path) as partial:  # one key: safetensors writes several in random order
         save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
 
 
-def read_teacher(path: Path, file_format: str) -> TeacherFile:
-    """Read a teacher; raises `InputError` with the file's name if it is no teacher of this format."""
+def read_teacher(path: Path, file_format: str) -> tuple[Fitted, dict[str, Tensor], dict[str, Any]]:
+    """What `write_teacher` was given; raises `InputError` with the file's name if it is no teacher of this format."""
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
@@ -64,7 +64,7 @@ def read_teacher(path: Path, file_format: str) -> TeacherFile:
     backdrop = Backdrop(floor, half, texture, color, tensors["times"].numpy())
     frame = SceneFrame(tensors["frame.center"].numpy(), tensors["frame.axes"].numpy(), facts["scale"])
     height, width = facts["size"]
-    return TeacherFile(frame, (height, width), backdrop, tensors, facts)
+    return Fitted(frame, (height, width), backdrop), tensors, facts
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

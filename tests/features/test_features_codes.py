@@ -1,6 +1,7 @@
 """Image embeddings stored as codes: from frames to features, shards and training batches, on disk and on S3."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import fsspec
@@ -133,6 +134,15 @@ def test_sources_with_different_codecs_are_refused(data, tmp_path):
         with pytest.raises(InputError, match=rf"codec\.safetensors: expected the codec of .*, found {what}"):
             load_shards_codec([Source(coded), Source(str(other))])
     assert fingerprint_shards(coded) != fingerprint_shards(tmp_path / "other")
+
+
+def test_a_codec_that_is_not_the_set_s_is_named(data, tmp_path):
+    shutil.copytree(data.root / "coded_shards", tmp_path / "shards")
+    path = tmp_path / "shards" / CODEC
+    tensors = load_file(path)
+    save_file({**tensors, "mean": tensors["mean"] + 1}, path)
+    with pytest.raises(InputError, match=r"shards/codec\.safetensors: sha256: expected \w+ by the set's index, found"):
+        load_shards_codec(tmp_path / "shards")
 
 
 def test_a_codec_that_is_missing_or_damaged_is_named(data, tmp_path):

@@ -15,13 +15,13 @@ from tiny_models import build_tiny_base
 
 from fourdistill.errors import InputError
 from fourdistill.features.encode import encode_images
-from fourdistill.models.adapter import Adapter, clip_length
+from fourdistill.models.adapter import Adapter
 from fourdistill.models.attention import Conditioning
 from fourdistill.models.base.model import encode_image_prompt, load_base
 from fourdistill.models.base.text import PromptEncoder
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.prior import DisplacementPrior
-from fourdistill.models.words import encode_single_tokens, say
+from fourdistill.models.words import clip_length, encode_single_tokens, say
 
 TIMESTEPS = torch.tensor([300, 800])
 

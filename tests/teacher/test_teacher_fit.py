@@ -20,16 +20,6 @@ SHORT = replace(SETTINGS.fit, passes=6, checkpoint_passes=2)
 
 
 @pytest.fixture(scope="module")
-def scene():
-    return ball_scene()
-
-
-@pytest.fixture(scope="module")
-def floor(scene):
-    return -scene.frame.center[1] / scene.frame.scale
-
-
-@pytest.fixture(scope="module")
 def fitted(scene, floor):
     return fit_reconstruction(scene.without([HELD_OUT]), replace(SETTINGS.fit, passes=60), 0, floor=floor, quiet=True)
 
@@ -84,6 +74,14 @@ def test_depth_and_alpha_are_of_the_ball(fitted):
 def test_between_two_instants_it_renders_too(fitted):
     image = fitted.render(camera_pose(1.0), K, (TIMES[1] + TIMES[2]) / 2).image
     assert image.shape == (SIZE, SIZE, 3) and np.isfinite(image).all()
+
+
+def test_someone_may_be_absent_at_some_instants(floor):
+    scene = ball_scene(np.array([0, 1000, 0.66, 1]))  # at the second, far outside the pictures
+    teacher = fit_reconstruction(scene, replace(SETTINGS.fit, passes=10), 0, floor=floor, quiet=True)
+    there, gone = (teacher.render(camera_pose(0.3), K, time) for time in TIMES[:2])
+    assert there.alpha.max() > 0.8 and not gone.alpha.any()
+    assert np.isfinite(there.image).all() and np.isfinite(gone.image).all()
 
 
 def test_resumed_it_gives_the_same(scene, floor, short, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ball_scene import RADIUS, SIZE, TIMES, K, ball_center, ball_scene, camera_pose
+from ball_scene import RADIUS, SIZE, TIMES, K, ball_center, camera_pose
 from imports import ROOT
 from stage_settings import settings_of
 
@@ -28,16 +28,6 @@ STAGE = settings_of("reconstruct", enabled=True, representation="gsplat")
 SETTINGS = replace(STAGE.splats, num_splats=400, passes=20, lr=4.0)
 SHORT = replace(SETTINGS, passes=4, checkpoint_passes=2)
 ON_CPU = {"device": "cpu", "quiet": True}
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return ball_scene()
-
-
-@pytest.fixture(scope="module")
-def floor(scene):
-    return -scene.frame.center[1] / scene.frame.scale
 
 
 @pytest.fixture(scope="module")

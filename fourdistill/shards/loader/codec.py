@@ -3,7 +3,7 @@
 from fourdistill.errors import InputError
 from fourdistill.features.codes import CODEC, load_codec
 from fourdistill.models.codec import EmbeddingCodec
-from fourdistill.shards.loader.shard_list import Shards, list_shards, read_codec_hash, to_sources
+from fourdistill.shards.loader.shard_list import Shards, list_shards, to_sources
 from fourdistill.storage.store import Store
 
 
@@ -12,12 +12,10 @@ def load_shards_codec(shards: Shards) -> EmbeddingCodec | None:
 
     Raises `InputError` if the sources differ, or if a codec is missing or cannot be read.
     """
-    folders = {
-        shard.url.rpartition("/")[0] or "." for each in to_sources(shards) for shard in list_shards(each.address)
-    }
-    hashes = {folder: read_codec_hash(folder) for folder in sorted(folders)}
-    first, codec = next(iter(hashes.items()))
-    for folder, other in hashes.items():
+    found = [shard for source in to_sources(shards) for shard in list_shards(source.address)]
+    codecs = {shard.url.rpartition("/")[0] or ".": shard.codec for shard in found}
+    first, codec = next(iter(codecs.items()))
+    for folder, other in codecs.items():
         if other != codec:
             raise InputError(f"{folder}/{CODEC}: expected the codec of {first}, found {'another' if other else 'none'}")
-    return None if codec is None else load_codec(Store(first))
+    return None if codec is None else load_codec(Store(first), codec)

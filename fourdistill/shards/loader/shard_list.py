@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Shard:
     samples: int | None = None
     bytes: int | None = None
     sha256: str | None = None
+    codec: str | None = None
+    """SHA-256 of the set's codec, if its image embeddings are codes."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ def fingerprint_shards(shards: Shards) -> str:
     known = [
         [weight, [[s.url.rsplit("/", 1)[-1], s.samples, s.bytes, s.sha256] for s in found]] for weight, found in sources
     ]
-    codecs = [read_codec_hash(_folder(found[0].url)) for _, found in sources]
-    known += [[codec] for codec in codecs if codec is not None]
+    known += [[found[0].codec] for _, found in sources if found[0].codec is not None]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
@@ -106,8 +107,8 @@ def read_index(folder: str) -> dict[str, Shard] | None:
 
     Raises `InputError` if the set is unfinished, so that the index is still to be written.
     """
-    index = _parse_index(folder)
-    if index is None:
+    text = _read_if_there(folder, INDEX)
+    if text is None:
         if _read_if_there(folder, UNFINISHED) is not None:
             raise InputError(
                 f"{folder}/{UNFINISHED}: expected all shards of the set, found that they are still being written, or "
@@ -115,41 +116,18 @@ def read_index(folder: str) -> dict[str, Shard] | None:
             )
         return None
     try:
+        index = json.loads(text)
         if not index["features"]:
             raise InputError(
                 f"{folder}/{INDEX}: features: expected shards with features; set write_shards.features: true"
             )
-        shards = [_from_entry(folder, entry) for entry in index["shards"]]
-    except (KeyError, TypeError) as error:
-        raise _not_an_index(folder, error) from error
+        codec = index["codec"]["sha256"] if "codec" in index else None
+        if codec is not None:
+            _check_sha256(codec, f"{folder}/{INDEX}: codec")
+        shards = [replace(_from_entry(folder, entry), codec=codec) for entry in index["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}/{INDEX}: expected the index that write_shards writes: {error!r}") from error
     return {_name(shard.url): shard for shard in shards}
-
-
-def read_codec_hash(folder: str) -> str | None:
-    """SHA-256 of the codec in a folder of shards, by its index; None if the shards contain whole embeddings."""
-    index = _parse_index(folder)
-    entry = None if index is None else index.get("codec")
-    if entry is None:
-        return None
-    try:
-        return _check_sha256(entry["sha256"], f"{folder}/{INDEX}: codec")
-    except (KeyError, TypeError) as error:
-        raise _not_an_index(folder, error) from error
-
-
-def _parse_index(folder: str) -> dict[str, Any] | None:
-    text = _read_if_there(folder, INDEX)
-    try:
-        index = None if text is None else json.loads(text)
-    except ValueError as error:
-        raise _not_an_index(folder, error) from error
-    if index is not None and not isinstance(index, dict):
-        raise _not_an_index(folder, TypeError(f"found {type(index).__name__}"))
-    return index
-
-
-def _not_an_index(folder: str, error: Exception) -> InputError:
-    return InputError(f"{folder}/{INDEX}: expected the index that write_shards writes: {error!r}")
 
 
 def _read_if_there(folder: str, name: str) -> bytes | None:
@@ -174,10 +152,9 @@ def _from_entry(folder: str, entry: dict[str, Any]) -> Shard:
     return Shard(f"{folder}/{name}", split, samples, size, sha256)
 
 
-def _check_sha256(sha256: Any, where: str) -> str:
+def _check_sha256(sha256: Any, where: str) -> None:
     if not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
         raise InputError(f"{where}: sha256: expected 64 hexadecimal digits, found {sha256!r}")
-    return sha256
 
 
 def _split_of(name: Any, where: str) -> str:

@@ -7,24 +7,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from fourdistill.geometry.scene_frame import SceneFrame
-from fourdistill.teacher.backdrop import Backdrop
 from fourdistill.teacher.scene_images import to_scene_frame
 from fourdistill.teacher.splats.gaussians import Gaussians
 from fourdistill.teacher.splats.rasterizer import Rasterize
 from fourdistill.teacher.teacher import Rendering
-from fourdistill.teacher.teacher_file import TeacherFile, read_teacher, under, write_teacher
+from fourdistill.teacher.teacher_file import Fitted, read_teacher, under, write_teacher
 
 FORMAT = "fourdistill-splats-1"
 
 
 @dataclass(frozen=True)
-class SplatTeacher:
-    """A `Teacher` of one scene in `frame`; it renders pictures of `size` (height, width)."""
+class SplatTeacher(Fitted):
+    """A `Teacher` of one scene."""
 
-    frame: SceneFrame
-    size: tuple[int, int]
-    backdrop: Backdrop
     gaussians: Gaussians
     rasterize: Rasterize
 
@@ -45,13 +40,13 @@ class SplatTeacher:
     def save(self, path: Path) -> None:
         """Write it atomically to one safetensors file."""
         tensors = {f"gaussians.{name}": value.cpu() for name, value in self.gaussians.state_dict().items()}
-        write_teacher(path, FORMAT, TeacherFile(self.frame, self.size, self.backdrop, tensors, {}))
+        write_teacher(path, FORMAT, self, tensors, {})
 
 
 def load_splats(path: Path, rasterize: Rasterize, device: torch.device | str = "cuda") -> SplatTeacher:
     """Read a teacher of splats; raises `InputError` with the file's name if it is none."""
-    content = read_teacher(path, FORMAT)
-    weights = under(content.tensors, "gaussians.")
+    fitted, tensors, _ = read_teacher(path, FORMAT)
+    weights = under(tensors, "gaussians.")
     gaussians = Gaussians.empty(len(weights["means"]))
     gaussians.load_state_dict(weights)
-    return SplatTeacher(content.frame, content.size, content.backdrop, gaussians.to(device), rasterize)
+    return SplatTeacher(fitted.frame, fitted.size, fitted.backdrop, gaussians.to(device), rasterize)
