@@ -44,8 +44,7 @@ def write_ip_adapter(path: Path, adapter: Adapter, unet: Any) -> None:
 
 def left_out(adapter: Adapter) -> list[str]:
     """The parts of an adapter that an IP-Adapter checkpoint cannot hold."""
-    parts = {"displacement prior": adapter.prior, "source prompt": adapter.source_prompt}
-    return ["mapper", *(name for name, part in parts.items() if part is not None)]
+    return ["mapper", *["displacement prior"] * (adapter.prior is not None)]
 
 
 def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
@@ -58,9 +57,8 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
 
 # The words of an imported IP-Adapter, which has no prior: untrained ones that encode only the displacement.
 NO_PRIOR = AdapterSettings(
-    mapper_input="displacement", num_words=None, rank=None, source_prompt=False, num_frequencies=64, hidden_width=128,
-    sigma_time=6.0, sigma_view=2.0, sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical",
-    max_gap_s=None,
+    mapper_input="displacement", num_words=None, rank=None, num_frequencies=64, hidden_width=128, sigma_time=6.0,
+    sigma_view=2.0, sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical", max_gap_s=None,
 )  # fmt: skip
 
 

@@ -30,12 +30,7 @@ def main(params: "Params") -> None:
         launch(params.train.launcher, params.paths.live / REPORT_NAME)
         return
     paths, settings, displacement = params.paths, params.train, params.displacement
-    base = load_base(
-        paths.base,
-        settings.ip_adapter,
-        source_adapter=settings.source_adapter,
-        with_source_adapter=settings.mappers.source_prompt,
-    )
+    base = load_base(paths.base, settings.ip_adapter)
     form = AdapterSettings(
         **asdict(settings.mappers),
         lambda_=params.lambda_,

@@ -60,14 +60,9 @@ def prior_settings(**values: Any) -> Any:
 
 
 def adapter_settings(**values: Any) -> AdapterSettings:
-    """An adapter's settings, with some values replaced; without a source prompt, for which most tiny bases lack one."""
+    """An adapter's settings, with some values replaced."""
     params = _params()
-    others = {
-        "source_prompt": False,
-        "lambda_": params.lambda_,
-        "view_encoding": params.displacement.view_encoding,
-        "max_gap_s": None,
-    }
+    others = {"lambda_": params.lambda_, "view_encoding": params.displacement.view_encoding, "max_gap_s": None}
     return AdapterSettings(**{**asdict(params.train.mappers), **others, **values})
 
 

@@ -177,18 +177,6 @@ def write_ip_adapter(base: Path, weights: dict[str, torch.Tensor], name: str = P
     return folder / name
 
 
-def add_source_adapter(base: Path, seed: int = 5) -> Path:
-    """Write a second, random IP-Adapter Plus into a base's `source_adapter/`."""
-    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        weights = random_ip_adapter(unet, tokens=3)
-    path = base / "source_adapter" / "ip-adapter-plus_source.safetensors"
-    path.parent.mkdir()
-    save_file(weights, path)
-    return path
-
-
 def build_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer trained on two captions."""
     bpe = Tokenizer(BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))

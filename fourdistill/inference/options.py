@@ -44,7 +44,6 @@ class SamplingOptions:
     guidance: Guidance
     guidance_rescale: float
     image_scale: float
-    source_scale: float | None
     prompt_strength: float
     lambda_: float | None
     carrier: str
@@ -65,7 +64,7 @@ class SamplingOptions:
             raise InputError(f"carrier: expected one of {', '.join(CARRIERS)}, got {self.carrier!r}")
         if not 0 <= self.guidance_rescale <= 1:
             raise InputError(f"guidance_rescale: expected 0 to 1, got {self.guidance_rescale}")
-        for name in ("image_scale", "source_scale", "lambda_"):
+        for name in ("image_scale", "lambda_"):
             value = getattr(self, name)
             if value is not None and not abs(value) < float("inf"):
                 raise InputError(f"{name}: expected a finite number, got {value}")

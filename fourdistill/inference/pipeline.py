@@ -36,7 +36,7 @@ from fourdistill.inference.inputs import (
 from fourdistill.inference.lora import LoraLoader
 from fourdistill.inference.noise import Generators, make_generators, prepare_noise
 from fourdistill.inference.options import CALLBACK_TENSORS, SamplingOptions, StepEnd
-from fourdistill.inference.prompting import lambdas_of, source_scales_of, text_guidance_of
+from fourdistill.inference.prompting import lambdas_of, text_guidance_of
 from fourdistill.inference.sampling import Prepared, sample
 from fourdistill.inference.saving import find_adapter, save_parts
 from fourdistill.inference.schedulers import make_scheduler, set_timesteps
@@ -184,7 +184,6 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         view_guidance: float = 1.0,
         guidance_rescale: float = 0.0,
         image_scale: float = 1.0,
-        source_scale: float | None = None,
         negative_prompt: str | Sequence[str | None] | None = None,
         carrier: str = "words",
         num_inference_steps: int = 30,
@@ -216,14 +215,13 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
             displacement: replaces all displacement arguments above; one, or a batch of B.
             image_embeds: replaces `image`: (1 or B, S, D) from `encode_image`.
             others: further images of the scene, each with its own displacement to the target; needs a prior.
-            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; sets `lambda_`, `text_guidance`
-                and `source_scale` if these are None.
+            prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; sets `lambda_` and
+                `text_guidance` if these are None.
             lambda_: of equation (1); smaller values than the adapter's own give the prompt more influence.
             guidance_scale: guidance away from the prediction without any condition; 1 is none.
             text_guidance, ...: guidance away from the prediction without this one condition; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
             image_scale: weight of the image prompt's attention if the carrier is image_prompt.
-            source_scale: weight of the source prompt's attention; None is 1, less beside a prompt by its strength.
             negative_prompt: what `guidance_scale` and `text_guidance` lead away from; None is the empty prompt.
             carrier: what passes the prediction to the U-Net: words, or for comparison image_prompt.
             num_images_per_prompt: number of images for each entry; they are neighbours in the output.
@@ -245,8 +243,8 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(
-            guidance, guidance_rescale, image_scale, source_scale, prompt_strength, lambda_, carrier,
-            num_inference_steps, num_images_per_prompt, batch_size, output_type, step_end,
+            guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps,
+            num_images_per_prompt, batch_size, output_type, step_end,
         )  # fmt: skip
         self.check_inputs(image, image_embeds, others, negative_prompt, guidance)
         # 2. Arguments => one row per image
@@ -264,8 +262,7 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         shown = image is not None or image_embeds is not None
         conditions = conditions_of_rows(rows, len(others), shown)
         null_image = encode_null_image(self.image_encoder, self.adapter.image_prompt.reads_projection)
-        weights = self.prepare_lambda(rows["prompt"], options), self.prepare_source_scale(rows["prompt"], options)
-        prepared = Prepared(prompts, negatives, conditions, *weights, null_image)
+        prepared = Prepared(prompts, negatives, conditions, self.prepare_lambda(rows["prompt"], options), null_image)
         # 6. Prepare latents
         latents = self.prepare_latents(len(rows["prompt"]), generator, latents)
         # 7. Denoise and decode, some at a time
@@ -370,11 +367,6 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         """Lambda of equation (1) for each of B images (B,): as given, or what the strength of the prompts decides."""
         lambda_ = lambdas_of(prompts, options.prompt_strength, self.adapter.config.settings.lambda_)
         return lambda_ if options.lambda_ is None else torch.full_like(lambda_, options.lambda_)
-
-    def prepare_source_scale(self, prompts: Sequence[str | None], options: SamplingOptions) -> torch.Tensor:
-        """Weight of the source prompt for each of B images (B,): as given, or what the strength of prompts leaves."""
-        scale = source_scales_of(prompts, options.prompt_strength)
-        return scale if options.source_scale is None else torch.full_like(scale, options.source_scale)
 
     def prepare_latents(self, num: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
         """Noise (num, C, h, w), drawn or as given, in the scale that the scheduler starts from."""

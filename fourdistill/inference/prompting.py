@@ -1,9 +1,8 @@
-"""How strongly a prompt acts beside an image: one number that sets three weights.
+"""How strongly a prompt acts beside an image: one number that sets two weights.
 
 The strength ranges from "as in the picture" (0) to "as in the prompt" (1). A prompt acts more strongly with more
-guidance towards it, with words closer to CLIP's space (a smaller lambda of equation (1)), and with less of the source
-prompt, which shows the colours of the image. The words still encode time and view. The ends of guidance and lambda were
-chosen by measurement: `docs/ablation.md`.
+guidance towards it, and with words closer to CLIP's space (a smaller lambda of equation (1)). The words still encode
+time and view. The two ends were chosen by measurement: `docs/ablation.md`.
 """
 
 from collections.abc import Sequence
@@ -34,9 +33,3 @@ def lambdas_of(prompts: Sequence[str | None], strength: float, own: float) -> to
     check_strength(strength)
     with_prompt = own * (1 - (1 - LAMBDA_SHARE) * strength)
     return torch.tensor([with_prompt if prompt else own for prompt in prompts], dtype=torch.float32)
-
-
-def source_scales_of(prompts: Sequence[str | None], strength: float) -> torch.Tensor:
-    """Weights of the source prompt's attention for B images (B,): 1, less for images with a prompt, 0 at strength 1."""
-    check_strength(strength)
-    return torch.tensor([1 - strength if prompt else 1.0 for prompt in prompts])

@@ -28,8 +28,6 @@ class Prepared:
     conditions: Conditions
     lambda_: torch.Tensor
     """(B,), of equation (1)."""
-    source_scale: torch.Tensor
-    """(B,), weight of the source prompt."""
     null_image: torch.Tensor
     """(1, S, D), what stands for no image."""
 
@@ -41,7 +39,6 @@ class Prepared:
             negatives=self.negatives[rows],
             conditions=self.conditions[rows],
             lambda_=self.lambda_[rows],
-            source_scale=self.source_scale[rows],
         )
 
 
@@ -86,7 +83,6 @@ def branch_out(prepared: Prepared, guidance: Guidance) -> Prepared:
         prompts=Prompts.cat(texts),
         conditions=Conditions.cat(without(prepared.conditions, name, prepared.null_image) for name in branches),
         lambda_=torch.cat([prepared.lambda_] * len(branches)),
-        source_scale=torch.cat([prepared.source_scale] * len(branches)),
     )
 
 
@@ -107,7 +103,7 @@ def denoise(
     added = branched.prompts.added(*(pipe.vae_scale_factor * side for side in latents.shape[2:]))
     conditioning: Conditioning = pipe.adapter(
         text_encoders_of(pipe), branched.prompts.tokens, branched.conditions, timesteps[0], branched.lambda_,
-        carrier=options.carrier, image_scale=options.image_scale, source_scale=branched.source_scale,
+        carrier=options.carrier, image_scale=options.image_scale,
     )  # fmt: skip
     for i, t in enumerate(scheduler.timesteps):
         if pipe.interrupt:

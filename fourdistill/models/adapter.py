@@ -22,12 +22,12 @@ from fourdistill.models.adapter_config import (
     read_config,
 )
 from fourdistill.models.attention import Conditioning
-from fourdistill.models.base.model import BaseModel, IPAdapter
-from fourdistill.models.base.projectors import embeds_width, is_original, num_tokens, projector_sizes
+from fourdistill.models.base.model import BaseModel
+from fourdistill.models.base.projectors import build_projector, embeds_width, num_tokens, projector_sizes
 from fourdistill.models.base.text import text_encoders_of
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
-from fourdistill.models.image_prompt import ImagePrompt, ImageTokens
+from fourdistill.models.image_prompt import ImagePrompt
 from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
@@ -46,8 +46,7 @@ class Adapter(nn.Module):
     """Prior, mapper and image prompt: conditions and timesteps => `Conditioning` for the frozen U-Net.
 
     The prior predicts frame i from frame j and the displacement, and the mapper encodes the prediction as words. For
-    comparison, the image prompt of the base can pass the prediction to the U-Net instead (`carrier`). A source prompt,
-    where the base has one, shows frame j beside them: the words tell the pose, it tells the colours. Without a prior
+    comparison, the image prompt of the base can pass the prediction to the U-Net instead (`carrier`). Without a prior
     (`mapper_input: displacement`) the words encode only the displacement, and the image prompt shows frame j.
     """
 
@@ -83,11 +82,13 @@ class Adapter(nn.Module):
                 **shared,
             )
         )
-        self.image_prompt, self.source_prompt = (
-            sizes and ImagePrompt.build(sizes, facts.cross_attention_dim, facts.layer_widths).requires_grad_(False)
-            for sizes in (config.projector, config.source_projector)
+        self.image_prompt = ImagePrompt(
+            build_projector(config.projector),
+            [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
+            [nn.Linear(facts.cross_attention_dim, width, bias=False) for width in facts.layer_widths],
         )
         self.initialize_weights(generator)
+        self.image_prompt.requires_grad_(False)
         self.prior = None if config.prior is None else DisplacementPrior(config.prior, generator).requires_grad_(False)
 
     def initialize_weights(self, generator: torch.Generator | None = None) -> None:
@@ -117,20 +118,20 @@ class Adapter(nn.Module):
         if settings.sees_source and prior is None:
             raise InputError("mapper_input: expected a displacement prior for displacement_and_source, found none")
         prior = prior if settings.sees_source else None
-        source_adapter = source_adapter_of(base, settings)
-        sizes, form = projector_sizes(base.ip_adapter.projector), None if prior is None else prior.config
-        shown = source_adapter and projector_sizes(source_adapter.projector)
+        projector = base.ip_adapter.projector
+        sizes, form = projector_sizes(projector), None if prior is None else prior.config
         if form is not None and form.embeds_width != embeds_width(sizes):
             raise InputError(
                 f"prior: expected one of image embeddings of {embeds_width(sizes)}, as the IP-Adapter of {base.name} "
                 f"reads, found {form.embeds_width}: was another IP-Adapter there when frames were encoded?"
             )
-        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base, sizes), sizes, settings, form, shown), generator)
+        adapter = cls(AdapterConfig(base.name, BaseFacts.of(base, sizes), sizes, settings, form), generator)
         if adapter.prior is not None and prior is not None:
             adapter.prior.load_state_dict(prior.state_dict())
-        adapter.image_prompt.load_ip_adapter(base.ip_adapter)
-        if adapter.source_prompt is not None and source_adapter is not None:
-            adapter.source_prompt.load_ip_adapter(source_adapter)
+        prompt = adapter.image_prompt
+        prompt.projector.load_state_dict(projector.state_dict())
+        for mine, theirs in ((prompt.to_k_ip, base.ip_adapter.to_k_ip), (prompt.to_v_ip, base.ip_adapter.to_v_ip)):
+            mine.load_state_dict(nn.ModuleList(theirs).state_dict())
         if pretrained is not None:
             adapter.start_mapper(pretrained)
             adapter.restore_fixed(base)
@@ -207,10 +208,9 @@ class Adapter(nn.Module):
         return torch.where((moved & conditions.has_image)[:, None, None], displaced, conditions.image_embeds)
 
     @torch.no_grad()
-    def foresee(self, conditions: Conditions) -> ImageTokens:
-        """The image tokens (B, T, cross_attention_dim) of the predicted image, and those of the source prompt."""
-        source = None if self.source_prompt is None else self.source_prompt(conditions.image_embeds)
-        return ImageTokens(self.image_prompt(self.expect(conditions)), source)
+    def foresee(self, conditions: Conditions) -> torch.Tensor:
+        """The image tokens (B, T, cross_attention_dim) of the predicted image."""
+        return self.image_prompt(self.expect(conditions))
 
     def forward(
         self,
@@ -222,28 +222,22 @@ class Adapter(nn.Module):
         *,
         carrier: str = "words",
         image_scale: float = 1.0,
-        source_scale: float | torch.Tensor = 1.0,
-        tokens: ImageTokens | None = None,
+        tokens: torch.Tensor | None = None,
     ) -> Conditioning:
         """The conditioning of the U-Net.
 
         prompt_embeds (B, L, D), conditions of B samples, timesteps (B,); `lambda_` of equation (1) is a number, one per
-        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `image_scale`, `source_scale`: weights
-        of the image prompt's and the source prompt's attention. `tokens`: the output of `foresee`, if already computed.
-        Raises `InputError` if there is no prior and the carrier is not words.
+        sample (B,), or None for the adapter's own. `carrier`: one of `CARRIERS`. `tokens`: the output of `foresee`, if
+        already computed. Raises `InputError` if there is no prior and the carrier is not words.
         """
         if self.prior is None and carrier != "words":
             raise InputError(f"carrier: expected words of an adapter without a displacement prior, got {carrier}")
         tokens = self.foresee(conditions) if tokens is None else tokens
         words = self.words(text_encoder, conditions, timesteps, lambda_, tokens) if carrier == "words" else None
-        images = []
-        if self.prior is None or carrier == "image_prompt":
-            images.append(self.image_prompt.context(tokens.predicted, image_scale))
-        if self.source_prompt is not None and tokens.source is not None:
-            shown = torch.as_tensor(source_scale, device=conditions.has_image.device) * conditions.has_image  # (B,)
-            images.append(self.source_prompt.context(tokens.source, shown))
+        shows = self.prior is None or carrier == "image_prompt"
+        keys, values = self.image_prompt.keys_values(tokens) if shows else ((), ())
         seen = self.spoken_to(conditions)
-        return Conditioning(prompt_embeds, words, None if seen.all() else seen, tuple(images))
+        return Conditioning(prompt_embeds, words, None if seen.all() else seen, keys, values, image_scale)
 
     @apply_forward_hook
     def words(
@@ -252,7 +246,7 @@ class Adapter(nn.Module):
         conditions: Conditions,
         timesteps: torch.Tensor,
         lambda_: float | torch.Tensor | None,
-        tokens: ImageTokens | None = None,
+        tokens: torch.Tensor | None = None,
     ) -> Words | None:
         """Only the words, from the same arguments as `forward`; None if no sample has any."""
         if not (self.spoken_to(conditions).any() or self.training):  # training needs a graph for backward
@@ -260,7 +254,7 @@ class Adapter(nn.Module):
         if isinstance(self.mapper, DisplacementMapper):
             spoken = self.mapper(conditions, timesteps)
         else:
-            spoken = self.mapper((self.foresee(conditions) if tokens is None else tokens).predicted)
+            spoken = self.mapper(self.foresee(conditions) if tokens is None else tokens)
         return say(text_encoder, spoken, self.config.settings.lambda_ if lambda_ is None else lambda_)
 
     def spoken_to(self, conditions: Conditions) -> torch.Tensor:
@@ -285,20 +279,6 @@ class Adapter(nn.Module):
                     part.reverse_time()
         adapter.restore_fixed(base)
         return adapter.eval().requires_grad_(False)
-
-
-def source_adapter_of(base: BaseModel, settings: AdapterSettings) -> IPAdapter | None:
-    """The base's source adapter if the settings ask for one; raises `InputError` if it is missing or does not fit."""
-    if not settings.source_prompt:
-        return None
-    if not settings.sees_source:
-        raise InputError("source_prompt: expected false without a prior: the image prompt shows frame j already")
-    if base.ip_adapter is None or base.source_adapter is None:
-        raise InputError(f"source_prompt: expected {base.name} loaded with its source adapter, or false")
-    ours, theirs = (projector_sizes(each.projector) for each in (base.ip_adapter, base.source_adapter))
-    if is_original(ours) != is_original(theirs):
-        raise InputError("source_prompt: expected an IP-Adapter of the same kind as the first, original or Plus")
-    return base.source_adapter
 
 
 def form_of(config: AdapterConfig, name: str) -> Any:

@@ -20,7 +20,6 @@ from fourdistill.models.settings import MapperSettings, ViewEncoding
 
 FORMAT_VERSION = 4  # in version 3, times had the opposite sign: `Adapter.load` converts such weights
 READABLE = (3, 4)
-SINCE = {"rank": None, "source_prompt": False}  # settings that older adapters do not have
 
 
 @pydantic_dataclass(frozen=True, config=STRICT)
@@ -74,7 +73,6 @@ class AdapterConfig:
     projector: dict[str, int]  # see `projector_sizes`
     settings: AdapterSettings
     prior: PriorConfig | None = None
-    source_projector: dict[str, int] | None = None  # of the source prompt, if it has one
     training: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -91,7 +89,7 @@ def read_config(path: Path) -> AdapterConfig:
             expected = " or ".join(map(str, READABLE))
             raise InputError(f"{path}: format_version: expected {expected}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
-        raw["settings"] = AdapterSettings(**{**SINCE, **raw["settings"]})
+        raw["settings"] = AdapterSettings(**{"rank": None, **raw["settings"]})  # older adapters have no rank
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
     except ValidationError as error:

@@ -19,27 +19,22 @@ MAX_SCORES = 2**24  # the most attention scores to hold in memory: 64 MiB in fp3
 
 
 @dataclass(frozen=True)
-class ImageContext:
-    """What one image prompt tells every layer: its keys and its values, (B, T, inner width of the layer) each."""
-
-    keys: tuple[torch.Tensor, ...]
-    values: tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True)
 class Conditioning:
     """The conditioning of a U-Net call, passed as its `encoder_hidden_states`.
 
     text: (B, L, D) prompt tokens, the same for all layers.
     words: v* of n words for every layer, appended to the prompt, or None.
     words_seen: (B,) bool, False for samples without words; None if all have words.
-    images: the image prompts; each has an attention of its own, whose weight s is in its values.
+    image_keys, image_values: one (B, T, inner width of the layer) each per layer; empty without an image prompt.
+    image_scale: s of the decoupled attention.
     """
 
     text: torch.Tensor
     words: Words | None = None
     words_seen: torch.Tensor | None = None
-    images: tuple[ImageContext, ...] = ()
+    image_keys: tuple[torch.Tensor, ...] = ()
+    image_values: tuple[torch.Tensor, ...] = ()
+    image_scale: float = 1.0
 
     def contexts(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The text contexts of one layer for keys and values: [prompt ; words], (B, L + n, D) each."""
@@ -58,7 +53,7 @@ class Conditioning:
 
 
 class LayerAttnProcessor:
-    """Attn(Q, K_text, V_text) + the sum of Attn(Q, K_image, s V_image), for the layer it was built for."""
+    """Attn(Q, K_text, V_text) + s * Attn(Q, K_image, V_image) for the cross-attention layer it was built for."""
 
     def __init__(self, layer: int):
         self.layer = layer
@@ -81,10 +76,10 @@ class LayerAttnProcessor:
         value = split_heads(attn, attn.to_v(value_context))  # (B, heads, L + n, d)
         out = attend(query, key, value, conditioning.mask())  # (B, heads, N, d)
 
-        for image in conditioning.images:
-            image_key = split_heads(attn, image.keys[self.layer].to(query.dtype))  # (B, heads, T, d)
-            image_value = split_heads(attn, image.values[self.layer].to(query.dtype))  # (B, heads, T, d)
-            out = out + attend(query, image_key, image_value)
+        if conditioning.image_keys:
+            image_key = split_heads(attn, conditioning.image_keys[self.layer].to(query.dtype))  # (B, heads, T, d)
+            image_value = split_heads(attn, conditioning.image_values[self.layer].to(query.dtype))  # (B, heads, T, d)
+            out = out + conditioning.image_scale * attend(query, image_key, image_value)
 
         out = out.transpose(1, 2).flatten(2)  # (B, N, heads * d)
         out = attn.to_out[1](attn.to_out[0](out))  # (B, N, C)

@@ -15,13 +15,12 @@ ViewEncoding = Literal["spherical", "matrix"]  # see `models.view_encoding`
 class MapperSettings:
     """The architecture of the mappers: `train.mappers` in `params.yaml`.
 
-    `rank` and `source_prompt` are not for displacement-only mappers, and what follows them is for those alone.
+    `rank` is not for displacement-only mappers, and what follows it is for them alone.
     """
 
     mapper_input: MapperInput  # displacement: the original's, without a prior
     num_words: PositiveInt | None  # per layer; None: the number of image prompt tokens
     rank: PositiveInt | None  # of what is trained of each layer's maps; None: all of them is
-    source_prompt: bool  # a second IP-Adapter shows frame j itself, for colours and faces
     num_frequencies: PositiveInt  # Fourier features
     hidden_width: PositiveInt
     sigma_time: NonNegativeFloat  # bandwidths: radians per unit

@@ -1,13 +1,11 @@
-"""The prompt strength: one number that sets text guidance, lambda and the source prompt, unless they are given."""
+"""The prompt strength: one number that sets text guidance and lambda, unless they are given."""
 
 import pytest
 import torch
 from tiny_adapters import start_tiny_adapter, tiny_picture
-from tiny_models import add_source_adapter, build_tiny_base
 
-from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
-from fourdistill.inference.prompting import lambdas_of, source_scales_of, text_guidance_of
+from fourdistill.inference.prompting import lambdas_of, text_guidance_of
 from fourdistill.models.base.model import load_base
 
 
@@ -29,9 +27,8 @@ def test_what_a_strength_means():
     for nothing in ([None], [""], [None, ""]):
         assert text_guidance_of(nothing, 1.0) == 1
     prompts = ["a man", None, ""]
-    for strength, lambda_, source_scale in ((0.0, 3.0, 1.0), (0.5, 2.5, 0.5), (1.0, 2.0, 0.0)):
+    for strength, lambda_ in ((0.0, 3.0), (0.5, 2.5), (1.0, 2.0)):
         assert lambdas_of(prompts, strength, own=3.0).tolist() == pytest.approx([lambda_, 3, 3])
-        assert source_scales_of(prompts, strength).tolist() == [source_scale, 1, 1]
 
 
 @pytest.mark.parametrize(("strength", "text_guidance", "lambda_"), [(0.0, 1, 3), (0.5, 3.5, 2.5), (1.0, 6, 2)])
@@ -66,17 +63,3 @@ def test_without_a_prompt_it_means_nothing_even_beside_one(pipe):
 
 def test_a_whole_number_as_lambda_leaves_room_for_fractions():
     assert torch.full_like(lambdas_of([None], 1.0, own=3), 0.5).tolist() == [0.5]
-
-
-def test_it_decides_how_much_of_the_image_itself_is_seen(tmp_path):
-    folder = build_tiny_base(tmp_path / "tiny")
-    add_source_adapter(folder)
-    base = load_base(str(folder), with_source_adapter=True)
-    pipe = FourDistillPipeline.from_parts(base, start_tiny_adapter(base, source_prompt=True))
-    pipe.set_progress_bar_config(disable=True)
-    found = draw(pipe, "a man", prompt_strength=0.5)
-    assert torch.allclose(found, draw(pipe, "a man", prompt_strength=0.5, source_scale=0.5), atol=1e-5)
-    assert not torch.allclose(found, draw(pipe, "a man", prompt_strength=0.5, source_scale=1.0), atol=1e-3)
-    assert torch.equal(draw(pipe, None), draw(pipe, None, source_scale=1.0))
-    with pytest.raises(InputError, match="source_scale: expected a finite number, got inf"):
-        draw(pipe, None, source_scale=float("inf"))

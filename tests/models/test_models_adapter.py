@@ -89,7 +89,7 @@ def test_without_an_image_it_is_plain_text_to_image(base, adapter, tiny_base):
     conditions = make_conditions([True, True], [True, False], has_image=(False, True))
     conditioning = adapter(base.text_encoder, text, conditions, TIMESTEPS)
     assert conditioning.words_seen is not None and conditioning.words_seen.tolist() == [False, True]
-    assert conditioning.images == ()
+    assert conditioning.image_keys == () and conditioning.image_values == ()
     out = base.unet(latents, TIMESTEPS, encoder_hidden_states=conditioning).sample
     plain = stock(latents, TIMESTEPS, encoder_hidden_states=text).sample
     assert torch.allclose(out[0], plain[0], atol=1e-5)
@@ -188,10 +188,9 @@ def test_the_original_s_words_tell_the_displacement_and_the_image_prompt_shows_f
     assert conditioning.words_seen.tolist() == [True, True, False]
     words = say(base.text_encoder, adapter.mapper(conditions, timesteps), 0.5)
     assert words.keys.shape == (3, 7, 1, 32) and torch.equal(conditioning.words.keys, words.keys)
-    (shown,) = conditioning.images
-    expected = adapter.image_prompt.context(adapter.image_prompt(conditions.image_embeds))
-    assert all(torch.equal(*pair) for pair in zip(shown.keys, expected.keys, strict=True))
-    assert all(torch.equal(*pair) for pair in zip(shown.values, expected.values, strict=True))
+    keys, values = adapter.image_prompt.keys_values(adapter.image_prompt(conditions.image_embeds))
+    assert all(torch.equal(*pair) for pair in zip(conditioning.image_keys, keys, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(conditioning.image_values, values, strict=True))
     assert adapter.varies_with_timesteps
     later = adapter(base.text_encoder, text, conditions, timesteps - 100)
     assert not torch.allclose(later.words.keys[0], conditioning.words.keys[0], atol=1e-4)

@@ -3,13 +3,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from fourdistill.models import attention
-from fourdistill.models.attention import (
-    Conditioning,
-    ImageContext,
-    LayerAttnProcessor,
-    SelfAttnProcessor,
-    cross_attention_names,
-)
+from fourdistill.models.attention import Conditioning, LayerAttnProcessor, SelfAttnProcessor, cross_attention_names
 from fourdistill.models.base.model import load_base
 from fourdistill.models.words import Words
 
@@ -35,8 +29,7 @@ def words_like(base, text, num_words, seed=1):
 def image_like(base, text, seed=2):
     generator = torch.Generator().manual_seed(seed)
     widths = [base.unet.get_submodule(f"{name}.to_k").out_features for name in cross_attention_names(base.unet)]
-    keys, values = (tuple(torch.randn(len(text), 3, w, generator=generator) for w in widths) for _ in range(2))
-    return ImageContext(keys, values)
+    return [tuple(torch.randn(len(text), 3, w, generator=generator) for w in widths) for _ in range(2)]
 
 
 @torch.no_grad()
@@ -95,17 +88,16 @@ def test_attention_by_products_is_fused_attention(monkeypatch, masked):
         assert torch.allclose(fused, products, atol=1e-6, rtol=1e-5)
 
 
-def test_an_image_prompt_of_no_weight_is_stock_text_attention(base, noisy, tiny_base):
+def test_image_scale_zero_is_stock_text_attention(base, noisy, tiny_base):
     latents, text = noisy
     stock = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None).unet
     expected = predict(stock, latents, text)
-    image = image_like(base, text)
-    mute = ImageContext(image.keys, tuple(0 * value for value in image.values))
-    assert torch.allclose(predict(base.unet, latents, Conditioning(text, images=(mute,))), expected, atol=1e-5)
+    keys, values = image_like(base, text)
+    out = predict(base.unet, latents, Conditioning(text, image_keys=keys, image_values=values, image_scale=0.0))
+    assert torch.allclose(out, expected, atol=1e-5)
     assert torch.allclose(predict(base.unet, latents, text), expected, atol=1e-5)
-    shown = predict(base.unet, latents, Conditioning(text, images=(image,)))
-    assert not torch.allclose(shown, expected, atol=1e-3)
-    assert torch.allclose(predict(base.unet, latents, Conditioning(text, images=(mute, image))), shown, atol=1e-5)
+    scaled = predict(base.unet, latents, Conditioning(text, image_keys=keys, image_values=values))
+    assert not torch.allclose(scaled, expected, atol=1e-3)
 
 
 def test_masked_words_have_no_influence(base, noisy):

@@ -155,14 +155,12 @@ def _choose(names: set[str], name: str, variant: str | None) -> tuple[str | None
         raise InputError(f"{name}: expected {_ENCODER}: {error}") from error
 
 
-def find_checkpoint(
-    found: FoundBase, base: str, ip_adapter: str | None, inside: str = "ip_adapter", **hub: Any
-) -> Path:
-    """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the only one in the base."""
+def find_checkpoint(found: FoundBase, base: str, ip_adapter: str | None, **hub: Any) -> Path:
+    """The file of an IP-Adapter: a local one, `owner/repo/folder/file` on the Hub, or the one shipped with the base."""
     if ip_adapter is None:
-        files = own_checkpoints(found, inside)
+        files = own_checkpoints(found)
         if len(files) != 1:
-            folder = found.folder / inside
+            folder = found.folder / "ip_adapter"
             raise InputError(f"{folder}: expected one IP-Adapter checkpoint, found {len(files)} .safetensors")
         return files[0]
     path, expected = Path(ip_adapter), "an IP-Adapter checkpoint"
@@ -170,16 +168,16 @@ def find_checkpoint(
         return path
     if path.is_dir():
         raise InputError(f"{ip_adapter}: expected {expected}, found a folder: name a file")
-    repo, file = split_name(ip_adapter, expected)
-    if not file:
+    repo, inside = split_name(ip_adapter, expected)
+    if not inside:
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file")
-    fetched = fetch_files(repo, [file], expected, ip_adapter, **_options(repo, base, hub)) / file
+    fetched = fetch_files(repo, [inside], expected, ip_adapter, **_options(repo, base, hub)) / inside
     if not fetched.is_file():
         raise InputError(f"{ip_adapter}: expected {expected}, there is no such file in {repo}")
     return fetched
 
 
-def own_checkpoints(found: FoundBase, inside: str = "ip_adapter") -> list[Path]:
-    """The IP-Adapters in a folder of a base."""
-    files = (found.folder / inside).glob("*")
+def own_checkpoints(found: FoundBase) -> list[Path]:
+    """The IP-Adapters in a base's folder."""
+    files = (found.folder / "ip_adapter").glob("*")
     return sorted(path for path in files if path.suffix.lower() == ".safetensors")

@@ -4,7 +4,6 @@ Every number about the base (layers, widths, timesteps) is read from the model.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,7 +56,6 @@ class BaseModel:
     tokenizer_2: CLIPTokenizer | None = None
     zero_empty_prompt: bool = False  # no prompt is all zeros, not the encoding of ""
     reads_projection: bool = False  # the IP-Adapter in its folder is an original one: see `projectors`
-    source_adapter: IPAdapter | None = None  # a second IP-Adapter, which shows frame j beside the words
 
     def to(self, device: torch.device | str) -> "BaseModel":
         """Move all parts to `device`, in place."""
@@ -76,8 +74,6 @@ def load_base(
     ip_adapter: str | None = None,
     *,
     with_ip_adapter: bool = True,
-    source_adapter: str | None = None,
-    with_source_adapter: bool = False,
     image_encoder: str | None = None,
     variant: str | None = None,
     config: str | None = None,
@@ -88,13 +84,12 @@ def load_base(
 
     `ip_adapter` names its IP-Adapter checkpoint (see `models.base.ip_adapter`) as a local file or as
     `owner/repo/folder/file`; by default the only file in `<base>/ip_adapter/` is used. `with_ip_adapter: False` skips
-    it: a trained adapter has its own image prompt. `with_source_adapter` loads a second one that reads the same image
-    embeddings, `source_adapter` or the only file in `<base>/source_adapter/`. `image_encoder` is a CLIP vision tower, a
-    folder or `owner/repo/folder`, for a base without one. `variant` (such as fp16) selects among several variants of
-    weights; it is not needed for a part with a single variant. `config` is the folder of a single file's
-    configurations, by default the folder where the file lies. Weights of any precision are loaded in `dtype`. `loading`
-    is passed to the Hub (`models.base.hub.OPTIONS`; the `revision` is the base's) and to diffusers. Raises `InputError`
-    before loading if the base is of another kind or incomplete.
+    it: a trained adapter has its own image prompt. `image_encoder` is a CLIP vision tower, a folder or
+    `owner/repo/folder`, for a base without one. `variant` (such as fp16) selects among several variants of weights; it
+    is not needed for a part with a single variant. `config` is the folder of a single file's configurations, by default
+    the folder where the file lies. Weights of any precision are loaded in `dtype`. `loading` is passed to the Hub
+    (`models.base.hub.OPTIONS`; the `revision` is the base's) and to diffusers. Raises `InputError` before loading if
+    the base is of another kind or incomplete.
     """
     if "controlnet" in loading:
         raise InputError("controlnet: expected none: ControlNet is left to diffusers' own pipelines")
@@ -102,7 +97,6 @@ def load_base(
     found = find_base(base, variant, config, **hub)
     checkpoint = find_checkpoint(found, base, ip_adapter, **hub) if with_ip_adapter else None
     weights = None if checkpoint is None else read_ip_adapter(checkpoint)
-    shown = find_checkpoint(found, base, source_adapter, "source_adapter", **hub) if with_source_adapter else None
     encoder = find_image_encoder(found, base, image_encoder, ip_adapter or checkpoint, variant, **hub)
     try:
         with quiet():
@@ -110,21 +104,17 @@ def load_base(
     except ERRORS as error:
         reason = one_line(error)
         raise InputError(f"{base}: {EXPECTED}: {reason}") from error
-    adapter = None if checkpoint is None or weights is None else bind_ip_adapter(pipe, checkpoint, weights, base)
-    second = None if shown is None else bind_ip_adapter(pipe, shown, read_ip_adapter(shown), base)
+    adapter = None
+    if checkpoint is not None and weights is not None:
+        weights = fit(checkpoint, weights, pipe.unet, pipe.image_encoder.config, base)
+        with quiet():
+            adapter = bind_ip_adapter(pipe, weights)
     own = own_checkpoints(found)
     original = is_original(weights) if weights else len(own) == 1 and is_original_file(own[0])
-    return as_base(base, pipe, adapter, reads_projection=original, source_adapter=second)
+    return as_base(base, pipe, adapter, reads_projection=original)
 
 
-def as_base(
-    name: str,
-    pipe: Any,
-    ip_adapter: IPAdapter | None,
-    *,
-    reads_projection: bool = False,
-    source_adapter: IPAdapter | None = None,
-) -> BaseModel:
+def as_base(name: str, pipe: Any, ip_adapter: IPAdapter | None, *, reads_projection: bool = False) -> BaseModel:
     """The parts of a stock pipeline with an image encoder as a base: frozen, with processors installed."""
     install_processors(pipe.unet)
     zero_empty = bool(pipe.config.get("force_zeros_for_empty_prompt"))
@@ -132,22 +122,17 @@ def as_base(
     parts = {part: getattr(pipe, part) for part in names}
     second = {part: pipe.components.get(part) for part in ("text_encoder_2", "tokenizer_2")}
     facts: dict[str, Any] = {"zero_empty_prompt": zero_empty, "reads_projection": reads_projection}
-    base = BaseModel(name, **parts, **second, ip_adapter=ip_adapter, source_adapter=source_adapter, **facts)
+    base = BaseModel(name, **parts, **second, ip_adapter=ip_adapter, **facts)
     for part in base.models():
         part.requires_grad_(False).eval()
     return base
 
 
-def bind_ip_adapter(pipe: Any, checkpoint: Path, weights: dict[str, torch.Tensor], base: str) -> IPAdapter:
-    """Bind weights to layers with diffusers' loader, then extract its modules and restore the stock U-Net.
-
-    Raises `InputError` if they do not fit the base.
-    """
-    weights = fit(checkpoint, weights, pipe.unet, pipe.image_encoder.config, base)
-    with quiet():
-        pipe.load_ip_adapter(
-            nested(weights), subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False
-        )
+def bind_ip_adapter(pipe: Any, weights: dict[str, torch.Tensor]) -> IPAdapter:
+    """Bind weights to layers with diffusers' loader, then extract its modules and restore the stock U-Net."""
+    pipe.load_ip_adapter(
+        nested(weights), subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False
+    )
     bound = take_ip_adapter(pipe.unet)
     image_encoder, feature_extractor = pipe.image_encoder, pipe.feature_extractor
     pipe.unload_ip_adapter()

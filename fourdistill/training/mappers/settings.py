@@ -79,7 +79,6 @@ class Train:
     launcher: str | None  # an accelerate config file, or arguments of `accelerate launch`; null: one process
     start: Literal["pretrained", "scratch"]
     ip_adapter: str | None
-    source_adapter: str | None
     max_steps: PositiveInt
     batch_size: PositiveInt  # per step, over all processes
     micro_batches: PositiveInt | None  # number of parts of a batch; null: one per process
