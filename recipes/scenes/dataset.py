@@ -15,7 +15,7 @@ from captions import describe
 from clips import load_clip
 from clothes import draw_outfit, garment_fields, paint, thickness
 from motion import Clip, mirror_clip, sample_clip
-from raycast import Mesh, Surroundings, render
+from raycast import Mesh, Surroundings, View
 from settings import Settings
 from skinning import Rigging, pose_body, rig_body, vertex_normals
 
@@ -81,13 +81,14 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
         cameras = jittered_cameras(settings.cameras, settings.resolution, swept, shape.height, generator)
 
     # 4. Pictures: one mesh per instant, rendered for all cameras
-    pictures = np.empty((len(cameras), settings.frames, settings.resolution, settings.resolution, 3), np.uint8)
+    views = [View(camera, surroundings) for camera in cameras]
+    pictures = np.empty((len(views), settings.frames, settings.resolution, settings.resolution, 3), np.uint8)
     for frame, time in enumerate(seconds):
         vertices = posed(dressed, clip, time)
         normals = vertex_normals(vertices, body.faces)
         mesh = Mesh(vertices, normals, body.faces, fields, partial(paint, outfit=outfit))
-        for number, camera in enumerate(cameras):
-            pictures[number, frame] = render(mesh, camera, surroundings)
+        for number, view in enumerate(views):
+            pictures[number, frame] = view.render(mesh)
     save_scene(target, pictures, rate, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
 
 

@@ -15,6 +15,7 @@ MAT_RADIUS_M = 1.0  # a slightly darker disc around the subject; its ellipse sho
 MAT_SHADE = 0.86
 SHADOW_SHADE = 0.52
 SHADOW_REACH_M = 3.0
+SHADOW_MARGIN_M = 0.01  # around the bounding box of a shadow
 SUPERSAMPLE = 2
 
 
@@ -43,7 +44,7 @@ class Mesh:
         self.vertices, self.normals, self.faces, self.fields, self.paint = vertices, normals, faces, fields, paint
         self._scene = EmbreeScene()
         # The geometry registers itself with the scene; both must be kept alive.
-        self._geometry = TriangleMesh(self._scene, vertices[faces].astype(np.float32))
+        self._geometry = TriangleMesh(self._scene, _float32(vertices), faces.astype(np.int32))
 
     def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> dict[str, np.ndarray]:
         """Rays (N, 3) => `primID` (N,), -1 for a miss; `u`, `v` and `tfar` (N,)."""
@@ -56,19 +57,40 @@ class Mesh:
         return self._scene.run(_float32(points), _float32(np.broadcast_to(sun, points.shape))) >= 0
 
 
-def render(mesh: Mesh, camera: Camera, surroundings: Surroundings) -> np.ndarray:
-    """One picture (H, W, 3) uint8 sRGB of `mesh` as `camera` sees it."""
-    samples = camera.size * SUPERSAMPLE
-    directions = camera_rays(camera, samples)  # (S, S, 3)
-    linear = _shade_floor(mesh, camera, surroundings, directions.reshape(-1, 3))
-    rows, columns = _bounding_box(mesh, camera, samples)
-    inside = np.arange(samples * samples).reshape(samples, samples)[rows, columns].ravel()
-    if len(inside):
-        index, colour = _shade_mesh(mesh, camera, surroundings, directions[rows, columns].reshape(-1, 3))
-        linear[inside[index]] = colour
-    # Average in linear light, then encode.
-    blocks = linear.reshape(camera.size, SUPERSAMPLE, camera.size, SUPERSAMPLE, 3).mean((1, 3))
-    return np.round(linear_to_srgb(np.clip(blocks, 0, 1)) * 255).astype(np.uint8)
+class View:
+    """What `camera` sees of the empty `surroundings`, and its rays: computed once, the same at every instant."""
+
+    def __init__(self, camera: Camera, surroundings: Surroundings):
+        self.camera, self.surroundings = camera, surroundings
+        self.samples = camera.size * SUPERSAMPLE
+        self.directions = camera_rays(camera, self.samples)  # (S, S, 3)
+        self._rays, self._points, self._shade, self._shadow = _floor(camera, self.directions)
+        self._empty = np.tile(surroundings.background, (self.samples**2, 1))
+        self._empty[self._rays] *= self._shade[:, None]
+
+    def render(self, mesh: Mesh) -> np.ndarray:
+        """One picture (H, W, 3) uint8 sRGB of `mesh` in the surroundings."""
+        linear = self._shade_floor(mesh)
+        rows, columns = _bounding_box(mesh, self.camera, self.samples)
+        inside = np.arange(self.samples**2).reshape(self.samples, self.samples)[rows, columns].ravel()
+        if len(inside):
+            directions = self.directions[rows, columns].reshape(-1, 3)
+            index, colour = _shade_mesh(mesh, self.camera, self.surroundings, directions)
+            linear[inside[index]] = colour
+        # Average in linear light, then encode.
+        grid = linear.reshape(self.samples, self.samples, 3)
+        shifts = [grid[y::SUPERSAMPLE, x::SUPERSAMPLE] for y in range(SUPERSAMPLE) for x in range(SUPERSAMPLE)]
+        blocks = sum(shifts[1:], start=shifts[0]) / len(shifts)
+        return np.round(linear_to_srgb(np.clip(blocks, 0, 1)) * 255).astype(np.uint8)
+
+    def _shade_floor(self, mesh: Mesh) -> np.ndarray:
+        """Linear colours (S · S, 3) of the floor with the shadow of `mesh`, and of the wall of the same colour."""
+        near = np.flatnonzero(_can_be_shadowed(mesh, self._points, self.surroundings.sun) & (self._shadow > 0))
+        dark = mesh.shadowed(self._points[near] + [0, 1e-3, 0], self.surroundings.sun)
+        near, shadow = near[dark], self._shadow[near[dark]]
+        colours = self._empty.copy()
+        colours[self._rays[near]] = self.surroundings.background * (self._shade[near] * (1 - shadow))[:, None]
+        return colours
 
 
 def camera_rays(camera: Camera, samples: int) -> np.ndarray:
@@ -98,8 +120,8 @@ def _shade_mesh(
     index = np.flatnonzero(hits["primID"] >= 0)
     corners = mesh.faces[hits["primID"][index]]  # (M, 3)
     u, v = hits["u"][index], hits["v"][index]
-    barycentric = np.stack([1 - u - v, u, v], axis=1)[:, :, None]  # (M, 3, 1)
-    normals = (barycentric * mesh.normals[corners]).sum(1)
+    barycentric = np.stack([1 - u - v, u, v], axis=1)  # (M, 3)
+    normals = np.einsum("nk,nkd->nd", barycentric, mesh.normals[corners])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     points = eye + directions[index] * hits["tfar"][index, None]
 
@@ -108,23 +130,26 @@ def _shade_mesh(
     lit[lit] = ~mesh.shadowed(points[lit] + 4e-3 * normals[lit], surroundings.sun)
     upward = (0.5 + 0.5 * normals[:, 1])[:, None]
     light = upward * SKY_LIGHT + (1 - upward) * FLOOR_LIGHT + (facing_sun * lit)[:, None] * SUN_LIGHT
-    return index, mesh.paint((barycentric * mesh.fields[corners]).sum(1)) * light
+    return index, mesh.paint(np.einsum("nk,nka->na", barycentric, mesh.fields[corners])) * light
 
 
-def _shade_floor(mesh: Mesh, camera: Camera, surroundings: Surroundings, directions: np.ndarray) -> np.ndarray:
-    """Linear colours (N, 3) of rays that hit only the floor y = 0 or the wall of the same colour."""
-    colours = np.tile(surroundings.background, (len(directions), 1))
-    down = np.flatnonzero(directions[:, 1] < -1e-3)
-    eye = camera.c2w[:3, 3]
-    points = eye - directions[down] * (eye[1] / directions[down, 1])[:, None]
+def _floor(camera: Camera, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Indices (N,) of the rays (S, S, 3) that hit the floor y = 0, where (N, 3), its shade (N,) and a shadow's (N,)."""
+    flat, eye = directions.reshape(-1, 3), camera.c2w[:3, 3]
+    down = np.flatnonzero(flat[:, 1] < -1e-3)
+    points = eye - flat[down] * (eye[1] / flat[down, 1])[:, None]
     radius = np.hypot(points[:, 0], points[:, 2])
     shade = MAT_SHADE + (1 - MAT_SHADE) * _smoothstep((radius - MAT_RADIUS_M) / (0.5 * MAT_RADIUS_M))
-    near = np.flatnonzero(radius < SHADOW_REACH_M)
-    dark = mesh.shadowed(points[near] + [0, 1e-3, 0], surroundings.sun)
-    fade = 1 - _smoothstep((radius[near] / SHADOW_REACH_M - 0.5) / 0.5)
-    shade[near] *= 1 - (1 - SHADOW_SHADE) * fade * dark
-    colours[down] *= shade[:, None]
-    return colours
+    fade = 1 - _smoothstep((radius / SHADOW_REACH_M - 0.5) / 0.5)  # 0 from SHADOW_REACH_M on
+    return down, points, shade, (1 - SHADOW_SHADE) * fade
+
+
+def _can_be_shadowed(mesh: Mesh, points: np.ndarray, sun: np.ndarray) -> np.ndarray:
+    """Whether points (N, 3) of the floor are in the bounding box of the mesh's shadow, (N,) bool."""
+    cast = (mesh.vertices - mesh.vertices[:, 1:2] * (sun / sun[1]))[:, [0, 2]]
+    low, high = cast.min(0) - SHADOW_MARGIN_M, cast.max(0) + SHADOW_MARGIN_M
+    on_floor = points[:, [0, 2]]
+    return ((on_floor >= low) & (on_floor <= high)).all(1)
 
 
 def _bounding_box(mesh: Mesh, camera: Camera, samples: int) -> tuple[slice, slice]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from cameras import Camera, jittered_cameras, look_at_camera, poses_bounds, ring_cameras
-from raycast import Mesh, Surroundings, linear_to_srgb, render, srgb_to_linear
+from raycast import Mesh, Surroundings, View, linear_to_srgb, srgb_to_linear
 from skinning import vertex_normals
 
 BACKGROUND = np.full(3, 0.8)
@@ -48,7 +48,7 @@ def test_a_known_point_lands_on_the_pixel_that_poses_bounds_says(sweep, layout):
     mesh = red_mesh(point, 0.05)
     cameras = make_cameras(layout, sweep, 4)
     for camera, row in zip(cameras, poses_bounds(cameras, sweep), strict=True):
-        picture = render(mesh, camera, surroundings()).astype(float)
+        picture = View(camera, surroundings()).render(mesh).astype(float)
         redness = np.clip(picture[..., 0] - picture[..., 1], 0, None)
         y, x = np.mgrid[:96, :96] + 0.5  # pixel centres
         seen = np.array([(x * redness).sum(), (y * redness).sum()]) / redness.sum()
@@ -114,7 +114,7 @@ def test_jittered_cameras_follow_their_generator(sweep):
 def test_sun_lights_one_side_and_throws_a_shadow():
     mesh = red_mesh([0, 0.5, 0], 0.3)
     camera = look_at_camera(np.array([0.0, 3.0, 4.0]), np.array([0.0, 0.2, 0.0]), 0.4, 64)
-    lit, dark = (render(mesh, camera, surroundings((x, 0.6, 0.0))).astype(int) for x in (1.0, -1.0))
+    lit, dark = (View(camera, surroundings((x, 0.6, 0.0))).render(mesh).astype(int) for x in (1.0, -1.0))
     right = camera.project(np.array([[0.12, 0.62, 0.12]])).astype(int)[0]
     assert lit[right[1], right[0], 0] > dark[right[1], right[0], 0] + 30
     left_floor, right_floor = (camera.project(np.array([[x, 0.0, 0.0]])).astype(int)[0] for x in (-0.8, 0.8))
@@ -122,9 +122,25 @@ def test_sun_lights_one_side_and_throws_a_shadow():
     assert dark[left_floor[1], left_floor[0], 0] > dark[right_floor[1], right_floor[0], 0] + 20
 
 
+def test_a_view_does_not_remember_what_it_rendered():
+    camera = look_at_camera(np.array([0.0, 3.0, 4.0]), np.array([0.0, 0.2, 0.0]), 0.4, 64)
+    view, mesh = View(camera, surroundings()), red_mesh([0, 0.5, 0], 0.3)
+    view.render(red_mesh([0.4, 0.8, 0], 0.2))
+    np.testing.assert_array_equal(view.render(mesh), View(camera, surroundings()).render(mesh))
+
+
+def test_a_shadow_reaches_far_from_its_body_when_the_sun_is_low():
+    camera = look_at_camera(np.array([0.0, 3.0, 4.0]), np.array([0.0, 0.2, 0.0]), 0.4, 64)
+    view = View(camera, surroundings((0.9, 0.6, 0.0)))
+    picture = view.render(red_mesh([0, 0.8, 0], 0.2)).astype(int)
+    empty = view.render(red_mesh([0, -9.0, 0], 0.2)).astype(int)  # under the floor
+    dark = camera.project(np.array([[-1.2, 0.0, 0.0]])).astype(int)[0]
+    assert picture[dark[1], dark[0], 0] < empty[dark[1], dark[0], 0] - 20
+
+
 def test_nothing_in_sight_is_background():
     camera = look_at_camera(np.array([0.0, 1.0, 5.0]), np.array([0.0, 4.0, 0.0]), 0.1, 16)
-    picture = render(red_mesh([0, 0.5, 0], 0.1), camera, surroundings())
+    picture = View(camera, surroundings()).render(red_mesh([0, 0.5, 0], 0.1))
     np.testing.assert_array_equal(picture, np.full_like(picture, round(float(linear_to_srgb(BACKGROUND)[0]) * 255)))
 
 
