@@ -66,10 +66,12 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
     if generator.random() < 0.5:
         clip = mirror_clip(clip)
 
-    # 2. Frame times: evenly over the clip, so that the video's frame rate is the true one
+    # 2. Frame times: on a clock of even instants over the clip, so that the video's times are the true ones
     phase = generator.random() if settings.layout == "jittered" else 0.0
-    seconds = clip.duration * (np.arange(settings.frames) + phase) / settings.frames
-    rate = Fraction(settings.frames / clip.duration).limit_denominator(1000)
+    instants = settings.instants or settings.frames
+    ticks = draw_ticks(settings.frames, instants, generator)
+    seconds = clip.duration * (ticks + phase) / instants
+    rate = Fraction(instants / clip.duration).limit_denominator(1000)
 
     # 3. Cameras
     surroundings = draw_surroundings(generator)
@@ -89,7 +91,15 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
         mesh = Mesh(vertices, normals, body.faces, fields, partial(paint, outfit=outfit))
         for number, view in enumerate(views):
             pictures[number, frame] = view.render(mesh)
-    save_scene(target, pictures, rate, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
+    save_scene(target, pictures, ticks, rate, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
+
+
+def draw_ticks(frames: int, instants: int, generator: np.random.Generator) -> np.ndarray:
+    """Which instants the frames show, (frames,) ascending: always the first and the last, which set the clock."""
+    if frames == instants:
+        return np.arange(frames)
+    between = generator.choice(np.arange(1, instants - 1), frames - 2, replace=False)
+    return np.concatenate([[0], np.sort(between), [instants - 1]])
 
 
 def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
@@ -99,25 +109,36 @@ def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
 
 
 def save_scene(
-    target: Path, pictures: np.ndarray, rate: Fraction, cameras: list[Camera], swept: np.ndarray, caption: str, crf: int
+    target: Path,
+    pictures: np.ndarray,
+    ticks: np.ndarray,
+    rate: Fraction,
+    cameras: list[Camera],
+    swept: np.ndarray,
+    caption: str,
+    crf: int,
 ) -> None:
     """Write videos, poses and caption to a temporary folder, then rename it to `target`."""
     partial_folder = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
     for number, frames in enumerate(pictures):
-        encode_video(partial_folder / f"cam{number:02d}.mp4", frames, rate, crf)
+        encode_video(partial_folder / f"cam{number:02d}.mp4", frames, ticks, rate, crf)
     np.save(partial_folder / "poses_bounds.npy", poses_bounds(cameras, swept))
     (partial_folder / "caption.txt").write_text(caption + "\n")
     partial_folder.replace(target)
 
 
-def encode_video(path: Path, frames: np.ndarray, rate: Fraction, crf: int) -> None:
-    """Frames (N, H, W, 3) uint8 => H.264, byte-reproducible."""
+def encode_video(path: Path, frames: np.ndarray, ticks: np.ndarray, rate: Fraction, crf: int) -> None:
+    """Frames (N, H, W, 3) uint8 at ticks (N,) of a clock with `rate` Hz => H.264, byte-reproducible."""
     height, width = frames.shape[1:3]
+    even = np.array_equal(ticks, np.arange(len(ticks)))
+    expression = "+".join(f"eq(N,{number})*{tick}" for number, tick in enumerate(ticks))
+    retime = [] if even else ["-vf", f"setpts='{expression}'", "-fps_mode", "passthrough"]
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-",
+        *retime,
         "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact",
         "-c:v", "libx264", "-crf", str(crf), "-preset", "slow", "-pix_fmt", "yuv420p", "-threads", "1",
         "-movflags", "+faststart", str(path),

@@ -55,6 +55,9 @@ def command(
     scenes: Annotated[int | None, typer.Option(help="Number of scenes.")] = None,
     cameras: Annotated[int | None, typer.Option(help="Cameras per scene.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames per camera, spread evenly over the clip.")] = None,
+    instants: Annotated[
+        int | None, typer.Option(help="Draw the frames from this many even instants of the clip, others per scene.")
+    ] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels a side.")] = None,
     layout: Annotated[str | None, typer.Option(help=f"Cameras: {' or '.join(LAYOUTS)}.")] = None,
     motions: Annotated[
@@ -67,7 +70,12 @@ def command(
 ) -> None:
     """Render scenes in the Neural 3D Video layout; existing scenes are kept."""
     overrides = {"seed": seed, "scenes": scenes, "cameras": cameras, "frames": frames, "resolution": resolution}
-    overrides |= {"layout": layout, "motions": motions.split(",") if motions is not None else None, "crf": crf}
+    overrides |= {
+        "instants": instants,
+        "layout": layout,
+        "motions": motions.split(",") if motions is not None else None,
+        "crf": crf,
+    }
     try:
         render_set(read_settings(params, overrides), out, wheels or default_folder(), jobs)
     except InputError as error:

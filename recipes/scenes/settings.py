@@ -30,7 +30,10 @@ Motion = Annotated[str, AfterValidator(_motion)]
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Settings:
-    """One set of scenes; `resolution` pixels a side (even: H.264 halves the chroma planes), `crf` as in x264."""
+    """One set of scenes; `resolution` pixels a side (even: H.264 halves the chroma planes), `crf` as in x264.
+
+    `frames` are spread evenly over the clip. With `instants`, they are drawn from this many even instants instead.
+    """
 
     seed: Annotated[int, Field(ge=0)]
     scenes: Count
@@ -40,6 +43,7 @@ class Settings:
     layout: Literal["ring", "jittered"]
     motions: Annotated[tuple[Motion, ...], Field(min_length=1)]
     crf: Annotated[int, Field(ge=0, le=51)]
+    instants: Annotated[int, Field(ge=2)] | None = None
 
 
 def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
@@ -63,11 +67,15 @@ def read_settings(path: Path, overrides: dict[str, Any]) -> Settings:
         values["motions"] = expand_groups(values["motions"])
     try:
         # Through JSON, because strict mode then accepts a list as a tuple.
-        return TypeAdapter(Settings).validate_json(json.dumps(values))
+        settings = TypeAdapter(Settings).validate_json(json.dumps(values))
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in (SECTION, *fault["loc"]))
         raise InputError(f"{path}: {place}: {fault['msg']}, got {fault['input']!r}") from error
+    if settings.instants is not None and not 2 <= settings.frames <= settings.instants:
+        expected = f"expected from 2 to {settings.instants}, the instants that they are drawn from"
+        raise InputError(f"{path}: {SECTION}.frames: {expected}, got {settings.frames}")
+    return settings
 
 
 def claim_folder(out: Path, settings: Settings) -> None:
@@ -79,6 +87,8 @@ def claim_folder(out: Path, settings: Settings) -> None:
     kept = out / KEPT_FILE
     wanted = asdict(settings) | {"motions": list(settings.motions)}
     del wanted["scenes"]
+    if settings.instants is None:
+        del wanted["instants"]
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))
         for name, value in wanted.items():

@@ -63,6 +63,21 @@ def test_videos_keep_the_true_time_and_show_somebody_large_and_whole(scenes):
                 assert not subject[:, [0, -1]].any()
 
 
+def test_frames_drawn_from_more_instants_keep_their_times(wheels, tmp_path):
+    render_set(settings(instants=12, frames=5, scenes=4, resolution=32), tmp_path, wheels, jobs=2)
+    drawn = set()
+    for scene in sorted(path for path in tmp_path.iterdir() if path.is_dir()):
+        seconds = {"kick": 1.5333318689999995, "jump": 1.7665960741999993}[scene.name.split("_")[1]]
+        (_, times), (_, others) = (decode(scene / f"cam0{number}.mp4") for number in (0, 1))
+        ticks = np.array(times) * 12 / seconds
+        np.testing.assert_allclose(ticks, np.round(ticks), atol=0.02)
+        assert times == others
+        assert (ticks[0], round(ticks[-1])) == (0, 11)  # so that a fraction of the scene is the same in every scene
+        assert len(set(np.round(ticks))) == 5
+        drawn.add(tuple(np.round(ticks)))
+    assert len(drawn) > 1
+
+
 def test_every_run_gives_the_same_bytes(scenes, wheels, tmp_path):
     render_set(settings(layout=scenes.name), tmp_path, wheels, jobs=1)
     assert contents(tmp_path) == contents(scenes)

@@ -43,6 +43,8 @@ def test_a_group_stands_for_its_motions():
         ({"motions": ["walk-reversed-mirrored"]}, "render.motions.0"),
         ({"motions": []}, "render.motions"),
         ({"sede": 1}, "render.sede"),
+        ({"instants": 1}, "render.instants"),
+        ({"instants": 31}, "render.frames"),  # 32 of them
     ],
 )
 def test_a_wrong_value_is_named(overrides, place):
@@ -80,6 +82,7 @@ def test_a_folder_belongs_to_its_settings(tmp_path):
     kept = json.loads((tmp_path / "set" / "settings.json").read_text())
     assert kept["crf"] == 14
     assert "scenes" not in kept
+    assert "instants" not in kept  # as in sets from before there were any
     with pytest.raises(InputError, match=r"settings\.json: crf: expected 20, found 14"):
         claim_folder(tmp_path / "set", shipped(crf=20))
     (tmp_path / "others" / "scene000_walk").mkdir(parents=True)
