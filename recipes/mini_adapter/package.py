@@ -15,7 +15,7 @@ from fourdistill.errors import InputError
 from fourdistill.models.adapter import WEIGHTS_NAME, Adapter
 from fourdistill.models.base.model import load_base
 
-LIMIT_BYTES = 23_000_000
+LIMIT_BYTES = 30_000_000
 
 
 def package(

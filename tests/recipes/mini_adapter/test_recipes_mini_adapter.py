@@ -27,19 +27,13 @@ def package(adapter, out, base):
 
 def test_the_recipe_overrides_the_main_parameters():
     main, recipe = load_params(ROOT / "params.yaml"), load_params(ROOT / "params.yaml", RECIPE / "params.yaml")
-    assert [source.prefix for source in recipe.sources] == ["", "ring_"]
+    assert [source.prefix for source in recipe.sources] == ["", "people_", "motions_"]
     assert recipe.extract_frames.split == main.extract_frames.split  # the same data are held out
     assert recipe.train_prior.start == "scratch" and recipe.train_prior.max_steps > 0
-    tuned = load_params(ROOT / "params.yaml", RECIPE / "tune.yaml")
-    assert tuned.paths.pretrained == recipe.paths.prior
-    assert tuned.train_prior.start == "pretrained" and tuned.train_prior.start_share > 0
-    more = load_params(ROOT / "params.yaml", RECIPE / "more.yaml")
-    assert more.paths.pretrained == tuned.paths.prior and more.extract_frames.split == main.extract_frames.split
-    dense = load_params(ROOT / "params.yaml", RECIPE / "dense.yaml")
-    assert dense.paths.pretrained == more.paths.prior and dense.extract_frames.split == main.extract_frames.split
-    assert dense.augmentations.mirror and dense.augmentations.recolour
+    assert recipe.augmentations.mirror and recipe.augmentations.recolour
     words = load_params(ROOT / "params.yaml", RECIPE / "words.yaml")
-    assert words.paths.prior == dense.paths.prior and words.paths.shards != main.paths.shards
+    assert words.paths.prior == recipe.paths.prior and words.paths.shards != main.paths.shards
+    assert words.sources == main.sources and words.paths.frames != recipe.paths.frames  # the sample alone
     assert words.train.start == "scratch" and words.train.max_steps > main.train.max_steps
     stages = YAML(typ="safe").load((RECIPE / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
@@ -78,7 +72,7 @@ def shipped():
 
 
 def test_the_shipped_adapter_is_small_and_fits_its_base(shipped):
-    assert sum(path.stat().st_size for path in Path(SHIPPED).iterdir()) < 23_000_000
+    assert sum(path.stat().st_size for path in Path(SHIPPED).iterdir()) < 30_000_000
     assert shipped.prior is not None and shipped.config.training["steps"] > 0
 
 
