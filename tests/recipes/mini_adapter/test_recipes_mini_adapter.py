@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from imports import ROOT
+from PIL import Image
 from ruamel.yaml import YAML
 from stage_settings import adapter_settings, prior_config
 
 from fourdistill.inference.inputs import broadcast, conditions_of_rows, with_displacements
 from fourdistill.models.adapter import Adapter
-from fourdistill.models.base.model import load_base
+from fourdistill.models.base.model import encode_image_prompt, load_base
 from fourdistill.models.codec import fit_codec
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.params import load_params
@@ -79,9 +80,9 @@ def test_the_shipped_adapter_is_small_and_fits_its_base(shipped):
 def test_the_shipped_prior_turns_all_the_way_round(shipped):
     """A full turn is the identity, half a turn is not: the prior treats azimuths as angles."""
     base = load_base(str(ROOT / "data/base/mini"))
-    pixels = torch.zeros(1, 3, 128, 128)
-    embeds = base.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+    with Image.open(ROOT / "examples" / "backflip.png") as image:
+        embeds = encode_image_prompt(base.image_encoder, base.feature_extractor, [image.convert("RGB")])
     turns = with_displacements(broadcast(image_embeds=embeds, time=None, azimuth=[0.0, 180.0, 360.0]), None)
     still, half, full = shipped.prior.displace(conditions_of_rows(turns, 0))
     assert torch.allclose(still, full, atol=1e-3)
-    assert (half - still).abs().mean() > 0.05
+    assert (half - still).abs().mean() > 0.1 * still.std()
