@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,15 @@ from settings import Settings
 from skinning import Rigging, pose_body, rig_body, vertex_normals
 
 FIT_FRAMES, FIT_STRIDE = 12, 16  # frames, and vertex stride, that the cameras are fitted to
+
+
+@dataclass(frozen=True)
+class Film:
+    """What C cameras see: `pictures` (C, N, H, W, 3) uint8 at `ticks` (N,) of a clock of `rate` Hz."""
+
+    pictures: np.ndarray
+    ticks: np.ndarray
+    rate: Fraction
 
 
 def scene_name(index: int, clip: str) -> str:
@@ -91,7 +100,8 @@ def write_scene(out: Path, index: int, clip_name: str, settings: Settings, wheel
         mesh = Mesh(vertices, normals, body.faces, fields, partial(paint, outfit=outfit))
         for number, view in enumerate(views):
             pictures[number, frame] = view.render(mesh)
-    save_scene(target, pictures, ticks, rate, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
+    film = Film(pictures, ticks, rate)
+    save_scene(target, film, cameras, swept, describe(shape, outfit, clip_name), settings.crf)
 
 
 def draw_ticks(frames: int, instants: int, generator: np.random.Generator) -> np.ndarray:
@@ -108,22 +118,13 @@ def posed(rigging: Rigging, clip: Clip, seconds: float) -> np.ndarray:
     return pose_body(rigging, position * [0, 1, 0], rotations)
 
 
-def save_scene(
-    target: Path,
-    pictures: np.ndarray,
-    ticks: np.ndarray,
-    rate: Fraction,
-    cameras: list[Camera],
-    swept: np.ndarray,
-    caption: str,
-    crf: int,
-) -> None:
+def save_scene(target: Path, film: Film, cameras: list[Camera], swept: np.ndarray, caption: str, crf: int) -> None:
     """Write videos, poses and caption to a temporary folder, then rename it to `target`."""
     partial_folder = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
-    for number, frames in enumerate(pictures):
-        encode_video(partial_folder / f"cam{number:02d}.mp4", frames, ticks, rate, crf)
+    for number, frames in enumerate(film.pictures):
+        encode_video(partial_folder / f"cam{number:02d}.mp4", frames, film.ticks, film.rate, crf)
     np.save(partial_folder / "poses_bounds.npy", poses_bounds(cameras, swept))
     (partial_folder / "caption.txt").write_text(caption + "\n")
     partial_folder.replace(target)
