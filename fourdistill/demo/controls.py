@@ -33,6 +33,12 @@ class Controls:
         """All of them, in the order of the page."""
         return list(vars(self).values())
 
+    @property
+    def changes(self) -> list[Any]:
+        """The events of a change by the user."""
+        # A textbox sends `input` for typed letters alone, not for what is pasted, cut or deleted.
+        return [control.change if isinstance(control, gr.Textbox) else control.input for control in self.all]
+
 
 def read_command(controls: Controls, given: Mapping[Any, Any]) -> Command:
     """Values by component => a command; what is not steered becomes None, so that the pipeline masks it."""

@@ -115,7 +115,7 @@ def connect_picture(
 
 def connect_canvas(handlers: Handlers, stage: Stage) -> None:
     """Draw a preview at each change, refine it at a pause, make films, and stop all of them."""
-    changes = [stage.condition.change, *(control.input for control in stage.controls.all)]
+    changes = [stage.condition.change, *stage.controls.changes]
     preview, refine, film = (drawing(stage, draw) for draw in (handlers.preview, handlers.refine, handlers.film))
     # During a preview, only the latest of further changes is queued.
     previewed = gr.on(changes, **preview, trigger_mode="always_last", show_progress="hidden")

@@ -153,6 +153,15 @@ def test_every_setting_reaches_the_pipeline(page, pipe):
     wait_until_shown(page, drawn_by(pipe, "walk", **command))
 
 
+def test_a_prompt_can_be_pasted_and_deleted(page, pipe):
+    prompt = page.get_by_role("textbox", name="Prompt")
+    prompt.fill("a man in a red top")  # at once, as by pasting: no letter is typed
+    wait_until_shown(page, drawn_by(pipe, "walk", prompt="a man in a red top"))
+    prompt.press("Control+a")
+    prompt.press("Delete")
+    wait_until_shown(page, drawn_by(pipe, "walk"))
+
+
 def test_a_film_is_played_and_saved(page):
     unfold(page, "Range and frames of the film")
     make_film(page, "Orbit", Frames=3)
