@@ -7,7 +7,7 @@ displacements.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -71,16 +71,26 @@ def add_image_attention(unet: Any, num_tokens: int) -> None:
 
 
 @torch.no_grad()
-def encode_captions(captions: list[str]) -> torch.Tensor:
+def encode_captions(captions: list[str], tokenizer: Any, encoder: Any) -> torch.Tensor:
     """Captions => text hidden states (N + 1, L, D); the last is the empty caption's."""
-    folder = WORK / "clip" / "model"
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text").eval()
     input_ids = tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
     return encoder(input_ids=input_ids).last_hidden_state
 
 
-@dataclass(frozen=True)
+class Drawn(Protocol):
+    """What the loss is computed on."""
+
+    null_image: torch.Tensor
+    """(T, D): features of an empty picture."""
+    text: torch.Tensor
+    """(captions + 1, L, D); the last is the empty caption."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Random pictures of training scenes => latents (B, C, h, w), image prompts (B, T, D), captions (B,)."""
+        ...
+
+
+@dataclass
 class Examples:
     """Latents and conditions of every frame, memory-mapped."""
 
@@ -90,6 +100,12 @@ class Examples:
     null_image: torch.Tensor  # (T, D): features of an empty picture
     text: torch.Tensor  # (captions + 1, L, D); the last is the empty caption
 
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Random frames, each as its own image prompt."""
+        indices = np.sort(rng.choice(np.flatnonzero(~self.frames.is_val), count, replace=False))
+        x, image = (torch.from_numpy(array[indices]).float() for array in (self.latents, self.image_embeds))
+        return x, image, self.frames.caption[indices].copy()
+
     @classmethod
     def load(cls) -> "Examples":
         """Open the outputs of the stage `encode`, and encode the captions."""
@@ -98,7 +114,10 @@ class Examples:
             np.load(ENCODED / f"{name}.npy", mmap_mode="r") for name in ("latents", "image_embeds")
         )
         null_image = torch.from_numpy(np.load(ENCODED / "null_image_embeds.npy")).float()
-        return cls(frames, latents, image_embeds, null_image, encode_captions(frames.captions))
+        folder = WORK / "clip" / "model"
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text").eval()
+        return cls(frames, latents, image_embeds, null_image, encode_captions(frames.captions, tokenizer, encoder))
 
 
 def draw_timesteps(
@@ -116,27 +135,23 @@ def draw_timesteps(
     return (share * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
 
 
-def make_loss(params: dict, examples: Examples, projector: torch.nn.Module) -> LossFn:
-    """The loss of one step: sample frames, drop conditions, predict noise or velocity."""
+def make_loss(params: dict, examples: Drawn, projector: torch.nn.Module) -> LossFn:
+    """The loss of one step: draw pictures, drop conditions, predict noise or velocity."""
     scheduler: Any = make_scheduler(params)
-    train = np.flatnonzero(~examples.frames.is_val)
     drop = params["drop"]
 
     def compute_loss(model, step, generator):
         rng = np.random.default_rng(generator.initial_seed())
-        indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
-        x = torch.from_numpy(examples.latents[indices]).float()  # (B, C, h, w)
-        image = torch.from_numpy(examples.image_embeds[indices]).float()  # (B, T, D)
-        caption = examples.frames.caption[indices].copy()
-        u = rng.random(len(indices))
+        x, image, caption = examples.draw(params["batch_size"], rng)
+        u = rng.random(len(x))
         no_text = u < drop["text"] + drop["both"]
         no_image = (u >= drop["text"]) & (u < drop["text"] + drop["both"] + drop["image"])
-        caption[no_text] = len(examples.frames.captions)
+        caption[no_text] = len(examples.text) - 1
         image[torch.from_numpy(no_image)] = examples.null_image
         with torch.no_grad():
             image_tokens = projector(image)  # (B, T, width)
         # Guidance uses an empty picture, a pipeline without the adapter no image tokens: the U-Net is trained on both.
-        no_tokens = no_image & (rng.random(len(indices)) < params["no_tokens"])
+        no_tokens = no_image & (rng.random(len(x)) < params["no_tokens"])
         image_tokens[torch.from_numpy(no_tokens)] = 0  # zeros add nothing: keys and values have no bias
 
         noise = torch.randn(x.shape, generator=generator)

@@ -5,6 +5,7 @@ the rounding error is small compared with what the codes leave out anyway.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def package(
     """Write a small copy of an adapter."""
     try:
         small = Adapter.load(adapter, load_base(base)).half()
+        small.config = replace(small.config, base=base)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

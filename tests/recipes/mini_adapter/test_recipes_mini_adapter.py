@@ -55,7 +55,7 @@ def test_the_packaged_adapter_is_small_and_the_same_but_for_rounding(tiny_base, 
     weights = "adapter.safetensors"
     assert (tmp_path / "small" / weights).stat().st_size < 0.6 * (tmp_path / "adapter" / weights).stat().st_size
     small = Adapter.load(tmp_path / "small", base)
-    assert small.config.training == {"steps": 7}
+    assert small.config.training == {"steps": 7} and small.config.base == str(tiny_base)
     for name, value in small.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.allclose(value, adapter.state_dict()[name], rtol=0.07, atol=2e-3), name
