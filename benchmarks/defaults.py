@@ -21,6 +21,7 @@ def default_settings(**changes: Any) -> AdapterSettings:
         "lambda_": PARAMS.lambda_,
         "view_encoding": displacement.view_encoding,
         "max_gap_s": displacement.max_gap_s,
+        "sampling": PARAMS.train.sampling,
     }
     return AdapterSettings(**values | changes)
 

@@ -19,6 +19,7 @@ from fourdistill.models.base.checkpoint_kinds import describe
 from fourdistill.models.base.ip_adapter import FIXED_SIZES, projector_weights, read_ip_adapter, shapes_of
 from fourdistill.models.base.model import load_base
 from fourdistill.models.base.weight_files import save_weights
+from fourdistill.models.settings import AS_TRAINED
 from fourdistill.storage.files import new_file
 
 
@@ -59,6 +60,7 @@ def convert_ip_adapter(checkpoint: Path, path: Path) -> str:
 NO_PRIOR = AdapterSettings(
     mapper_input="displacement", num_words=None, rank=None, num_frequencies=64, hidden_width=128, sigma_time=6.0,
     sigma_view=2.0, sigma_timesteps=1.0, sigma_layer=1.5, lambda_=3.0, view_encoding="spherical", max_gap_s=None,
+    sampling=AS_TRAINED,
 )  # fmt: skip
 
 

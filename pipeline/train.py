@@ -36,6 +36,7 @@ def main(params: "Params") -> None:
         lambda_=params.lambda_,
         view_encoding=displacement.view_encoding,
         max_gap_s=displacement.max_gap_s,
+        sampling=settings.sampling,
     )
     prior = DisplacementPrior.load(paths.prior) if form.sees_source else None
     pretrained = paths.pretrained if settings.start == "pretrained" else None

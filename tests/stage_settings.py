@@ -10,6 +10,7 @@ from imports import ROOT
 from fourdistill.frames.splits import SplitRule
 from fourdistill.models.adapter_config import AdapterSettings
 from fourdistill.models.prior import PriorConfig
+from fourdistill.models.settings import AS_TRAINED
 from fourdistill.pairs.settings import BuildPairs, Kinds, NumPairs
 from fourdistill.params import Params, load_params
 
@@ -63,6 +64,7 @@ def adapter_settings(**values: Any) -> AdapterSettings:
     """An adapter's settings, with some values replaced."""
     params = _params()
     others = {"lambda_": params.lambda_, "view_encoding": params.displacement.view_encoding, "max_gap_s": None}
+    others["sampling"] = AS_TRAINED
     return AdapterSettings(**{**asdict(params.train.mappers), **others, **values})
 
 

@@ -69,8 +69,9 @@ def run(
         float | None, typer.Option("--lambda", help="λ of equation (1); by default --prompt-strength sets it.")
     ] = None,
     guidance: Annotated[
-        float, typer.Option(help="Guidance by all conditions together; 1 is none, here and below.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="By all conditions together, by default the adapter's own; 1 is none, as below."),
+    ] = None,
     text_guidance: Annotated[
         float | None, typer.Option(help="Guidance by the prompt; by default --prompt-strength sets it.")
     ] = None,
@@ -78,6 +79,9 @@ def run(
     time_guidance: Annotated[float, typer.Option(help="Guidance by the displacement in time.")] = 1.0,
     view_guidance: Annotated[float, typer.Option(help="Guidance by the displacement of the camera.")] = 1.0,
     guidance_rescale: Annotated[float, typer.Option(help="0 to 1, against oversaturation.")] = 0.0,
+    noise_scale: Annotated[
+        float | None, typer.Option(help="0 to 1: less is more accurate, and differs less by seed.")
+    ] = None,
     scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,
     fps: Annotated[float, typer.Option(help="Frames a second of GIF (up to 50) and MP4 (up to 100).")] = 8.0,
@@ -106,8 +110,8 @@ def run(
             picture, prompt, **cells, duration_s=duration_s, negative_prompt=negative_prompt,
             prompt_strength=prompt_strength, lambda_=lambda_, guidance_scale=guidance, text_guidance=text_guidance,
             image_guidance=image_guidance, time_guidance=time_guidance, view_guidance=view_guidance,
-            guidance_rescale=guidance_rescale, num_inference_steps=steps, seed=seed, batch_size=batch_size,
-            callback_on_step_end=count,
+            guidance_rescale=guidance_rescale, noise_scale=noise_scale, num_inference_steps=steps, seed=seed,
+            batch_size=batch_size, callback_on_step_end=count,
         ).images  # fmt: skip
     # 5. Write the pictures, and say what they show
     images = [*images]

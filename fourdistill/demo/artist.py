@@ -27,7 +27,8 @@ class Command:
     radius: float | None = 1.0
     prompt: str = ""
     prompt_strength: float = 1.0
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None  # None, here and below: the adapter's own
+    noise_scale: float | None = None
     num_inference_steps: int = 20
     seed: int = 0
 
@@ -79,6 +80,7 @@ class Artist:
                 prompt=command.prompt,
                 prompt_strength=command.prompt_strength,
                 guidance_scale=command.guidance_scale,
+                noise_scale=command.noise_scale,
                 num_inference_steps=command.num_inference_steps,
                 seed=command.seed,
                 batch_size=BATCH_SIZE,

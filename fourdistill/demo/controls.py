@@ -8,6 +8,7 @@ import gradio as gr
 
 from fourdistill.demo.artist import Command
 from fourdistill.demo.dial import make_dial
+from fourdistill.models.settings import Sampling
 
 STEER = ("time", "camera")
 MAX_SEED = 2**31 - 1
@@ -25,6 +26,7 @@ class Controls:
     prompt: gr.Textbox
     prompt_strength: gr.Slider
     guidance_scale: gr.Slider
+    noise_scale: gr.Slider
     num_inference_steps: gr.Slider
     seed: gr.Number
 
@@ -74,15 +76,20 @@ def lay_out_prompt() -> dict[str, Any]:
     }
 
 
-def lay_out_more(num_inference_steps: int) -> dict[str, Any]:
-    """The rest of the camera's displacement, what is steered, guidance, steps and seed."""
+def lay_out_more(own: Sampling, num_inference_steps: int) -> dict[str, Any]:
+    """The rest of the camera's displacement, what is steered, and the sampling, at first the adapter's `own`."""
     return {
         "elevation": gr.Slider(-45, 45, 0, step=1, label="Elevation, degrees", info="above 0 is up"),
         "radius": gr.Slider(0.5, 1.5, 1, step=0.01, label="Radius", info="times the distance; above 1 is farther"),
         "steer": gr.CheckboxGroup(
             list(STEER), value=list(STEER), label="Steer", info="what is off stays as in the picture"
         ),
-        "guidance_scale": gr.Slider(1, 8, 1, step=0.1, label="Guidance", info="away from no condition; 1 is off"),
+        "guidance_scale": gr.Slider(
+            1, 8, own.guidance_scale, step=0.1, label="Guidance", info="away from no condition; 1 is off"
+        ),
+        "noise_scale": gr.Slider(
+            0, 1, own.noise_scale, step=0.05, label="Noise", info="less is more accurate, more differs more by seed"
+        ),
         "num_inference_steps": gr.Slider(1, 100, num_inference_steps, step=1, label="Steps", info="more is slower"),
         "seed": gr.Number(0, label="Seed", info="same seed, same picture", precision=0, minimum=0, maximum=MAX_SEED),
     }

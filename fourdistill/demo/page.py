@@ -20,6 +20,7 @@ from fourdistill.demo.controls import (
 from fourdistill.demo.film import FilmInputs, lay_out_film, lay_out_path, read_film
 from fourdistill.demo.handlers import Handlers
 from fourdistill.demo.show import EMPTY
+from fourdistill.models.settings import Sampling
 
 PROGRESS = gr.Progress()  # a default that Gradio replaces for each request
 KEPT_S = 600  # lifetime of an uploaded file: it is needed until the browser has shown it
@@ -49,7 +50,8 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
                 picture = make_picture()
                 with gr.Row(elem_classes="examples"):
                     examples = [make_example(path) for path in handlers.examples]
-            stage = lay_out_stage(num_inference_steps)
+            own = handlers.artist.pipe.adapter.config.settings.sampling
+            stage = lay_out_stage(own, num_inference_steps)
         connect_picture(page, handlers, stage.condition, picture, examples)
         connect_canvas(handlers, stage)
         page.unload(handlers.stop)
@@ -78,7 +80,7 @@ def uploaded_path(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
 
-def lay_out_stage(num_inference_steps: int) -> Stage:
+def lay_out_stage(own: Sampling, num_inference_steps: int) -> Stage:
     """The canvas with what is under it, the prompt, and what is folded."""
     with gr.Column(elem_classes="work"):
         script = Path(__file__).with_name("canvas.js").read_text("utf-8")
@@ -95,7 +97,7 @@ def lay_out_stage(num_inference_steps: int) -> Stage:
     with gr.Column(elem_classes="words"):
         prompt = lay_out_prompt()
         with gr.Accordion("Elevation, radius, steps, seed", open=False):
-            more = lay_out_more(num_inference_steps)
+            more = lay_out_more(own, num_inference_steps)
     return Stage(canvas, gr.State(None), Controls(**dial, **time, **prompt, **more), film, make_film, stop)
 
 

@@ -6,28 +6,31 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fourdistill.config import STRICT, Count, Fraction, NonNegativeFloat, PositiveInt
+from fourdistill.models.settings import Sampling
 
 
 @dataclass(frozen=True, config=STRICT)
 class GuidanceWeights:
     """The pipeline's guidance: away from the prediction without any condition, or without one of them; 1 is none."""
 
-    all: NonNegativeFloat
+    all: NonNegativeFloat | None  # None: the adapter's own
     text: NonNegativeFloat
     image: NonNegativeFloat
     time: NonNegativeFloat
     view: NonNegativeFloat
     rescale: Fraction
 
-    def arguments(self) -> dict[str, float]:
+    def arguments(self) -> dict[str, float | None]:
         """The arguments of `FourDistillPipeline.__call__`."""
         others = {f"{name}_guidance": getattr(self, name) for name in ("text", "image", "time", "view")}
         return {"guidance_scale": self.all, "guidance_rescale": self.rescale, **others}
 
-    def describe(self) -> str:
-        """`guidance 1`, and every other weight that is not 1."""
+    def describe(self, own: float) -> str:
+        """`guidance 1`, and every other weight that is not 1; `own` is the adapter's guidance."""
         others = {name: getattr(self, name) for name in ("text", "image", "time", "view")}
-        return f"guidance {self.all:g}" + "".join(f", of {name} {w:g}" for name, w in others.items() if w != 1)
+        return f"guidance {own if self.all is None else self.all:g}" + "".join(
+            f", of {name} {w:g}" for name, w in others.items() if w != 1
+        )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,6 +78,7 @@ class Evaluate:
     num_inference_steps: PositiveInt
     batch_size: PositiveInt
     carrier: Literal["words", "image_prompt"]
+    noise_scale: Fraction | None  # of the initial noise; None: the adapter's own
     baselines: bool  # also generate the baselines that need the model
     guidance: GuidanceWeights
     sweeps: SweepSettings
@@ -82,10 +86,17 @@ class Evaluate:
     scores: ScoreSettings
     report: ReportSettings
 
-    def sampling(self) -> dict[str, float | str]:
+    def describe(self, own: Sampling) -> str:
+        """Steps, guidance and noise of the sampling; `own` is the adapter's."""
+        noise_scale = own.noise_scale if self.noise_scale is None else self.noise_scale
+        guidance = self.guidance.describe(own.guidance_scale)
+        return f"{self.num_inference_steps} steps, {guidance}, noise {noise_scale:g}"
+
+    def sampling(self) -> dict[str, float | str | None]:
         """The pipeline's arguments that are the same for all images."""
         return {
             "num_inference_steps": self.num_inference_steps,
             "carrier": self.carrier,
+            "noise_scale": self.noise_scale,
             **self.guidance.arguments(),
         }

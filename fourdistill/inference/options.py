@@ -43,6 +43,7 @@ class SamplingOptions:
 
     guidance: Guidance
     guidance_rescale: float
+    noise_scale: float
     image_scale: float
     prompt_strength: float
     lambda_: float | None
@@ -64,6 +65,8 @@ class SamplingOptions:
             raise InputError(f"carrier: expected one of {', '.join(CARRIERS)}, got {self.carrier!r}")
         if not 0 <= self.guidance_rescale <= 1:
             raise InputError(f"guidance_rescale: expected 0 to 1, got {self.guidance_rescale}")
+        if not 0 <= self.noise_scale <= 1:
+            raise InputError(f"noise_scale: expected 0 to 1, got {self.noise_scale}")
         for name in ("image_scale", "lambda_"):
             value = getattr(self, name)
             if value is not None and not abs(value) < float("inf"):

@@ -50,6 +50,7 @@ from fourdistill.models.base.model import (
 )
 from fourdistill.models.base.precision import check_precision
 from fourdistill.models.base.text import PromptEncoder, Prompts
+from fourdistill.models.settings import AS_TRAINED, Sampling
 
 
 class FourDistillPipeline(DiffusionPipeline, LoraLoader):
@@ -177,12 +178,13 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         others: Sequence[ConditionImage] = (),
         prompt_strength: float = 1.0,
         lambda_: float | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
         text_guidance: float | None = None,
         image_guidance: float = 1.0,
         time_guidance: float = 1.0,
         view_guidance: float = 1.0,
         guidance_rescale: float = 0.0,
+        noise_scale: float | None = None,
         image_scale: float = 1.0,
         negative_prompt: str | Sequence[str | None] | None = None,
         carrier: str = "words",
@@ -218,9 +220,12 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
             prompt_strength: in [0, 1], from "as in the image" to "as in the prompt"; sets `lambda_` and
                 `text_guidance` if these are None.
             lambda_: of equation (1); smaller values than the adapter's own give the prompt more influence.
-            guidance_scale: guidance away from the prediction without any condition; 1 is none.
+            guidance_scale: guidance away from the prediction without any condition; 1 is none. None: the adapter's own,
+                or 1 without an image.
             text_guidance, ...: guidance away from the prediction without this one condition; see `guidance`.
             guidance_rescale: in [0, 1], against oversaturation under strong guidance.
+            noise_scale: in [0, 1], of the initial noise: with less, images are more accurate and differ less by seed.
+                None: the adapter's own, or 1 without an image.
             image_scale: weight of the image prompt's attention if the carrier is image_prompt.
             negative_prompt: what `guidance_scale` and `text_guidance` lead away from; None is the empty prompt.
             carrier: what passes the prediction to the U-Net: words, or for comparison image_prompt.
@@ -239,12 +244,16 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         Raises `InputError` naming the argument and what was expected.
         """
         # 1. Check what holds for all images
+        shown = image is not None or image_embeds is not None
+        own: Sampling = self.adapter.config.settings.sampling if shown else AS_TRAINED
+        guidance_scale = own.guidance_scale if guidance_scale is None else guidance_scale
+        noise_scale = own.noise_scale if noise_scale is None else noise_scale
         text_guidance = text_guidance_of(prompt, prompt_strength) if text_guidance is None else text_guidance
         guidance = Guidance(guidance_scale, text_guidance, image_guidance, time_guidance, view_guidance)
         step_end = callback_on_step_end and StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
         options = SamplingOptions(
-            guidance, guidance_rescale, image_scale, prompt_strength, lambda_, carrier, num_inference_steps,
-            num_images_per_prompt, batch_size, output_type, step_end,
+            guidance, guidance_rescale, noise_scale, image_scale, prompt_strength, lambda_, carrier,
+            num_inference_steps, num_images_per_prompt, batch_size, output_type, step_end,
         )  # fmt: skip
         self.check_inputs(image, image_embeds, others, negative_prompt, guidance)
         # 2. Arguments => one row per image
@@ -259,12 +268,11 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         # 4. Encode prompts
         prompts, negatives = self.encode_prompt(rows["prompt"], rows["negative_prompt"])
         # 5. Prepare conditions: images, displacements, and how much the prompt leaves to them
-        shown = image is not None or image_embeds is not None
         conditions = conditions_of_rows(rows, len(others), shown)
         null_image = encode_null_image(self.image_encoder, self.adapter.image_prompt.reads_projection)
         prepared = Prepared(prompts, negatives, conditions, self.prepare_lambda(rows["prompt"], options), null_image)
         # 6. Prepare latents
-        latents = self.prepare_latents(len(rows["prompt"]), generator, latents)
+        latents = noise_scale * self.prepare_latents(len(rows["prompt"]), generator, latents)
         # 7. Denoise and decode, some at a time
         images = sample(self, prepared, latents, generator, options)
         # 8. Offload all models

@@ -1,6 +1,6 @@
 """An adapter's configuration: its settings, the facts of its base, and `config.json`."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fourdistill.models.base.model import BaseModel
 from fourdistill.models.base.projectors import is_original
 from fourdistill.models.base.text import each_encoder, text_encoders_of
 from fourdistill.models.prior import PriorConfig
-from fourdistill.models.settings import MapperSettings, ViewEncoding
+from fourdistill.models.settings import AS_TRAINED, MapperSettings, Sampling, ViewEncoding
 
 FORMAT_VERSION = 4  # in version 3, times had the opposite sign: `Adapter.load` converts such weights
 READABLE = (3, 4)
@@ -29,6 +29,7 @@ class AdapterSettings(MapperSettings):
     lambda_: NonNegativeFloat  # of equation (1)
     view_encoding: ViewEncoding
     max_gap_s: PositiveFloat | None  # seconds per unit of time displacement; None: a unit is the whole scene
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def read_config(path: Path) -> AdapterConfig:
             expected = " or ".join(map(str, READABLE))
             raise InputError(f"{path}: format_version: expected {expected}, got {raw['format_version']}")
         raw["base_facts"] = BaseFacts(**raw["base_facts"])
-        raw["settings"] = AdapterSettings(**{"rank": None, **raw["settings"]})  # older adapters have no rank
+        settings = {"rank": None, "sampling": asdict(AS_TRAINED), **raw["settings"]}  # older adapters lack these
+        settings["sampling"] = Sampling(**settings["sampling"])
+        raw["settings"] = AdapterSettings(**settings)
         raw["prior"] = raw["prior"] and PriorConfig(**raw["prior"])
         return AdapterConfig(**raw)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from pydantic.dataclasses import dataclass
 
-from fourdistill.config import STRICT, Count, NonNegativeFloat, PositiveInt
+from fourdistill.config import STRICT, Count, Fraction, NonNegativeFloat, PositiveInt
 
 MapperInput = Literal["displacement_and_source", "displacement"]
 MAPPER_INPUTS: tuple[MapperInput, ...] = get_args(MapperInput)
@@ -32,6 +32,18 @@ class MapperSettings:
     def sees_source(self) -> bool:
         """Whether the words also depend on frame j, not only on the displacement."""
         return self.mapper_input == "displacement_and_source"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sampling:
+    """How an adapter's pictures are drawn from an image, unless asked otherwise: `train.sampling` in `params.yaml`."""
+
+    guidance_scale: NonNegativeFloat  # away from the prediction without any condition; 1 is none, in half the time
+    noise_scale: Fraction  # of the initial noise: with less, pictures are more accurate and differ less by seed
+
+
+AS_TRAINED = Sampling(guidance_scale=1.0, noise_scale=1.0)
+"""Neither guidance nor less noise than in training."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -51,11 +51,12 @@ def assert_one_line(result, message):
 
 def test_one_picture_is_that_of_the_pipeline(parts, tmp_path):
     options = ("--time", -0.25, "--azimuth", 45, "--radius", 1.2, "--seed", 3, "--lambda", 0.5, "--guidance", 2)
+    options += ("--noise-scale", 0.5)
     result = generate(parts, tmp_path / "out.png", *options, "--prompt", "a man", "--negative-prompt", "a woman")
     assert result.exit_code == 0 and result.stdout.strip() == str(tmp_path / "out.png")
     (expected,) = call(
         parts, time=-0.25, azimuth=45, radius=1.2, seed=3, lambda_=0.5, guidance_scale=2.0, prompt="a man",
-        negative_prompt="a woman",
+        negative_prompt="a woman", noise_scale=0.5,
     )  # fmt: skip
     difference = np.asarray(Image.open(tmp_path / "out.png")).astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 1
@@ -156,6 +157,7 @@ def test_it_works_right_after_install(tmp_path):
         (("--scheduler", "magic"), "scheduler: expected one of ddim, "),
         (("--device", "cuda:99"), "device: expected one that this machine has (cpu"),
         (("--device", "abacus"), "device: expected one that this machine has (cpu"),
+        (("--noise-scale", "2"), "noise_scale: expected 0 to 1"),
         (("--guidance-rescale", "2"), "guidance_rescale: expected 0 to 1"),
         (("--prompt-strength", "-1", "--prompt", "a man"), "prompt_strength: expected 0 to 1, got -1.0"),
         (("--prompt-strength", "nan"), "prompt_strength: expected 0 to 1, got nan"),

@@ -145,10 +145,10 @@ def test_every_setting_reaches_the_pipeline(page, pipe):
     unfold(page, "Elevation, radius, steps, seed")
     page.get_by_label("camera", exact=True).uncheck()
     strength = "As in the picture … as in the prompt"
-    for label, value in {strength: 0.4, "Guidance": 2.0, "Steps": 3}.items():
+    for label, value in {strength: 0.4, "Guidance": 2.0, "Noise": 0.5, "Steps": 3}.items():
         set_number(page, label, value)
     page.get_by_role("textbox", name="Prompt").fill("a man in a red top")
-    command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "num_inference_steps": 3}
+    command = {"prompt_strength": 0.4, "guidance_scale": 2.0, "noise_scale": 0.5, "num_inference_steps": 3}
     command |= {"azimuth": None, "elevation": None, "radius": None, "prompt": "a man in a red top"}
     wait_until_shown(page, drawn_by(pipe, "walk", **command))
 

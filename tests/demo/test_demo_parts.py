@@ -31,6 +31,7 @@ from fourdistill.demo.show import show_film, show_picture
 from fourdistill.errors import InputError
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.model import load_base
+from fourdistill.models.settings import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +74,10 @@ def test_the_strength_of_the_prompt_reaches_the_pipeline(pipe):
 
 def test_what_the_page_sends_is_a_command():
     with gr.Blocks():
-        controls = Controls(
-            **lay_out_dial(), **lay_out_time(), **lay_out_prompt(), **lay_out_more(num_inference_steps=7)
-        )
+        more = lay_out_more(Sampling(guidance_scale=1.5, noise_scale=0.25), num_inference_steps=7)
+        controls = Controls(**lay_out_dial(), **lay_out_time(), **lay_out_prompt(), **more)
     sent = {component: component.value for component in controls.all}
-    assert read_command(controls, sent) == Command(num_inference_steps=7)
+    assert read_command(controls, sent) == Command(guidance_scale=1.5, noise_scale=0.25, num_inference_steps=7)
     sent |= {controls.prompt: "a man", controls.prompt_strength: 0.25, controls.steer: ["time"]}
     command = read_command(controls, sent)
     assert (command.prompt, command.prompt_strength, command.time, command.azimuth) == ("a man", 0.25, 0.0, None)

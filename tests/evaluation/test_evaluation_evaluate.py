@@ -152,7 +152,7 @@ def test_guidance_of_each_condition_reaches_the_pipeline(run, evaluated, tmp_pat
     for name in ("text", "image", "time", "view"):
         metrics = run(changed(SETTINGS, baselines=False, edits={"num": 0}, guidance={name: 20.0}))
         assert metrics["psnr"] != plain["psnr"], name
-        assert f"guidance 1, of {name} 20, seed 0" in (tmp_path / "index.html").read_text()
+        assert f"guidance 1, of {name} 20, noise 1, seed 0" in (tmp_path / "index.html").read_text()
 
 
 def test_the_carrier_reaches_the_pipeline(run, evaluated):

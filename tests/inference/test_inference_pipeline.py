@@ -9,12 +9,13 @@ from tiny_adapters import start_tiny_adapter
 
 from fourdistill.errors import InputError
 from fourdistill.inference.inputs import ConditionImage
+from fourdistill.inference.noise import prepare_noise
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.inference.prompting import TEXT_GUIDANCE
 from fourdistill.models.adapter import Adapter
 from fourdistill.models.base.model import load_base
 from fourdistill.models.prior import DisplacementPrior
-from fourdistill.models.settings import MAPPER_INPUTS
+from fourdistill.models.settings import MAPPER_INPUTS, Sampling
 
 _, ORIGINAL = MAPPER_INPUTS  # the other is the default
 
@@ -76,6 +77,7 @@ def test_every_condition_changes_the_image(pipe):
         {"time": 0.2, "lambda_": 5.0},
         {"time": 0.2, "guidance_scale": 3.0},
         {"time": 0.2, "guidance_scale": 3.0, "guidance_rescale": 0.7},
+        {"time": 0.2, "noise_scale": 0.5},
         {"time": 0.2, "time_guidance": 3.0},
         {"time": 0.2, "azimuth": 45, "view_guidance": 3.0},
         {"time": 0.2, "image_guidance": 2.0},
@@ -90,6 +92,26 @@ def test_every_condition_changes_the_image(pipe):
         assert torch.isfinite(first).all()
         for second in results[:i]:
             assert not torch.allclose(first, second, atol=1e-4)
+
+
+def test_the_adapters_own_sampling_is_for_images(tiny_base, tmp_path):
+    """With an image, guidance and noise are the adapter's; without one, and where asked otherwise, they are not."""
+    sampling = Sampling(guidance_scale=2.0, noise_scale=0.5)
+    own = load(tiny_base, make_adapter(tiny_base, tmp_path / "adapter", sampling=sampling))
+    plain, asked = {"guidance_scale": 1.0, "noise_scale": 1.0}, {"guidance_scale": 2.0, "noise_scale": 0.5}
+    for image, expected, other in ((picture(), asked, plain), (None, plain, asked)):
+        kwargs = {"image": image, "time": 0.2, "prompt": "a man", "seed": 1}
+        assert torch.equal(latents(own, **kwargs), latents(own, **kwargs, **expected))
+        assert not torch.allclose(latents(own, **kwargs), latents(own, **kwargs, **other), atol=1e-4)
+
+
+def test_less_noise_is_the_same_noise_scaled(pipe):
+    noise = prepare_noise(pipe.unet, 1, seeds(1), None, torch.device("cpu"))
+    given = {"image": picture(), "time": 0.2}
+    less = latents(pipe, **given, generator=seeds(1), noise_scale=0.5)
+    assert torch.allclose(less, latents(pipe, **given, latents=noise / 2, noise_scale=1.0), atol=1e-5)
+    none = [latents(pipe, **given, seed=seed, noise_scale=0.0) for seed in (1, 2)]
+    assert torch.equal(*none)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fourdistill.config import STRICT, Count, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from fourdistill.models.settings import MapperSettings
+from fourdistill.models.settings import MapperSettings, Sampling
 from fourdistill.shards.loader.opener import ReadOptions
 from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer, Precision
 
@@ -83,6 +83,7 @@ class Train:
     batch_size: PositiveInt  # per step, over all processes
     micro_batches: PositiveInt | None  # number of parts of a batch; null: one per process
     mappers: MapperSettings
+    sampling: Sampling
     loss: Loss
     optimizer: Optimizer
     loader: LoaderSettings

@@ -29,7 +29,8 @@ from fourdistill.training.runtime.task import Task
 
 DrawSamples = Callable[[BaseModel, Adapter], Image.Image | None]
 _OF_THE_ORDER = ("shuffle_buffer", "resampled", "num_workers")  # loader settings that determine the order of pairs
-_ELSEWHERE = ("launcher", "start", "ip_adapter", "mappers", "loader")  # seen in the adapter, its weights and the data
+# Seen in the adapter, its weights and the data.
+_ELSEWHERE = ("launcher", "start", "ip_adapter", "mappers", "sampling", "loader")
 
 
 class MapperTask(Task):
