@@ -42,13 +42,13 @@ ARROWS = {
     },
     "evaluation.systems": {"evaluation.protocol", "evaluation.metrics", "features", "geometry", "inference", "tables"},
     "evaluation.report": {"animation", "evaluation.protocol", "evaluation.systems", "storage", "tables"},
-    "evaluation.settings": {"config"},
+    "evaluation.settings": {"config", "models.settings"},
     "evaluation": {
         "evaluation.protocol", "evaluation.metrics", "evaluation.report", "evaluation.settings", "evaluation.systems",
         "geometry", "inference", "models.base", "pictures", "storage", "tables",
     },
     "ip_adapter_files": {"models", "storage"},
-    "demo": {"animation", "geometry", "inference", "media"},
+    "demo": {"animation", "geometry", "inference", "media", "models.settings"},
     "params": {
         "config", "evaluation.settings", "features", "frames", "pairs", "poses", "shards", "sources",
         "teacher.settings", "training.mappers", "training.prior",
