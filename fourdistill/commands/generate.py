@@ -70,7 +70,7 @@ def run(
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(help="By all conditions together, by default the adapter's own; 1 is none, as below."),
+        typer.Option(help="Guidance by all conditions; by default the adapter's own. 1 is none, as below."),
     ] = None,
     text_guidance: Annotated[
         float | None, typer.Option(help="Guidance by the prompt; by default --prompt-strength sets it.")
@@ -80,7 +80,7 @@ def run(
     view_guidance: Annotated[float, typer.Option(help="Guidance by the displacement of the camera.")] = 1.0,
     guidance_rescale: Annotated[float, typer.Option(help="0 to 1, against oversaturation.")] = 0.0,
     noise_scale: Annotated[
-        float | None, typer.Option(help="0 to 1: less is more accurate, and differs less by seed.")
+        float | None, typer.Option(help="0 to 1, less is more accurate; by default the adapter's own.")
     ] = None,
     scheduler: Annotated[Text, typer.Option(help="Sampler by name, such as ddim or euler-discrete.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures sampled at a time.")] = 8,

@@ -41,8 +41,8 @@ class Stage:
     stop: gr.Button
 
 
-def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
-    """The page with its events; it opens with the first example, if there is one."""
+def build_page(handlers: Handlers, own: Sampling, num_inference_steps: int) -> gr.Blocks:
+    """The page with its events; it opens with the first example, if there is one. `own` is the adapter's sampling."""
     with gr.Blocks(title="fourdistill", analytics_enabled=False, delete_cache=(60, KEPT_S)) as page:
         gr.HTML(HEAD, elem_classes="head")
         with gr.Column(elem_classes="places"):
@@ -50,7 +50,6 @@ def build_page(handlers: Handlers, num_inference_steps: int) -> gr.Blocks:
                 picture = make_picture()
                 with gr.Row(elem_classes="examples"):
                     examples = [make_example(path) for path in handlers.examples]
-            own = handlers.artist.pipe.adapter.config.settings.sampling
             stage = lay_out_stage(own, num_inference_steps)
         connect_picture(page, handlers, stage.condition, picture, examples)
         connect_canvas(handlers, stage)

@@ -63,7 +63,7 @@ def make_page(pipe: FourDistillPipeline, examples: Path, num_inference_steps: in
         raise InputError("demo: expected Gradio; pip install 'fourdistill[demo]'") from error
 
     pictures = find_examples(examples)
-    return build_page(Handlers(Artist(pipe), pictures), num_inference_steps), pictures
+    return build_page(Handlers(Artist(pipe), pictures), pipe.adapter.sampling, num_inference_steps), pictures
 
 
 def launch(page: Any, examples: Sequence[Path], host: str, port: int) -> None:

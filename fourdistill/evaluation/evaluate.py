@@ -98,7 +98,7 @@ def evaluate(pipe: FourDistillPipeline, inputs: Inputs, outputs: Outputs, settin
     write_csv(outputs.plots / "editability.csv", edit_points(edits, Summary(settings.scores.num_bootstrap, seed)))
     facts = (
         f"{len(task.pairs)} held-out pairs and {len(sweeps)} sweeps of {len({sweep.scene for sweep in sweeps})} "
-        f"scenes; {settings.describe(pipe.adapter.config.settings.sampling)}, seed {seed}; "
+        f"scenes; {settings.describe(pipe.adapter.sampling)}, seed {seed}; "
         f"control in the space of {settings.scores.feature_space}; intervals are 95 % by bootstrap. "
         + " ".join(f"{remark[0].upper()}{remark[1:]}." for remark in scored.remarks())
     )

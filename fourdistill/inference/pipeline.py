@@ -245,7 +245,7 @@ class FourDistillPipeline(DiffusionPipeline, LoraLoader):
         """
         # 1. Check what holds for all images
         shown = image is not None or image_embeds is not None
-        own: Sampling = self.adapter.config.settings.sampling if shown else AS_TRAINED
+        own: Sampling = self.adapter.sampling if shown else AS_TRAINED
         guidance_scale = own.guidance_scale if guidance_scale is None else guidance_scale
         noise_scale = own.noise_scale if noise_scale is None else noise_scale
         text_guidance = text_guidance_of(prompt, prompt_strength) if text_guidance is None else text_guidance

@@ -30,6 +30,7 @@ from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.image_prompt import ImagePrompt
 from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
+from fourdistill.models.settings import Sampling
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
 from fourdistill.models.words import Words, clip_length, say
 
@@ -181,6 +182,11 @@ class Adapter(nn.Module):
     def dtype(self) -> torch.dtype:
         """The data type of the weights."""
         return next(self.image_prompt.parameters()).dtype
+
+    @property
+    def sampling(self) -> Sampling:
+        """How images are drawn with it unless asked otherwise."""
+        return self.config.settings.sampling
 
     @property
     def view_encoding(self) -> str:

@@ -6,6 +6,7 @@ displacements.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,17 +81,22 @@ def encode_captions(captions: list[str], tokenizer: Any, encoder: Any) -> torch.
 class Drawn(Protocol):
     """What the loss is computed on."""
 
-    null_image: torch.Tensor
-    """(T, D): features of an empty picture."""
-    text: torch.Tensor
-    """(captions + 1, L, D); the last is the empty caption."""
+    @property
+    def null_image(self) -> torch.Tensor:
+        """(T, D): features of an empty picture."""
+        ...
+
+    @property
+    def text(self) -> torch.Tensor:
+        """(captions + 1, L, D); the last is the empty caption."""
+        ...
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
         """Random pictures of training scenes => latents (B, C, h, w), image prompts (B, T, D), captions (B,)."""
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Examples:
     """Latents and conditions of every frame, memory-mapped."""
 
@@ -100,11 +106,16 @@ class Examples:
     null_image: torch.Tensor  # (T, D): features of an empty picture
     text: torch.Tensor  # (captions + 1, L, D); the last is the empty caption
 
+    @cached_property
+    def train(self) -> np.ndarray:
+        """The frames of training scenes, by index."""
+        return np.flatnonzero(~self.frames.is_val)
+
     def draw(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
         """Random frames, each as its own image prompt."""
-        indices = np.sort(rng.choice(np.flatnonzero(~self.frames.is_val), count, replace=False))
+        indices = np.sort(rng.choice(self.train, count, replace=False))
         x, image = (torch.from_numpy(array[indices]).float() for array in (self.latents, self.image_embeds))
-        return x, image, self.frames.caption[indices].copy()
+        return x, image, self.frames.caption[indices]
 
     @classmethod
     def load(cls) -> "Examples":

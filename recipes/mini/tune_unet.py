@@ -24,6 +24,7 @@ from work import digest, load_section
 
 from fourdistill.features.files import FeatureReader
 from fourdistill.features.images import LATENTS
+from fourdistill.models.base.model import encode_null_image
 from fourdistill.models.prior import WEIGHTS_NAME, DisplacementPrior
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.stage import run_stage
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "ip-adapter-plus_mini.safetensors"
 
 
-@dataclass
+@dataclass(frozen=True)
 class PairExamples:
     """Target frames of pairs; their image prompts are their own embeddings or, in `predicted` of them, predictions."""
 
@@ -62,6 +63,7 @@ class PairExamples:
         return torch.from_numpy(self.latents[targets]).float(), image, self.caption[targets]
 
 
+@torch.no_grad()
 def load_examples(params: "Params", pipe: Any, predicted: float) -> PairExamples:
     """The pairs of split `train` of the folders in `params`, their frames' features and captions, and the prior."""
     paths = params.paths
@@ -81,16 +83,9 @@ def load_examples(params: "Params", pipe: Any, predicted: float) -> PairExamples
         predicted=predicted,
         latents=np.stack(list(rows)),
         caption=np.array([number_of[caption_of[scene]] for scene, *_ in pairs.keys]),
-        null_image=encode_empty_picture(pipe),
+        null_image=encode_null_image(pipe.image_encoder)[0],
         text=encode_captions(captions, pipe.tokenizer, pipe.text_encoder),
     )
-
-
-@torch.no_grad()
-def encode_empty_picture(pipe: Any) -> torch.Tensor:
-    """The features (T, D) of an empty picture."""
-    zeros = torch.zeros(1, 3, *[pipe.image_encoder.config.image_size] * 2)
-    return pipe.image_encoder(zeros, output_hidden_states=True).hidden_states[-2][0]
 
 
 def open_image_prompt(pipe: Any, base: str) -> Any:

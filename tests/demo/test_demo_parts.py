@@ -195,7 +195,7 @@ def test_cleaning_removes_uploads_and_keeps_the_examples(pipe, tmp_path, monkeyp
     noise_picture().save(tmp_path / "one.png")
     upload = tmp_path / "upload.png"
     upload.touch()
-    page = build_page(Handlers(Artist(pipe), [tmp_path / "one.png"]), num_inference_steps=2)
+    page = build_page(Handlers(Artist(pipe), [tmp_path / "one.png"]), pipe.adapter.sampling, num_inference_steps=2)
     page.upload_file_set.add(str(upload))
     delete_files_created_by_app(page, age=None)  # runs every minute on files older than `delete_cache` allows
     assert not upload.exists()
@@ -266,7 +266,7 @@ def test_the_page_is_served_whatever_proxies_there_are(host, pipe, tmp_path, mon
         monkeypatch.setenv(name, value)
     port = free_port(socket.AF_INET6 if ":" in host else socket.AF_INET)
     assert check_address(host, port) == host
-    page = build_page(Handlers(Artist(pipe), []), num_inference_steps=2)
+    page = build_page(Handlers(Artist(pipe), []), pipe.adapter.sampling, num_inference_steps=2)
     try:
         with without_proxies():
             launch(page, [], host, port)

@@ -27,3 +27,9 @@ def siblings(script: str) -> set[str]:
 def test_deps_are_what_the_script_imports(stage):
     script = STAGES[stage]["cmd"].split()[1]
     assert {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")} == siblings(script)
+
+
+def test_the_adapters_recipe_lists_what_tuning_imports():
+    stages = YAML(typ="safe").load((BASE.parent / "mini_adapter" / "dvc.yaml").read_text())["stages"]
+    deps = {dep for dep in stages["tune_unet"]["deps"] if dep.endswith(".py")}
+    assert deps == {f"recipes/mini/{name}" for name in siblings("tune_unet.py")}
