@@ -1,7 +1,7 @@
 """The sub-models of a base as tasks of the package's trainer.
 
-A batch is a pure function of (seed, step): the trainer passes `compute_loss` a generator seeded by both. So a resumed
-run sees the same batches, crops and noise as an uninterrupted one.
+A batch is a pure function of (seed, step): the trainer passes `draw` a generator seeded by both. So a resumed run sees
+the same batches, crops and noise as an uninterrupted one, on any device: everything is drawn on the processor.
 """
 
 from collections.abc import Callable
@@ -10,40 +10,47 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 
 from fourdistill.training.runtime.settings import Checkpointing, Logging, Optimizer
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.runtime.trainer import Trainer, TrainerSettings
 
-LossFn = Callable[[torch.nn.Module, int, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+Draw = Callable[[int, torch.Generator], tuple[torch.Tensor, ...]]
+"""Step, its generator => the tensors of a batch, on the processor."""
+
+ComputeLoss = Callable[..., tuple[torch.Tensor, dict[str, float]]]
+"""Model, the tensors of a batch on the model's device => loss (), figures to log."""
 
 
 class SubModelTask(Task):
-    """A model and the loss of one step; `belongs_to`: JSON values that identify its parameters and data."""
+    """A model, its batches and their loss; `belongs_to`: JSON values that identify its parameters and data."""
 
-    def __init__(self, name: str, model: torch.nn.Module, compute_loss: LossFn, belongs_to: object):
+    def __init__(self, name: str, model: torch.nn.Module, draw: Draw, compute_loss: ComputeLoss, belongs_to: object):
         super().__init__(name, model)
-        self.compute_loss, self.belongs_to = compute_loss, belongs_to
+        self.draw, self.compute_loss, self.belongs_to = draw, compute_loss, belongs_to
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must match."""
         return {"belongs_to": self.belongs_to}
 
     def place(self, accelerator: Accelerator) -> None:
-        """Keep the accelerator; `compute_loss` already has its data on the right device."""
+        """Keep the accelerator: every batch goes to its device."""
         self.accelerator = accelerator
 
     def loss(
         self, model: torch.nn.Module, step: int, micro_batch: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Run all of `compute_loss`, not only the model's forward, in the training's precision."""
+        batch = send_to_device(self.draw(step, generator), self.accelerator.device)
         with self.accelerator.autocast():
-            return self.compute_loss(model, step, generator)
+            return self.compute_loss(model, *batch)
 
 
 def fit(
     model: torch.nn.Module,
-    compute_loss: LossFn,
+    draw: Draw,
+    compute_loss: ComputeLoss,
     work_dir: Path,
     *,
     steps: int,
@@ -57,9 +64,9 @@ def fit(
     save_every: int = 500,
     belongs_to: object = None,
 ) -> torch.nn.Module:
-    """Train `model` for `steps` steps under bf16 autocast and return it, with EMA weights if `ema_decay` is set.
+    """Train `model` for `steps` steps and return it on the processor, with EMA weights if `ema_decay` is set.
 
-    `compute_loss(model, step, generator)` returns the loss and a dict of figures to log. State is saved to
+    It is trained on the first GPU, or on the processor, in bf16 where that computes it. State is saved to
     `work_dir/checkpoint` every `save_every` steps and after the last. The same call resumes from it if `belongs_to`
     (such as the parameters) and the settings here are the same. Logs go to `work_dir/dvclive`.
     """
@@ -72,8 +79,8 @@ def fit(
         checkpoints=Checkpointing(save_every, keep=1, address=None),
         ema_decay=ema_decay,
         keep_last=True,
-        mixed_precision="bf16",
+        mixed_precision="auto",
     )
     trainer = Trainer(settings, live_folder=work_dir / "dvclive", checkpoint_folder=work_dir / "checkpoint")
-    trainer.fit(SubModelTask(work_dir.name, model, compute_loss, belongs_to))
-    return model
+    trainer.fit(SubModelTask(work_dir.name, model, draw, compute_loss, belongs_to))
+    return model.cpu()

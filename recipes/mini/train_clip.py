@@ -103,7 +103,7 @@ class ContrastiveModel(nn.Module):
         tokens = vision.hidden_states[-2][:, 1:]  # (B, T, D)
         restored = self.patch_head(tokens).float()  # (B, T, 3pp)
         places = self.place_head(F.layer_norm(tokens, tokens.shape[-1:])).float()  # (B, T, T)
-        place = torch.arange(places.shape[1]).expand(len(places), -1)  # (B, T)
+        place = torch.arange(places.shape[1], device=places.device).expand(len(places), -1)  # (B, T)
         return logits, F.mse_loss(restored, patches), F.cross_entropy(places.flatten(0, 1), place.flatten())
 
 
@@ -128,7 +128,7 @@ def contrastive_loss(logits: torch.Tensor, caption: torch.Tensor) -> torch.Tenso
 
 def clip_pixels(pixels: torch.Tensor, processor: CLIPImageProcessor) -> torch.Tensor:
     """Pixel values in [-1, 1] => normalised as by the image processor, (B, 3, H, W)."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
+    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
     return ((pixels + 1) / 2 - mean) / std
 
 
@@ -148,11 +148,14 @@ def main() -> None:
     torch.manual_seed(seed)  # initial weights
     model = ContrastiveModel(tokenizer, params)
 
-    def compute_loss(model, step, generator):
+    def draw(step, generator):
         rng = np.random.default_rng(generator.initial_seed())
         indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
         caption = torch.from_numpy(frames.caption[indices]).long()
-        logits, patch_loss, place_loss = model(clip_pixels(frames.batch(indices), processor), input_ids[caption])
+        return clip_pixels(frames.batch(indices), processor), input_ids[caption], caption
+
+    def compute_loss(model, pixel_values, input_ids, caption):
+        logits, patch_loss, place_loss = model(pixel_values, input_ids)
         loss = contrastive_loss(logits, caption)
         top1 = (caption[logits.argmax(1)] == caption).float().mean().item()
         figures = {"top1": top1, "patch_mse": patch_loss.item(), "place_loss": place_loss.item()}
@@ -160,6 +163,7 @@ def main() -> None:
 
     fit(
         model,
+        draw,
         compute_loss,
         WORK / "clip",
         steps=params["steps"],

@@ -64,7 +64,7 @@ class PlacedTokens(nn.Module):
         size = latents.shape[-1] // round(num_tokens**0.5)
         cells = F.unfold(latents, size, stride=size).transpose(1, 2)  # (B, T, C * size * size)
         places = self.where(tokens).float()  # (B, T, T)
-        place = torch.arange(num_tokens).expand(len(tokens), -1)  # (B, T)
+        place = torch.arange(num_tokens, device=tokens.device).expand(len(tokens), -1)  # (B, T)
         return F.mse_loss(self.what(tokens).float(), cells), F.cross_entropy(places.flatten(0, 1), place.flatten())
 
 
@@ -78,15 +78,18 @@ def main() -> None:
     cell = latents.shape[-1] // params["grid"]
     model = PlacedTokens(build_projector(image_embeds.shape[-1], width, params), width, latents.shape[1] * cell**2)
 
-    def compute_loss(model, step, generator):
+    def draw(step, generator):
         rng = np.random.default_rng(generator.initial_seed())
         indices = np.sort(rng.choice(train, params["batch_size"], replace=False))
-        embeds, x = (torch.from_numpy(array[indices]).float() for array in (image_embeds, latents))
+        return tuple(torch.from_numpy(array[indices]).float() for array in (image_embeds, latents))
+
+    def compute_loss(model, embeds, x):
         what, where = model(embeds, x)
         return what + params["place_weight"] * where, {"what": what.item(), "where": where.item()}
 
     trained: Any = fit(
         model,
+        draw,
         compute_loss,
         WORK / "projector",
         steps=params["steps"],

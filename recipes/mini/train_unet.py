@@ -15,18 +15,20 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from frames import Frames
-from task import LossFn, fit
+from task import ComputeLoss, Draw, fit
 from train_projector import OUT as PROJECTOR
 from train_projector import load_projector
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from work import WORK, digest, load_section
 
 ENCODED = WORK / "encoded"
+NUM_TIMESTEPS = 1000
 
 
 def make_scheduler(params: dict) -> DDIMScheduler:
     """The noise schedule and prediction type (`compare.py` measures the effect of each choice)."""
     return DDIMScheduler(
+        num_train_timesteps=NUM_TIMESTEPS,
         beta_schedule=params["beta_schedule"],
         prediction_type=params["prediction_type"],
         clip_sample=False,
@@ -79,7 +81,7 @@ def encode_captions(captions: list[str], tokenizer: Any, encoder: Any) -> torch.
 
 
 class Drawn(Protocol):
-    """What the loss is computed on."""
+    """What batches are drawn from."""
 
     @property
     def null_image(self) -> torch.Tensor:
@@ -131,9 +133,7 @@ class Examples:
         return cls(frames, latents, image_embeds, null_image, encode_captions(frames.captions, tokenizer, encoder))
 
 
-def draw_timesteps(
-    params: dict, step: int, num_train_timesteps: int, count: int, generator: torch.Generator
-) -> torch.Tensor:
+def draw_timesteps(params: dict, step: int, count: int, generator: torch.Generator) -> torch.Tensor:
     """(B,) timesteps: at first only the noisiest, then all of them, with high ones more often.
 
     From pure noise, the conditions are the U-Net's only information, so it learns to use them there.
@@ -143,15 +143,14 @@ def draw_timesteps(
         share = params["noise_from"] + (1 - params["noise_from"]) * share
     else:
         share = share ** (1 / (1 + params["timestep_bias"]))  # density of t/T proportional to (t/T)^bias
-    return (share * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
+    return (share * NUM_TIMESTEPS).long().clamp(max=NUM_TIMESTEPS - 1)
 
 
-def make_loss(params: dict, examples: Drawn, projector: torch.nn.Module) -> LossFn:
-    """The loss of one step: draw pictures, drop conditions, predict noise or velocity."""
-    scheduler: Any = make_scheduler(params)
+def make_draw(params: dict, examples: Drawn) -> Draw:
+    """Batches of pictures with dropped conditions, timesteps and noise; see `make_loss` for what they contain."""
     drop = params["drop"]
 
-    def compute_loss(model, step, generator):
+    def draw(step, generator):
         rng = np.random.default_rng(generator.initial_seed())
         x, image, caption = examples.draw(params["batch_size"], rng)
         u = rng.random(len(x))
@@ -159,23 +158,37 @@ def make_loss(params: dict, examples: Drawn, projector: torch.nn.Module) -> Loss
         no_image = (u >= drop["text"]) & (u < drop["text"] + drop["both"] + drop["image"])
         caption[no_text] = len(examples.text) - 1
         image[torch.from_numpy(no_image)] = examples.null_image
-        with torch.no_grad():
-            image_tokens = projector(image)  # (B, T, width)
         # Guidance uses an empty picture, a pipeline without the adapter no image tokens: the U-Net is trained on both.
         no_tokens = no_image & (rng.random(len(x)) < params["no_tokens"])
-        image_tokens[torch.from_numpy(no_tokens)] = 0  # zeros add nothing: keys and values have no bias
-
         noise = torch.randn(x.shape, generator=generator)
-        timesteps = draw_timesteps(params, step, scheduler.config.num_train_timesteps, len(x), generator)
+        timesteps = draw_timesteps(params, step, len(x), generator)
+        dropped = (torch.from_numpy(rows) for rows in (no_text, no_image, no_tokens))
+        return x, examples.text[caption], image, *dropped, noise, timesteps
+
+    return draw
+
+
+def make_loss(params: dict, projector: torch.nn.Module) -> ComputeLoss:
+    """The loss of predicting noise or velocity.
+
+    It takes latents x (B, C, h, w), text (B, L, D), image embeddings (B, T, D), masks (B,) of what was dropped, noise
+    (B, C, h, w) and timesteps (B,).
+    """
+    scheduler: Any = make_scheduler(params)
+
+    def compute_loss(model, x, text, image, no_text, no_image, no_tokens, noise, timesteps):
+        with torch.no_grad():
+            image_tokens = projector.to(x.device)(image)  # (B, T, width)
+        image_tokens[no_tokens] = 0  # zeros add nothing: keys and values have no bias
         noisy = scheduler.add_noise(x, noise, timesteps)
         is_v = params["prediction_type"] == "v_prediction"
         target = scheduler.get_velocity(x, noise, timesteps) if is_v else noise
-        prediction = model(noisy, timesteps, (examples.text[caption], [image_tokens[:, None]])).sample
+        prediction = model(noisy, timesteps, (text, [image_tokens[:, None]])).sample
         error = (prediction.float() - target).square().mean((1, 2, 3))  # (B,)
         shown = {}
         for name, rows in {"both": ~no_text & ~no_image, "text": no_image & ~no_text}.items():
             if rows.any():
-                shown[f"loss_{name}"] = error[torch.from_numpy(rows)].mean().item()
+                shown[f"loss_{name}"] = error[rows].mean().item()
         return error.mean(), shown
 
     return compute_loss
@@ -189,7 +202,8 @@ def train(params: dict, examples: Examples, folder: Path, seed: int) -> Any:
     add_image_attention(unet, projector.latents.shape[1])
     return fit(
         unet,
-        make_loss(params, examples, projector),
+        make_draw(params, examples),
+        make_loss(params, projector),
         folder,
         steps=params["steps"],
         batch_size=params["batch_size"],

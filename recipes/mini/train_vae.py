@@ -56,7 +56,7 @@ def draw_crops(frames: Frames, train: np.ndarray, batch_size: int, size: int, rn
 
 def chroma(error: torch.Tensor) -> torch.Tensor:
     """The part of a colour error (B, 3, H, W) that does not change the luminance (Rec. 601)."""
-    weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+    weights = error.new_tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
     return error - (error * weights).sum(dim=1, keepdim=True)
 
 
@@ -72,15 +72,19 @@ def main() -> None:
     train = np.flatnonzero(~frames.is_val)
     torch.manual_seed(seed)  # initial weights
     fresh = build(params)
+    scale = 2 ** (len(params["block_out_channels"]) - 1)  # pixels to a latent, on each side
 
-    def compute_loss(model, step, generator):
+    def draw(step, generator):
         rng = np.random.default_rng(generator.initial_seed())
         if step < params["crop_steps"]:
             pixels = draw_crops(frames, train, params["batch_size"], params["crop_size"], rng)
         else:
             pixels = frames.batch(rng.choice(train, params["full_batch_size"], replace=False))
+        shape = len(pixels), params["latent_channels"], *(side // scale for side in pixels.shape[2:])
+        return pixels, torch.randn(shape, generator=generator)
+
+    def compute_loss(model, pixels, noise):
         posterior = model.encode(pixels).latent_dist  # (B, 2C, H/8, W/8)
-        noise = torch.randn(posterior.mean.shape, generator=generator)
         decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()  # (B, 3, H, W)
         # Without its own weight, colour is learnt last: pink tops were still skin-coloured after 9,000 steps.
         colour_loss = params["colour_weight"] * chroma(decoded - pixels).square().mean()
@@ -94,6 +98,7 @@ def main() -> None:
     steps = params["crop_steps"] + params["full_steps"]
     vae: Any = fit(
         fresh,
+        draw,
         compute_loss,
         WORK / "vae",
         steps=steps,

@@ -19,7 +19,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from package import image_prompt_checkpoint, without_image_prompt
 from safetensors.torch import save_file
 from task import fit
-from train_unet import encode_captions, make_loss
+from train_unet import encode_captions, make_draw, make_loss
 from work import digest, load_section
 
 from fourdistill.features.files import FeatureReader
@@ -122,7 +122,8 @@ def main(params: "Params") -> None:
     schedule = {name: pipe.scheduler.config[name] for name in ("prediction_type", "beta_schedule")}
     tuned = fit(
         unet.requires_grad_(True),
-        make_loss({**settings, **schedule, "noise_steps": 0}, examples, projector),
+        make_draw({**settings, "noise_steps": 0}, examples),
+        make_loss(schedule, projector),
         out.with_name("unet"),
         steps=settings["steps"],
         batch_size=settings["batch_size"],

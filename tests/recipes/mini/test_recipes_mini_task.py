@@ -22,15 +22,17 @@ def train(
     torch.manual_seed(0)
     model, seen = torch.nn.Linear(3, 3), []
 
-    def compute_loss(model, step, generator):
+    def draw(step, generator):
         if step == killed_at:
             raise Killed
         seen.append(step)
-        x = torch.randn(4, 3, generator=generator)
-        return (model(x) - x).square().mean(), {"step": step}
+        return torch.randn(4, 3, generator=generator), torch.tensor(step)
+
+    def compute_loss(model, x, step):
+        return (model(x) - x).square().mean(), {"step": step.item()}
 
     trained: Any = fit(
-        model, compute_loss, folder, steps=8, batch_size=4, learning_rate=1e-2, seed=0, warmup_steps=1,
+        model, draw, compute_loss, folder, steps=8, batch_size=4, learning_rate=1e-2, seed=0, warmup_steps=1,
         ema_decay=ema_decay, log_every=2, save_every=2, belongs_to=belongs_to,
     )  # fmt: skip
     return trained.weight.detach(), seen
