@@ -41,7 +41,7 @@ def displaced_codes(
         conditions.append(Conditions(shown, has_image, to_tensors(moved, shown.device, shown.dtype)))
         codes.append(prior.codec.encode(shown))
     with torch.no_grad():
-        return prior(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
+        return prior.predict(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
 
 
 def from_elsewhere(commands: list[Command], grids: dict[str, Grid], rng: np.random.Generator) -> list[Command]:

@@ -6,11 +6,13 @@ origin, by an angle linear in the displacement, with a frequency per point. A de
 the codes of frame i. So even before training, displacements add up, a zero displacement rotates nothing, and a full
 turn of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
 2104.09864).
+
+A prior that knows the mirror images of codes (`models.mirror`) predicts from both sides of the mirror.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from fourdistill.errors import InputError
 from fourdistill.models.codec import FIRST_STD, EmbeddingCodec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
+from fourdistill.models.mirror import CodeMirror, mirrored_conditions
 from fourdistill.models.settings import PriorNetwork, ViewEncoding
 from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
@@ -42,6 +45,7 @@ class PriorConfig(PriorNetwork):
     embeds_width: PositiveInt  # D of the image embeddings
     num_components: PositiveInt  # K of the codes
     view_encoding: ViewEncoding  # for `displacement_angles`
+    mirror: bool = False  # whether it knows the mirror images of codes
 
 
 class DisplacementPrior(nn.Module):
@@ -55,6 +59,7 @@ class DisplacementPrior(nn.Module):
         self.codec = EmbeddingCodec(config.num_tokens, config.embeds_width, config.num_components)
         self.register_buffer("frequencies", draw_frequencies(config, generator))
         num_coordinates = 2 * config.num_rotations
+        self.mirror = CodeMirror(config.num_components) if config.mirror else None
         self.encoder = residual_mlp(config.num_components, config.width, config.depth, num_coordinates)
         self.decoder = residual_mlp(num_coordinates, config.width, config.depth, config.num_components)
         for module in self.modules():
@@ -63,7 +68,7 @@ class DisplacementPrior(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, codes: Sequence[torch.Tensor], conditions: Conditions) -> torch.Tensor:
-        """Codes (B, K) of each image, their displacements to one target => codes (B, K) of the target.
+        """Codes (B, K) of each image, their displacements to one target => codes (B, K) of the target, as trained.
 
         Every image's points are rotated by its own displacement to the same target; the decoder reads their mean.
         """
@@ -77,11 +82,23 @@ class DisplacementPrior(nn.Module):
         cos, sin = angles.cos(), angles.sin()
         return torch.cat([x * cos - y * sin, x * sin + y * cos], dim=-1)
 
+    def set_mirror(self, mirror: CodeMirror | None) -> None:
+        """Predict from both sides of a mirror from now on, or from one side alone."""
+        self.mirror, self.config = mirror, replace(self.config, mirror=mirror is not None)
+
+    def predict(self, codes: Sequence[torch.Tensor], conditions: Conditions) -> torch.Tensor:
+        """As `forward`, but the mean of both sides of the mirror if the prior knows mirror images."""
+        predicted = self(codes, conditions)
+        if self.mirror is None:
+            return predicted
+        behind = self([self.mirror(each) for each in codes], mirrored_conditions(conditions))
+        return (predicted + self.mirror(behind)) / 2
+
     @torch.no_grad()
     def displace(self, conditions: Conditions) -> torch.Tensor:
         """Conditions => the image embeddings (B, S, D) after their displacements."""
         codes = [self.codec.encode(image.image_embeds) for image in conditions.per_image]
-        return self.codec.decode(self(codes, conditions))
+        return self.codec.decode(self.predict(codes, conditions))
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `prior.safetensors`."""

@@ -59,7 +59,7 @@ class PairExamples:
         image = self.embeds.read(0, targets.tolist()).float()
         pairs = self.pairs(index[:, None], torch.zeros(count, dtype=torch.long))
         is_predicted = torch.from_numpy(rng.random(count) < self.predicted)
-        image[is_predicted] = self.prior.codec.decode(self.prior(pairs.sources, pairs.conditions))[is_predicted]
+        image[is_predicted] = self.prior.codec.decode(self.prior.predict(pairs.sources, pairs.conditions))[is_predicted]
         return torch.from_numpy(self.latents[targets]).float(), image, self.caption[targets]
 
 

@@ -128,7 +128,7 @@ def test_no_displacement_turns_nothing(encoding):
 def test_embeddings_are_displaced_through_their_codes(prior):
     embeds = embeddings(count=4)
     displaced = conditions(embeds)
-    expected = prior.codec.decode(prior([prior.codec.encode(embeds)], displaced))
+    expected = prior.codec.decode(prior.predict([prior.codec.encode(embeds)], displaced))
     assert torch.allclose(prior.displace(displaced), expected)
 
 

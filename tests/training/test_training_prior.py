@@ -11,20 +11,20 @@ from accelerate.state import AcceleratorState
 from processes import losses
 from safetensors.numpy import save_file
 from stage_settings import changed, prior_settings
-from tiny_displacements import some_displacements
 from touches import count_touches, kill
 
 from fourdistill.errors import InputError
 from fourdistill.features.augmentations import augmentations
 from fourdistill.features.settings import Augmentations
-from fourdistill.geometry.poses import relative_pose
 from fourdistill.models.codec import fit_codec
+from fourdistill.models.mirror import CodeMirror
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import read_frame_pairs
 from fourdistill.tables import PAIRS, write_table
 from fourdistill.training.prior import embeds as prior_embeds
-from fourdistill.training.prior.codes import PairCodes, mirrored
+from fourdistill.training.prior import train as train_module
+from fourdistill.training.prior.codes import PairCodes
 from fourdistill.training.prior.embeds import FrameEmbeds
 from fourdistill.training.prior.task import PriorTask
 from fourdistill.training.prior.train import train_prior
@@ -38,10 +38,14 @@ NUM_CAMERAS, NUM_FRAMES, TOKENS, WIDTH, RANK = 6, 9, 5, 8, 6
 
 
 def embeds_at(scene, azimuth, time):
-    """Embeddings (TOKENS, WIDTH) of a scene: waves over azimuth and time in a subspace of RANK dimensions."""
+    """Embeddings (TOKENS, WIDTH) of a scene: waves over azimuth and time in a subspace of RANK dimensions.
+
+    Every second wave is odd in the azimuth, so embeddings of mirror images are linear in those of the images.
+    """
     space = np.random.default_rng(99).standard_normal((RANK, TOKENS, WIDTH))
     phase = np.random.default_rng(scene).uniform(0, 2 * np.pi, RANK)
-    waves = np.cos(phase + azimuth * np.array([0, 1, 1, 2, 0, 1]) + time * np.array([3, 0, 2, 1, 5, 4]))
+    around = np.array([1, *(wave(azimuth * n) for n in (1, 2) for wave in (np.sin, np.cos)), np.sin(3 * azimuth)])
+    waves = around * np.cos(phase + time * np.array([3, 0, 2, 1, 5, 4]))
     return np.tensordot(waves, space, axes=1).astype(np.float16)
 
 
@@ -56,7 +60,7 @@ def write_data(folder, counts=None):
                 "frame_index": np.arange(NUM_FRAMES, dtype=np.int32),
                 "latents": np.zeros((NUM_FRAMES, 1, 1, 1), np.float16),
                 "image_embeds": np.stack([embeds_at(scene, azimuth, time) for time in times]),
-                "mirrored_embeds": np.stack([embeds_at(scene + 5, -azimuth, time) for time in times]),
+                "mirrored_embeds": np.stack([embeds_at(scene, -azimuth, time) for time in times]),
                 **{
                     change.feature: np.stack(
                         [embeds_at(scene + 10 * number, azimuth * (-1) ** change.mirror, time) for time in times]
@@ -360,21 +364,31 @@ def test_mirror_images_must_have_been_encoded(tmp_path):
         run(data, tmp_path)
 
 
-def test_a_mirrored_displacement_is_that_between_mirrored_cameras():
-    rng = np.random.default_rng(0)
-    poses = []
-    for _ in range(2):
-        rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation * np.sign(np.linalg.det(rotation)), rng.standard_normal(3)
-        poses.append(pose)
-    flip = np.diag([-1.0, 1, 1, 1])  # the mirrored world, seen by cameras with flipped x axis
-    through_the_mirror = [flip @ pose @ flip for pose in poses]
-    expected = relative_pose(*through_the_mirror)[:3].ravel()
-    plain = replace(
-        some_displacements([True], [True]),
-        relative_pose=torch.from_numpy(relative_pose(*poses)[:3].reshape(1, 12)).float(),
+def test_a_prior_trained_on_mirror_images_predicts_from_both_sides(data, tmp_path):
+    run(data, tmp_path / "with")
+    learnt = DisplacementPrior.load(tmp_path / "with" / "prior")
+    run(data, tmp_path / "without", augmented=Augmentations(mirror=False, recolour=False))
+    assert DisplacementPrior.load(tmp_path / "without" / "prior").mirror is None
+    assert learnt.mirror is not None and learnt.config.mirror
+    azimuths = np.linspace(0, 2 * np.pi, NUM_CAMERAS, endpoint=False)
+    plain, reflected = (
+        learnt.codec.encode(torch.from_numpy(np.stack([embeds_at(0, side * a, 0.5) for a in azimuths])).float())
+        for side in (1, -1)
     )
-    found = mirrored(plain)
-    assert np.allclose(found.relative_pose[0], expected, atol=1e-6)
-    assert found.azimuth == -plain.azimuth and found.elevation == plain.elevation and found.time == plain.time
+    torch.testing.assert_close(learnt.mirror(plain), reflected, atol=0.05, rtol=0.05)
+
+
+def test_a_mirror_that_does_not_help_is_not_kept(data, tmp_path, monkeypatch):
+    shattered = CodeMirror(8)
+    shattered.weight.mul_(-3)
+    monkeypatch.setattr(train_module, "learn_mirror", lambda *_: shattered)
+    run(data, tmp_path)
+    assert DisplacementPrior.load(tmp_path / "prior").mirror is None
+
+
+def test_a_pretrained_prior_keeps_its_mirror(data, tmp_path):
+    run(data, tmp_path / "first")
+    first = tmp_path / "first" / "prior"
+    run(data, tmp_path / "second", pretrained=first)
+    one, two = (weights(tmp_path / name)["mirror.weight"] for name in ("first", "second"))
+    assert torch.equal(one, two)

@@ -8,7 +8,8 @@ import torch
 from fourdistill.features.augmentations import PLAIN, Augmentation
 from fourdistill.geometry.displacement import Displacement
 from fourdistill.models.conditions import Conditions
-from fourdistill.models.view_encoding import Tensors, to_tensors
+from fourdistill.models.mirror import mirrored
+from fourdistill.models.view_encoding import to_tensors
 from fourdistill.pairs.frame_pairs import FramePairs
 
 
@@ -68,16 +69,3 @@ class CodedPairs:
     conditions: Conditions
     targets: torch.Tensor
     weight: torch.Tensor
-
-
-def mirrored(displacement: Tensors) -> Tensors:
-    """Displacements (N,) => those between the mirror images: the azimuth changes sign."""
-    pose = mirror_pose(displacement.relative_pose)
-    return replace(displacement, azimuth=-displacement.azimuth, relative_pose=pose)
-
-
-def mirror_pose(relative_pose: torch.Tensor) -> torch.Tensor:
-    """Rows of a 3x4 relative pose (N, 12) => those of the mirror images, x negated in both cameras, (N, 12)."""
-    signs = torch.tensor([-1.0, 1, 1])
-    pose = relative_pose.view(-1, 3, 4)
-    return (signs[:, None] * pose * torch.tensor([-1.0, 1, 1, 1])).reshape(-1, 12)

@@ -1,6 +1,6 @@
 """Prior training as a task: loss, validation, and the state for its checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fourdistill.models.conditions import Conditions
+from fourdistill.models.mirror import CodeMirror
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.training.prior.codes import CodedPairs, PairCodes
 from fourdistill.training.prior.settings import TrainPrior
@@ -18,12 +19,16 @@ from fourdistill.training.runtime.hashes import weights_hash
 from fourdistill.training.runtime.task import Task
 from fourdistill.training.shuffle import GAP_CONDITIONS, shuffle_condition
 
+Predict = Callable[[Sequence[torch.Tensor], Conditions], torch.Tensor]
+"""Codes (B, K) of each source, conditions => codes (B, K) of the targets."""
+
 
 class PriorTask(Task):
     """Training of a prior on pairs in memory.
 
     Args:
         pairs: codes of the pairs of split `train`, and of `val` if there are any.
+        mirror: a map to mirror images, which the trained prior gets if that makes it better; None: it keeps its own.
         facts: JSON values that identify the data.
         start_share: share of the initial weights in the saved average; None: save the final weights.
     """
@@ -37,10 +42,11 @@ class PriorTask(Task):
         facts: dict[str, Any],
         prior_folder: Path,
         start_share: float | None,
+        mirror: CodeMirror | None = None,
     ):
         super().__init__("train_prior", prior)
         self.prior, self.pairs, self.settings, self.seed, self.facts = prior, pairs, settings, seed, facts
-        self.prior_folder, self.start_share = prior_folder, start_share
+        self.prior_folder, self.start_share, self.mirror = prior_folder, start_share, mirror
         self.began = {name: value.clone() for name, value in prior.state_dict().items()}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -69,12 +75,12 @@ class PriorTask(Task):
         return (errors * batch.weight.to(errors.device)).mean(), {}
 
     def errors(
-        self, model: nn.Module, sources: Sequence[torch.Tensor], conditions: Conditions, targets: torch.Tensor
+        self, predict: Predict, sources: Sequence[torch.Tensor], conditions: Conditions, targets: torch.Tensor
     ) -> torch.Tensor:
         """Mean squared errors of the codes of B pairs (B,)."""
         device = self.accelerator.device
         with self.accelerator.autocast():
-            codes = model([each.to(device) for each in sources], conditions.to(device))  # (B, K)
+            codes = predict([each.to(device) for each in sources], conditions.to(device))  # (B, K)
         return F.mse_loss(codes, targets.to(device), reduction="none").mean(dim=1)
 
     @torch.no_grad()
@@ -82,25 +88,41 @@ class PriorTask(Task):
         """The error on validation pairs, its ratio to that of copying the source, and the condition gaps."""
         if "val" not in self.pairs:
             return {}
+        pairs = self.choose_pairs("val")
         generator = torch.Generator().manual_seed(self.seed)
-        every = self.pairs["val"]
-        index = torch.randperm(len(every), generator=generator)[: self.settings.logging.num_val_pairs]
-        pairs: CodedPairs = every(index[:, None], torch.zeros_like(index))
-        right = self.errors(self.prior, pairs.sources, pairs.conditions, pairs.targets)
+        right = self.errors(self.prior.predict, pairs.sources, pairs.conditions, pairs.targets)
         copied = F.mse_loss(pairs.sources[0], pairs.targets)
         values = {"val.loss": right.mean().item(), "val.error_over_copy": right.mean().item() / copied.item()}
         for name in GAP_CONDITIONS:
             conditions = replace(pairs.conditions, image_embeds=pairs.sources[0])
             shuffled, has = shuffle_condition(conditions, name, generator)
             if has.any():
-                wrong = self.errors(self.prior, [shuffled.image_embeds], shuffled, pairs.targets)
+                wrong = self.errors(self.prior.predict, [shuffled.image_embeds], shuffled, pairs.targets)
                 values[f"gap.{name}"] = (wrong[has].sum() / right[has].sum()).item() - 1
         return values
 
     def finish(self) -> None:
-        """Average with the initial weights if `start_share` is set."""
+        """Average with the initial weights if `start_share` is set, and add the mirror if it lowers the error."""
         if self.start_share is not None:
             average_with_start(self.prior, self.began, self.start_share)
+        if self.mirror is not None:
+            without = self.current_error()
+            self.prior.set_mirror(self.mirror.to(self.accelerator.device))
+            if self.current_error() >= without:
+                self.prior.set_mirror(None)
+
+    @torch.no_grad()
+    def current_error(self) -> float:
+        """The prior's error on validation pairs or, without any, on training pairs."""
+        pairs = self.choose_pairs("val" if "val" in self.pairs else "train")
+        return self.errors(self.prior.predict, pairs.sources, pairs.conditions, pairs.targets).mean().item()
+
+    def choose_pairs(self, split: str) -> CodedPairs:
+        """The same random pairs every time, unchanged by augmentations."""
+        every = self.pairs[split]
+        generator = torch.Generator().manual_seed(self.seed)
+        index = torch.randperm(len(every), generator=generator)[: self.settings.logging.num_val_pairs]
+        return every(index[:, None], torch.zeros_like(index))
 
     def save(self, validation: dict[str, float]) -> None:
         """Save the prior."""

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from fourdistill.errors import InputError
-from fourdistill.features.augmentations import PLAIN, augmentations
+from fourdistill.features.augmentations import PLAIN, Augmentation, augmentations
 from fourdistill.features.settings import Augmentations
 from fourdistill.models.codec import fit_codec
+from fourdistill.models.mirror import CodeMirror, fit_mirror
 from fourdistill.models.prior import DisplacementPrior, PriorConfig
 from fourdistill.models.settings import ViewEncoding
 from fourdistill.pairs.frame_pairs import FramePairs, read_frame_pairs
@@ -37,10 +38,11 @@ def train_prior(
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
-    `augmented`: which changed frames are trained on, too. A `pretrained` prior (its folder, or that of an adapter with
-    one) brings its own network and codec. With zero steps it is validated and saved unchanged. A killed run
-    resumes from its last checkpoint as if it had not been interrupted. Raises `Preempted` after SIGTERM, once the state
-    is saved.
+    `augmented`: which changed frames are trained on, too; from mirrored ones the prior learns the mirror images of
+    codes (`models.mirror`), if that lowers its error and the pretrained one does not know them. A `pretrained` prior
+    (its folder, or that of an adapter with one) brings its own network and codec. With zero steps it is validated and
+    saved unchanged. A killed run resumes from its last checkpoint as if it had not been interrupted. Raises `Preempted`
+    after SIGTERM, once the state is saved.
     """
     if settings.max_steps == 0 and pretrained is None:
         raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
@@ -66,7 +68,9 @@ def train_prior(
     }
     coded = {split: PairCodes(each, codes[split], changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None
-    return trainer.fit(PriorTask(prior, coded, settings, seed, facts, prior_folder, start_share))
+    learns_mirror = augmented.mirror and "train" in codes and prior.mirror is None
+    mirror = learn_mirror(codes["train"], shown, settings.codec.num_embeds, seed) if learns_mirror else None
+    return trainer.fit(PriorTask(prior, coded, settings, seed, facts, prior_folder, start_share, mirror))
 
 
 def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePairs]:
@@ -76,6 +80,13 @@ def read_splits(pairs_table: Path, splits: Sequence[str]) -> dict[str, FramePair
     if "train" in splits and "train" not in pairs:
         raise InputError(f"{pairs_table}: split: expected pairs of split train, found none")
     return pairs
+
+
+def learn_mirror(codes: torch.Tensor, changes: Sequence[Augmentation], num_images: int, seed: int) -> CodeMirror:
+    """The map to mirror images, fitted to at most `num_images` frames; `codes` (V, F, K) for each of V `changes`."""
+    frames = torch.randperm(codes.shape[1], generator=torch.Generator().manual_seed(seed))[:num_images]
+    plain, reflected = (codes[changes.index(Augmentation(mirror)), frames] for mirror in (False, True))
+    return fit_mirror(plain, reflected)
 
 
 def start_prior(

@@ -59,7 +59,7 @@ def test_image_prompts_are_the_targets_own_or_predictions(params, pipe, predicte
     latents, image, caption = examples.draw(8, np.random.default_rng(0))
     index = torch.from_numpy(np.random.default_rng(0).choice(len(examples.pairs), 8, replace=False))
     pairs = examples.pairs(index[:, None], torch.zeros(8, dtype=torch.long))
-    codes = examples.prior(pairs.sources, pairs.conditions) if predicted else pairs.targets
+    codes = examples.prior.predict(pairs.sources, pairs.conditions) if predicted else pairs.targets
     torch.testing.assert_close(examples.prior.codec.encode(image), codes, atol=1e-3, rtol=1e-3)
     assert latents.shape[1] == 8 and not caption.any() and len(examples.text) == 2  # one caption, and the empty one
 
