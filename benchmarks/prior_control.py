@@ -87,9 +87,11 @@ def measure(
     return figures | {"time.spearman": float(np.mean(correlations))}
 
 
-def run(params: Params, folder: Path, num_scenes: int, num_images: int) -> None:
+def run(params: Params, folder: Path, num_scenes: int, num_images: int, mirror: bool) -> None:
     """Print the figures of a prior for known and for new scenes."""
     prior, paths = DisplacementPrior.load(folder), params.paths
+    if not mirror:
+        prior.set_mirror(None)
     rng = np.random.default_rng(params.seed)
     sweeps = build_sweeps(paths.frames_table, paths.scenes_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
     grids = read_grids(paths.frames_table, paths.scenes_table, sorted({sweep.scene for sweep in sweeps}))
@@ -106,10 +108,11 @@ def command(
     over: Annotated[Path | None, typer.Option(help="Parameters that take the place of those.")] = None,
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 23,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
+    mirror: Annotated[bool, typer.Option(help="Predict from both sides of a mirror, if the prior can.")] = True,
 ) -> None:
     """Measure the control of a prior alone."""
     try:
-        run(load_params(params, over), folder, num_scenes, num_images)
+        run(load_params(params, over), folder, num_scenes, num_images, mirror)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
