@@ -1,7 +1,8 @@
 """Control of a displacement prior without generation: its codes are matched to those of the scene's true frames.
 
 The sweeps are those of `evaluate`, on more scenes. The prior's control is an upper bound for that of the pictures
-generated from its codes.
+generated from its codes. `--random 1000` takes as many random commands of each scene instead, which tells apart priors
+that the few commands of sweeps do not. `codes.error` is the codes' squared error over that of a copy of the source.
 """
 
 import sys
@@ -14,7 +15,7 @@ import torch
 import typer
 
 from fourdistill.errors import InputError
-from fourdistill.evaluation.metrics.control import control_values, outcomes, sweep_correlation
+from fourdistill.evaluation.metrics.control import Outcomes, control_values, outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, read_grids
 from fourdistill.evaluation.metrics.summary import commanded_frames
 from fourdistill.evaluation.protocol.command import Command, FrameKey
@@ -44,6 +45,14 @@ def displaced_codes(
         return prior.predict(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
 
 
+def random_sweep(scene: str, grid: Grid, count: int, new_scene: bool, rng: np.random.Generator) -> Sweep:
+    """Commands from any frame of a scene to any other."""
+    targets = [grid.keys[index] for index in rng.integers(len(grid.keys), size=count)]
+    nowhere = Displacement.from_user()
+    commands = [Command("joint", key, key, nowhere, None, new_scene=new_scene) for key in targets]
+    return Sweep(f"{scene}_random", from_elsewhere(commands, {scene: grid}, rng))
+
+
 def from_elsewhere(commands: list[Command], grids: dict[str, Grid], rng: np.random.Generator) -> list[Command]:
     """The same targets, each from another random frame of its scene."""
     moved = []
@@ -64,19 +73,29 @@ def measure(
     num_images: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """The figures of `evaluate` over some sweeps, for codes instead of pictures."""
-    codes, sources = {}, {}
+    """The figures of `evaluate` over some sweeps, for codes instead of pictures, and the codes' error."""
+    codes, embeds = {}, {}
     for scene in {sweep.scene for sweep in sweeps}:
         keys = [(key.scene, key.camera, key.frame) for key in grids[scene].keys]
-        embeds = read_frame_embeds(features, keys).float()
-        codes[scene] = prior.codec.encode(embeds).numpy()
-        sources |= dict(zip(grids[scene].keys, embeds, strict=True))
+        read = read_frame_embeds(features, keys).float()
+        codes[scene] = prior.codec.encode(read).numpy()
+        embeds |= dict(zip(grids[scene].keys, read, strict=True))
+    code_of = {key: code for scene in codes for key, code in zip(grids[scene].keys, codes[scene], strict=True)}
     commands = [command for sweep in sweeps for command in sweep.commands]
     images = [commands, *(from_elsewhere(commands, grids, rng) for _ in range(num_images - 1))]
-    expected = displaced_codes(prior, images, sources)
+    expected = displaced_codes(prior, images, embeds)
     found = outcomes(commands, expected, grids, codes)
     values = control_values(commands, found)
-    figures = {name: float(values[name][0].mean()) for name in FIGURES}
+    figures = {name: float(values[name][0].mean()) for name in FIGURES if len(values[name][0])}
+    source, target = (np.stack([code_of[getattr(each, end)] for each in commands]) for end in ("source", "target"))
+    figures["codes.error"] = float(np.square(expected - target).sum() / np.square(source - target).sum())
+    if correlations := time_correlations(sweeps, found):
+        figures["time.spearman"] = float(np.mean(correlations))
+    return figures
+
+
+def time_correlations(sweeps: list[Sweep], found: Outcomes) -> list[float]:
+    """The rank correlations of the sweeps in time."""
     correlations, first = [], 0
     for sweep in sweeps:
         rows = slice(first, first + len(sweep.commands))
@@ -84,19 +103,22 @@ def measure(
             commanded = np.array(commanded_frames(sweep.commands))
             correlations.append(sweep_correlation(commanded, found.obtained_frames[rows]))
         first = rows.stop
-    return figures | {"time.spearman": float(np.mean(correlations))}
+    return correlations
 
 
-def run(params: Params, folder: Path, num_scenes: int, num_images: int, mirror: bool) -> None:
+def run(params: Params, folder: Path, num_scenes: int, num_images: int, mirror: bool, num_random: int | None) -> None:
     """Print the figures of a prior for known and for new scenes."""
     prior, paths = DisplacementPrior.load(folder), params.paths
     if not mirror:
         prior.set_mirror(None)
     rng = np.random.default_rng(params.seed)
     sweeps = build_sweeps(paths.frames_table, paths.scenes_table, num_scenes, 8, max_gap=None, max_gap_s=None, rng=rng)
-    grids = read_grids(paths.frames_table, paths.scenes_table, sorted({sweep.scene for sweep in sweeps}))
+    is_new = {sweep.scene: sweep.commands[0].new_scene for sweep in sweeps}
+    grids = read_grids(paths.frames_table, paths.scenes_table, sorted(is_new))
+    if num_random is not None:
+        sweeps = [random_sweep(scene, grids[scene], num_random, new, rng) for scene, new in is_new.items()]
     for name, new in (("known scenes", False), ("new scenes", True)):
-        chosen = [sweep for sweep in sweeps if sweep.commands[0].new_scene == new]
+        chosen = [sweep for sweep in sweeps if is_new[sweep.scene] == new]
         if chosen:
             figures = measure(prior, chosen, grids, paths.features, num_images, rng)
             print(f"{name}: " + "  ".join(f"{figure} {value:.3g}" for figure, value in figures.items()))
@@ -109,10 +131,11 @@ def command(
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 23,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
     mirror: Annotated[bool, typer.Option(help="Predict from both sides of a mirror, if the prior can.")] = True,
+    random: Annotated[int | None, typer.Option(help="Random commands per scene, instead of sweeps.")] = None,
 ) -> None:
     """Measure the control of a prior alone."""
     try:
-        run(load_params(params, over), folder, num_scenes, num_images, mirror)
+        run(load_params(params, over), folder, num_scenes, num_images, mirror, random)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
