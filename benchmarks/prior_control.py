@@ -2,7 +2,8 @@
 
 The sweeps are those of `evaluate`, on more scenes. The prior's control is an upper bound for that of the pictures
 generated from its codes. `--random 1000` takes as many random commands of each scene instead, which tells apart priors
-that the few commands of sweeps do not. `codes.error` is the codes' squared error over that of a copy of the source.
+that the few commands of sweeps do not. `codes.error_over_copy` is the codes' squared error over that of a copy of the
+source.
 """
 
 import sys
@@ -27,6 +28,7 @@ from fourdistill.models.view_encoding import to_tensors
 from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.params import Params, load_params
 
+PART = 1024  # commands whose predicted embeddings are in memory at a time
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
 
 
@@ -34,15 +36,15 @@ def displaced_codes(
     prior: DisplacementPrior, images: list[list[Command]], embeds: dict[FrameKey, torch.Tensor]
 ) -> np.ndarray:
     """Commands (M) of each condition image, embeddings of the sources (S, D) => codes of the expected images (M, K)."""
-    conditions, codes = [], []
+    conditions = []
     for commands in images:
         shown = torch.stack([embeds[command.source] for command in commands])  # (M, S, D)
         moved = Displacement.merge([command.displacement for command in commands], np.stack)
         has_image = torch.ones(len(shown), dtype=torch.bool)
         conditions.append(Conditions(shown, has_image, to_tensors(moved, shown.device, shown.dtype)))
-        codes.append(prior.codec.encode(shown))
-    with torch.no_grad():
-        return prior.predict(codes, replace(conditions[0], others=tuple(conditions[1:]))).numpy()
+    every = replace(conditions[0], others=tuple(conditions[1:]))
+    parts = [every[start : start + PART] for start in range(0, len(every.has_image), PART)]
+    return np.concatenate([prior.codec.encode(prior.displace(part)).numpy() for part in parts])
 
 
 def random_sweep(scene: str, grid: Grid, count: int, new_scene: bool, rng: np.random.Generator) -> Sweep:
@@ -88,7 +90,7 @@ def measure(
     values = control_values(commands, found)
     figures = {name: float(values[name][0].mean()) for name in FIGURES if len(values[name][0])}
     source, target = (np.stack([code_of[getattr(each, end)] for each in commands]) for end in ("source", "target"))
-    figures["codes.error"] = float(np.square(expected - target).sum() / np.square(source - target).sum())
+    figures["codes.error_over_copy"] = float(np.square(expected - target).sum() / np.square(source - target).sum())
     if correlations := time_correlations(sweeps, found):
         figures["time.spearman"] = float(np.mean(correlations))
     return figures
@@ -131,7 +133,7 @@ def command(
     num_scenes: Annotated[int, typer.Option(help="New scenes first, then known ones.")] = 23,
     num_images: Annotated[int, typer.Option(help="Condition images; all but the first anywhere in the scene.")] = 1,
     mirror: Annotated[bool, typer.Option(help="Predict from both sides of a mirror, if the prior can.")] = True,
-    random: Annotated[int | None, typer.Option(help="Random commands per scene, instead of sweeps.")] = None,
+    random: Annotated[int | None, typer.Option(min=1, help="Random commands per scene, instead of sweeps.")] = None,
 ) -> None:
     """Measure the control of a prior alone."""
     try:

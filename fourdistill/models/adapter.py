@@ -269,7 +269,8 @@ class Adapter(nn.Module):
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `adapter.safetensors`; `load` rejects the folder of an interrupted write."""
-        save_model(folder, self, WEIGHTS_NAME, asdict(replace(self.config, training=training or {})))
+        form = None if self.prior is None else self.prior.config
+        save_model(folder, self, WEIGHTS_NAME, asdict(replace(self.config, prior=form, training=training or {})))
 
     @classmethod
     def load(cls, folder: str | Path, base: BaseModel) -> "Adapter":

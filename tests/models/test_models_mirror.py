@@ -1,6 +1,7 @@
 """A prior that predicts from both sides of a mirror."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stage_settings import prior_config
+from tiny_adapters import start_tiny_adapter
 from tiny_displacements import some_displacements
 
 from fourdistill.geometry.poses import relative_pose
+from fourdistill.models.adapter import Adapter
+from fourdistill.models.base.model import load_base
+from fourdistill.models.codec import fit_codec
 from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME
 from fourdistill.models.mirror import CodeMirror, fit_mirror, mirrored, mirrored_conditions
@@ -35,6 +40,10 @@ def conditions(count: int, azimuth: float = 0.7, others: int = 0) -> Conditions:
     return dataclasses.replace(one, others=(one,) * others)
 
 
+def some_codes(count: int) -> torch.Tensor:
+    return torch.randn(count, K, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture
 def prior():
     prior = DisplacementPrior(FORM, torch.Generator().manual_seed(0)).eval()
@@ -54,16 +63,37 @@ def test_what_is_predicted_in_the_mirror_is_the_mirror_image_of_what_is_predicte
 
 def test_without_a_mirror_the_prediction_is_from_one_side():
     prior = DisplacementPrior(FORM, torch.Generator().manual_seed(0)).eval()
-    codes, seen = [torch.randn(4, K)], conditions(4)
+    codes, seen = [some_codes(4)], conditions(4)
     assert torch.equal(prior.predict(codes, seen), prior(codes, seen))
 
 
 def test_both_sides_count_alike(prior):
-    codes, seen = [torch.randn(4, K)], conditions(4)
+    codes, seen = [some_codes(4)], conditions(4)
     here = prior(codes, seen)
     behind = prior.mirror(prior([prior.mirror(codes[0])], mirrored_conditions(seen)))
     assert not torch.allclose(here, behind, atol=1e-3)
     torch.testing.assert_close(prior.predict(codes, seen), (here + behind) / 2)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_images_are_displaced_from_both_sides(prior, others):
+    embeds = torch.randn(64, 5, 6, generator=torch.Generator().manual_seed(2))
+    prior.codec.load_state_dict(fit_codec(embeds, K, seed=0).state_dict())
+    seen = conditions(64, others=others)
+    seen = dataclasses.replace(seen, image_embeds=embeds, others=tuple(
+        dataclasses.replace(each, image_embeds=embeds.flip(0)) for each in seen.others
+    ))  # fmt: skip
+    both = prior.displace(seen)
+    prior.set_mirror(None)
+    assert not torch.allclose(both, prior.displace(seen), atol=1e-2)
+
+
+def test_an_adapter_is_saved_with_the_mirror_that_its_prior_has_got(tiny_base, tmp_path):
+    base = load_base(str(tiny_base))
+    adapter = start_tiny_adapter(base)
+    adapter.prior.set_mirror(CodeMirror(adapter.prior.config.num_components))
+    adapter.save(tmp_path)
+    assert Adapter.load(tmp_path, base).prior.mirror is not None
 
 
 def test_the_map_is_found_from_images_and_their_mirror_images():
@@ -83,16 +113,16 @@ def test_fewer_images_than_components_still_give_a_finite_map():
 def test_it_is_saved_and_loaded_with_the_prior(prior, tmp_path):
     prior.save(tmp_path)
     loaded = DisplacementPrior.load(tmp_path)
-    codes, seen = [torch.randn(4, K)], conditions(4)
+    codes, seen = [some_codes(4)], conditions(4)
     assert loaded.config.mirror and torch.equal(loaded.predict(codes, seen), prior.predict(codes, seen))
 
 
 def test_priors_from_before_know_no_mirror(tmp_path):
     plain = DisplacementPrior(FORM, torch.Generator().manual_seed(0))
     plain.save(tmp_path)
-    config = (tmp_path / CONFIG_NAME).read_text()
-    assert '"mirror": false' in config
-    (tmp_path / CONFIG_NAME).write_text(config.replace(',\n    "mirror": false', ""))
+    config = json.loads((tmp_path / CONFIG_NAME).read_text())
+    assert config["config"].pop("mirror") is False
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
     assert DisplacementPrior.load(tmp_path).mirror is None
 
 

@@ -386,9 +386,20 @@ def test_a_mirror_that_does_not_help_is_not_kept(data, tmp_path, monkeypatch):
     assert DisplacementPrior.load(tmp_path / "prior").mirror is None
 
 
-def test_a_pretrained_prior_keeps_its_mirror(data, tmp_path):
+@pytest.mark.parametrize(("damage", "kept"), [(1.0, True), (-3.0, False)])
+def test_a_pretrained_prior_keeps_its_mirror_where_that_helps(data, tmp_path, damage, kept):
     run(data, tmp_path / "first")
-    first = tmp_path / "first" / "prior"
-    run(data, tmp_path / "second", pretrained=first)
-    one, two = (weights(tmp_path / name)["mirror.weight"] for name in ("first", "second"))
-    assert torch.equal(one, two)
+    prior = DisplacementPrior.load(tmp_path / "first" / "prior")
+    prior.mirror.weight.mul_(damage)
+    prior.save(tmp_path / "changed")
+    plain = Augmentations(mirror=False, recolour=False)
+    run(data, tmp_path / "second", augmented=plain, pretrained=tmp_path / "changed")
+    assert (DisplacementPrior.load(tmp_path / "second" / "prior").mirror is not None) == kept
+
+
+def test_a_prior_that_is_not_trained_keeps_its_mirror(data, tmp_path):
+    run(data, tmp_path / "first")
+    plain = Augmentations(mirror=False, recolour=False)
+    untrained = changed(SETTINGS, max_steps=0)
+    run(data, tmp_path / "second", untrained, plain, pretrained=tmp_path / "first" / "prior")
+    assert torch.equal(*(weights(tmp_path / name)["mirror.weight"] for name in ("first", "second")))

@@ -28,7 +28,7 @@ class PriorTask(Task):
 
     Args:
         pairs: codes of the pairs of split `train`, and of `val` if there are any.
-        mirror: a map to mirror images, which the trained prior gets if that makes it better; None: it keeps its own.
+        mirror: a map to the codes of mirror images, for the trained prior to choose; None: there is no new one.
         facts: JSON values that identify the data.
         start_share: share of the initial weights in the saved average; None: save the final weights.
     """
@@ -88,8 +88,8 @@ class PriorTask(Task):
         """The error on validation pairs, its ratio to that of copying the source, and the condition gaps."""
         if "val" not in self.pairs:
             return {}
-        pairs = self.choose_pairs("val")
         generator = torch.Generator().manual_seed(self.seed)
+        pairs = self.choose_pairs("val", generator)
         right = self.errors(self.prior.predict, pairs.sources, pairs.conditions, pairs.targets)
         copied = F.mse_loss(pairs.sources[0], pairs.targets)
         values = {"val.loss": right.mean().item(), "val.error_over_copy": right.mean().item() / copied.item()}
@@ -102,25 +102,27 @@ class PriorTask(Task):
         return values
 
     def finish(self) -> None:
-        """Average with the initial weights if `start_share` is set, and add the mirror if it lowers the error."""
+        """Average with the initial weights if `start_share` is set, and choose the mirror with the lowest error.
+
+        The choice is between none, the pretrained prior's and the new one. Only the last validation shows a new one.
+        """
+        if not self.settings.max_steps:
+            return
         if self.start_share is not None:
             average_with_start(self.prior, self.began, self.start_share)
-        if self.mirror is not None:
-            without = self.current_error()
-            self.prior.set_mirror(self.mirror.to(self.accelerator.device))
-            if self.current_error() >= without:
-                self.prior.set_mirror(None)
+        new = None if self.mirror is None else self.mirror.to(self.accelerator.device)
+        self.prior.set_mirror(min((None, self.prior.mirror, new), key=self.error_with))
 
     @torch.no_grad()
-    def current_error(self) -> float:
-        """The prior's error on validation pairs or, without any, on training pairs."""
-        pairs = self.choose_pairs("val" if "val" in self.pairs else "train")
+    def error_with(self, mirror: CodeMirror | None) -> float:
+        """The prior's error with a mirror, on validation pairs or, without any, on training pairs."""
+        self.prior.set_mirror(mirror)
+        pairs = self.choose_pairs("val" if "val" in self.pairs else "train", torch.Generator().manual_seed(self.seed))
         return self.errors(self.prior.predict, pairs.sources, pairs.conditions, pairs.targets).mean().item()
 
-    def choose_pairs(self, split: str) -> CodedPairs:
-        """The same random pairs every time, unchanged by augmentations."""
+    def choose_pairs(self, split: str, generator: torch.Generator) -> CodedPairs:
+        """Random pairs, unchanged by augmentations."""
         every = self.pairs[split]
-        generator = torch.Generator().manual_seed(self.seed)
         index = torch.randperm(len(every), generator=generator)[: self.settings.logging.num_val_pairs]
         return every(index[:, None], torch.zeros_like(index))
 

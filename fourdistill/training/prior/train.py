@@ -38,11 +38,11 @@ def train_prior(
 ) -> dict[str, float]:
     """Train a prior on all train pairs of a table, save it to `prior_folder`, and return the last validation.
 
-    `augmented`: which changed frames are trained on, too; from mirrored ones the prior learns the mirror images of
-    codes (`models.mirror`), if that lowers its error and the pretrained one does not know them. A `pretrained` prior
-    (its folder, or that of an adapter with one) brings its own network and codec. With zero steps it is validated and
-    saved unchanged. A killed run resumes from its last checkpoint as if it had not been interrupted. Raises `Preempted`
-    after SIGTERM, once the state is saved.
+    `augmented`: which changed frames are trained on, too; from mirrored ones the prior learns the codes of mirror
+    images (`models.mirror`), if that lowers its error. A `pretrained` prior (its folder, or that of an adapter with
+    one) brings its own network and codec. With zero steps it is validated and saved unchanged. A killed run resumes
+    from its last checkpoint as if it had not been interrupted. Raises `Preempted` after SIGTERM, once the state is
+    saved.
     """
     if settings.max_steps == 0 and pretrained is None:
         raise InputError("train_prior: max_steps: expected at least 1 from scratch, got 0")
@@ -68,7 +68,7 @@ def train_prior(
     }
     coded = {split: PairCodes(each, codes[split], changes[split]) for split, each in pairs.items()}
     start_share = settings.start_share if pretrained is not None and settings.max_steps else None
-    learns_mirror = augmented.mirror and "train" in codes and prior.mirror is None
+    learns_mirror = augmented.mirror and "train" in codes
     mirror = learn_mirror(codes["train"], shown, settings.codec.num_embeds, seed) if learns_mirror else None
     return trainer.fit(PriorTask(prior, coded, settings, seed, facts, prior_folder, start_share, mirror))
 

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from fourdistill.models.base.model import load_base
 
 RECIPE = ROOT / "recipes" / "mini"
-SCENES = ("scene016_walk", "scene030_spinkick", "scene038_run", "scene085_walk")  # the last is held out
+SCENES = ("scene016_walk", "scene030_spinkick", "scene038_run", "scene085_walk", "scene089_kick")  # two are held out
 STAGES = ("frames", "train_vae", "train_clip", "encode", "train_projector", "train_unet", "package", "measure")
 TINY = {
-    "split": {"val_scenes": 1},
+    "split": {"val_scenes": 2},
     "vae": {"block_out_channels": [8, 8, 8, 16], "batch_size": 2, "crop_steps": 2, "full_steps": 1},
     "clip": {"width": 64, "text_layers": 1, "vision_layers": 2, "heads": 1, "batch_size": 4, "steps": 2},
     "projector": {"batch_size": 4, "steps": 2},
@@ -61,12 +61,11 @@ def test_stock_diffusers_and_this_project_load_the_result(work):
     load_base(str(work / "mini"))  # whole, image prompt included
 
 
-def test_it_is_measured_on_the_scene_that_was_held_out(work):
+def test_it_is_measured_on_the_scenes_that_were_held_out(work):
     metrics = json.loads((work / "measured" / "base_metrics.json").read_text())
-    assert metrics["num_captions"] == 1 and 0 < metrics["vae.psnr"] < 40 and metrics["image.scene_top1"] == 1
+    assert metrics["num_captions"] == 2 and 0 < metrics["vae.psnr"] < 40 and metrics["seconds_per_image"] > 0
 
 
 def test_every_training_was_logged_to_its_last_step(work):
-    for name in ("vae", "clip", "projector", "unet"):
-        report = (work / name / "dvclive" / "metrics.json").read_text()
-        assert json.loads(report)["step"] in (2, 3)
+    for name, steps in {"vae": 3, "clip": 2, "projector": 2, "unet": 2}.items():
+        assert json.loads((work / name / "dvclive" / "metrics.json").read_text())["step"] == steps
