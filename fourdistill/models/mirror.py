@@ -1,4 +1,4 @@
-"""Mirror images: what a mirror shows of a scene is a scene, too, in which cameras turn the other way.
+"""Mirror images: the mirror image of a scene is itself a scene, in which cameras turn the other way.
 
 So a prior can predict a target twice: directly, and as its mirror image from the source's mirror image. Both
 predictions have errors of their own, and their mean is closer to the target than either. This only needs a map from the

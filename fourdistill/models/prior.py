@@ -7,7 +7,7 @@ the codes of frame i. So even before training, displacements add up, a zero disp
 turn of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
 2104.09864).
 
-A prior that knows the mirror images of codes (`models.mirror`) predicts from both sides of the mirror. What it does not
+A prior that knows the codes of mirror images (`models.mirror`) predicts from both sides of the mirror. What it does not
 reproduce of frame j itself is added back in proportion to how near the target is (`nearness`).
 """
 
@@ -47,7 +47,7 @@ class PriorConfig(PriorNetwork):
     embeds_width: PositiveInt  # D of the image embeddings
     num_components: PositiveInt  # K of the codes
     view_encoding: ViewEncoding  # for `displacement_angles`
-    mirror: bool = False  # whether it knows the mirror images of codes
+    mirror: bool = False  # whether it knows the codes of mirror images
 
 
 class DisplacementPrior(nn.Module):

@@ -66,7 +66,7 @@ def fit(
 ) -> torch.nn.Module:
     """Train `model` for `steps` steps and return it on the processor, with EMA weights if `ema_decay` is set.
 
-    It is trained on the first GPU, or on the processor, in bf16 where that computes it. State is saved to
+    It is trained on the first GPU or, without one, on the processor, in the precision `auto`. State is saved to
     `work_dir/checkpoint` every `save_every` steps and after the last. The same call resumes from it if `belongs_to`
     (such as the parameters) and the settings here are the same. Logs go to `work_dir/dvclive`.
     """
