@@ -7,12 +7,13 @@ import pytest
 from grid_scenes import NUM_CAMERAS, NUM_FRAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rings import ring
 
 from fourdistill.evaluation.metrics.control import control_values as values_and_rows
 from fourdistill.evaluation.metrics.control import outcomes, sweep_correlation
 from fourdistill.evaluation.metrics.retrieval import Grid, locate, read_grids
 from fourdistill.evaluation.protocol.command import Command, FrameKey
-from fourdistill.geometry.displacement import Displacement, Placement
+from fourdistill.geometry.displacement import Displacement
 from fourdistill.geometry.scene_frame import wrap_angle
 
 
@@ -21,22 +22,6 @@ def control_values(commands, result):
 
 
 SPACING = 360 / NUM_CAMERAS
-
-
-def ring(num_cameras: int = 8, num_frames: int = 16) -> Grid:
-    cells = [(camera, frame) for camera in range(num_cameras) for frame in range(num_frames)]
-    azimuth = np.array([2 * np.pi * camera / num_cameras for camera, _ in cells])
-    return Grid(
-        keys=[FrameKey("s", f"cam{camera:02d}", frame) for camera, frame in cells],
-        frame=np.array([frame for _, frame in cells]),
-        seen=Placement(
-            time=np.array([frame / (num_frames - 1) for _, frame in cells]),
-            timestamp_s=np.array([frame / 10 for _, frame in cells]),
-            c2w=np.zeros((len(cells), 4, 4)),  # not used
-            spherical=np.stack([azimuth, np.full(len(cells), 0.2), np.ones(len(cells))], axis=1),
-            scale=np.ones(len(cells)),
-        ),
-    )
 
 
 def with_positions(grid: Grid, spherical: np.ndarray) -> Grid:
