@@ -91,9 +91,11 @@ def test_images_are_displaced_from_both_sides(prior, others):
 def test_an_adapter_is_saved_with_the_mirror_that_its_prior_has_got(tiny_base, tmp_path):
     base = load_base(str(tiny_base))
     adapter = start_tiny_adapter(base)
+    assert adapter.prior is not None
     adapter.prior.set_mirror(CodeMirror(adapter.prior.config.num_components))
     adapter.save(tmp_path)
-    assert Adapter.load(tmp_path, base).prior.mirror is not None
+    loaded = Adapter.load(tmp_path, base).prior
+    assert loaded is not None and loaded.mirror is not None
 
 
 def test_the_map_is_found_from_images_and_their_mirror_images():

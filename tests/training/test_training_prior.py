@@ -390,6 +390,7 @@ def test_a_mirror_that_does_not_help_is_not_kept(data, tmp_path, monkeypatch):
 def test_a_pretrained_prior_keeps_its_mirror_where_that_helps(data, tmp_path, damage, kept):
     run(data, tmp_path / "first")
     prior = DisplacementPrior.load(tmp_path / "first" / "prior")
+    assert prior.mirror is not None
     prior.mirror.weight.mul_(damage)
     prior.save(tmp_path / "changed")
     plain = Augmentations(mirror=False, recolour=False)
