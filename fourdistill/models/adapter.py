@@ -32,6 +32,7 @@ from fourdistill.models.mapper import Mapper
 from fourdistill.models.prior import DisplacementPrior
 from fourdistill.models.settings import Sampling
 from fourdistill.models.variants.displacement_mapper import DisplacementMapper
+from fourdistill.models.view_encoding import displacement_angles
 from fourdistill.models.words import Words, clip_length, say
 
 WEIGHTS_NAME = "adapter.safetensors"
@@ -202,14 +203,16 @@ class Adapter(nn.Module):
     def expect(self, conditions: Conditions) -> torch.Tensor:
         """The predicted image embeddings (B, S, D) after the displacements.
 
-        Single images without a displacement are unchanged, as are all images without a prior, and the null image.
+        Single images without a displacement, or with one of zero, are unchanged, as are all images without a prior, and
+        the null image.
         The prior fuses several images into one; raises `InputError` if there is no prior.
         """
         if self.prior is None:
             if conditions.others:
                 raise InputError("others: expected no further condition images: this adapter has no displacement prior")
             return conditions.image_embeds
-        moved = conditions.moved | bool(conditions.others)  # (B,)
+        angles = displacement_angles(conditions.displacement, self.prior.config.view_encoding)  # zero where absent
+        moved = angles.any(dim=-1) | bool(conditions.others)  # (B,)
         displaced = self.prior.displace(conditions).to(conditions.image_embeds.dtype)  # (B, S, D)
         return torch.where((moved & conditions.has_image)[:, None, None], displaced, conditions.image_embeds)
 

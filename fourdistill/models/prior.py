@@ -7,8 +7,7 @@ the codes of frame i. So even before training, displacements add up, a zero disp
 turn of the camera returns to its start (Worrall et al., arXiv 1710.07307; for positions in sequences: Su et al., arXiv
 2104.09864).
 
-A prior that knows the codes of mirror images (`models.mirror`) predicts from both sides of the mirror. What it does not
-reproduce of frame j itself is added back in proportion to how near the target is (`nearness`).
+A prior that knows the codes of mirror images (`models.mirror`) predicts from both sides of the mirror.
 """
 
 import json
@@ -29,13 +28,12 @@ from fourdistill.models.conditions import Conditions
 from fourdistill.models.folder import CONFIG_NAME, load_weights, save_model
 from fourdistill.models.mirror import CodeMirror, mirrored_conditions
 from fourdistill.models.settings import PriorNetwork, ViewEncoding
-from fourdistill.models.view_encoding import NUM_ANGLES, Tensors, displacement_angles
+from fourdistill.models.view_encoding import NUM_ANGLES, displacement_angles
 
 WEIGHTS_NAME = "prior.safetensors"
 ADAPTER_WEIGHTS_NAME, ADAPTER_PREFIX = "adapter.safetensors", "prior."  # where an adapter stores its prior
 FORMAT_VERSION = 2  # of a prior's folder; version 1 has no such entry, and its times had the opposite sign
 OLD_ADAPTER = 3  # the last `format_version` of an adapter with the opposite sign
-FORGETS_TIME, FORGETS_VIEW = 50.0, 9.0  # per unit of time, and per radian; see `nearness`
 UNMOVED = 8  # one point in this many is invariant to time and azimuth: it encodes the subject's identity
 
 
@@ -98,20 +96,9 @@ class DisplacementPrior(nn.Module):
 
     @torch.no_grad()
     def displace(self, conditions: Conditions) -> torch.Tensor:
-        """Conditions => the image embeddings (B, S, D) after their displacements; without any, those of the image.
-
-        The prior's error at no displacement is known. It is the less like that at the target, the farther this is.
-        """
-        images = conditions.per_image
-        codes = [self.codec.encode(image.image_embeds) for image in images]
-        displaced = self.codec.decode(self.predict(codes, conditions))  # (B, S, D)
-        near = torch.stack([nearness(image.displacement) for image in images])  # (N, B)
-        shares = near**2 / near.sum(dim=0)  # the same image twice counts once
-        for image, code, weight in zip(images, codes, shares, strict=True):
-            still = replace(image, displacement=image.displacement.map(torch.zeros_like))
-            missing = image.image_embeds - self.codec.decode(self.predict([code], still))
-            displaced = displaced + weight[:, None, None].to(missing.dtype) * missing
-        return displaced
+        """Conditions => the image embeddings (B, S, D) after their displacements."""
+        codes = [self.codec.encode(image.image_embeds) for image in conditions.per_image]
+        return self.codec.decode(self.predict(codes, conditions))
 
     def save(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         """Write `config.json` and `prior.safetensors`."""
@@ -142,18 +129,6 @@ class DisplacementPrior(nn.Module):
         if has_old_time:
             prior.reverse_time()
         return prior.eval()
-
-
-def nearness(displacement: Tensors) -> torch.Tensor:
-    """Displacements (B,) => (B,) in (0, 1]: how much of the prior's error at none is also its error after them.
-
-    Fitted to people whom the shipped prior has never seen: one instant of 32 leaves 0.38 of the error, eight 0.08, and
-    45 degrees 0.10 (docs/ablation.md).
-    """
-    time = displacement.time.abs() * displacement.has_time
-    turn = torch.atan2(displacement.azimuth.sin(), displacement.azimuth.cos()).abs()
-    view = (turn + displacement.elevation.abs() + displacement.radius.abs()) * displacement.has_view
-    return 1 / (1 + FORGETS_TIME * time + FORGETS_VIEW * view)
 
 
 def draw_frequencies(config: PriorConfig, generator: torch.Generator | None) -> torch.Tensor:

@@ -131,6 +131,10 @@ def test_what_is_expected_is_what_the_prior_says_of_images_that_were_moved(adapt
     two = dataclasses.replace(still, others=(make_conditions([False], [False], seed=1),))
     assert torch.equal(adapter.expect(still), still.image_embeds)
     assert torch.equal(adapter.expect(two), adapter.prior.displace(two))
+    zero = make_conditions([True, True], [True, True])
+    nowhere = zero.displacement.map(lambda values: values if values.dtype == torch.bool else torch.zeros_like(values))
+    zero = dataclasses.replace(zero, displacement=nowhere)
+    assert torch.equal(adapter.expect(zero), zero.image_embeds)  # as without a displacement
 
 
 @torch.no_grad()
