@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from PIL import Image
-from prior_control import displaced_codes
+from prior_control import displaced_codes, read_codes
 from ruamel.yaml import YAML
 
 from fourdistill.evaluation.metrics.cells import Cells, read_cells
@@ -38,7 +38,6 @@ from fourdistill.geometry.displacement import Displacement
 from fourdistill.inference.pipeline import FourDistillPipeline
 from fourdistill.models.base.model import image_size
 from fourdistill.models.base.precision import default_device
-from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.params import Params, load_params
 from fourdistill.storage.files import new_file
 from fourdistill.teacher.reconstruction import load_reconstruction
@@ -122,13 +121,11 @@ def teach(commands: Sequence[Command], params: Params) -> list[Image.Image]:
 def code_outcomes(pipe: FourDistillPipeline, commands: list[Command], cells: Cells, features: Path) -> Outcomes:
     """Where the prior's codes are found among the codes of the true frames, before any image is generated."""
     prior = pipe.adapter.prior
-    truth, embeds = {}, {}
-    for scene, grid in cells.grids.items():
-        keys = [(key.scene, key.camera, key.frame) for key in grid.keys]
-        found = read_frame_embeds(features, keys).float()
-        truth[scene] = prior.codec.encode(found).numpy()
-        embeds |= dict(zip(grid.keys, found, strict=True))
-    return outcomes(commands, displaced_codes(prior, [commands], embeds), cells.grids, truth)
+    truth = {scene: read_codes(prior, grid, features) for scene, grid in cells.grids.items()}
+    code_of = {
+        key: code for scene, grid in cells.grids.items() for key, code in zip(grid.keys, truth[scene], strict=True)
+    }
+    return outcomes(commands, displaced_codes(prior, [commands], code_of), cells.grids, truth)
 
 
 def values_of(found: Outcomes) -> dict[str, np.ndarray]:

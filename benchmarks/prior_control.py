@@ -28,23 +28,28 @@ from fourdistill.models.view_encoding import to_tensors
 from fourdistill.pairs.frame_pairs import read_frame_embeds
 from fourdistill.params import Params, load_params
 
-PART = 1024  # commands whose predicted embeddings are in memory at a time
 FIGURES = ("time.mae_frames", "view.azimuth_error_deg", "joint.top1", "leakage.time_frames", "leakage.azimuth_deg")
 
 
+@torch.no_grad()
 def displaced_codes(
-    prior: DisplacementPrior, images: list[list[Command]], embeds: dict[FrameKey, torch.Tensor]
+    prior: DisplacementPrior, images: list[list[Command]], code_of: dict[FrameKey, np.ndarray]
 ) -> np.ndarray:
-    """Commands (M) of each condition image, embeddings of the sources (S, D) => codes of the expected images (M, K)."""
+    """Commands (M) of each condition image, codes of their sources (K,) => codes of the expected images (M, K)."""
     conditions = []
     for commands in images:
-        shown = torch.stack([embeds[command.source] for command in commands])  # (M, S, D)
+        codes = torch.from_numpy(np.stack([code_of[command.source] for command in commands]))  # (M, K)
         moved = Displacement.merge([command.displacement for command in commands], np.stack)
-        has_image = torch.ones(len(shown), dtype=torch.bool)
-        conditions.append(Conditions(shown, has_image, to_tensors(moved, shown.device, shown.dtype)))
+        has_image = torch.ones(len(codes), dtype=torch.bool)
+        conditions.append(Conditions(codes, has_image, to_tensors(moved, codes.device, codes.dtype)))
     every = replace(conditions[0], others=tuple(conditions[1:]))
-    parts = [every[start : start + PART] for start in range(0, len(every.has_image), PART)]
-    return np.concatenate([prior.codec.encode(prior.displace(part)).numpy() for part in parts])
+    return prior.predict([each.image_embeds for each in every.per_image], every).numpy()
+
+
+def read_codes(prior: DisplacementPrior, grid: Grid, features: Path | str) -> np.ndarray:
+    """The codes (N, K) of a scene's frames."""
+    keys = [(key.scene, key.camera, key.frame) for key in grid.keys]
+    return prior.codec.encode(read_frame_embeds(features, keys).float()).numpy()
 
 
 def random_sweep(scene: str, grid: Grid, count: int, new_scene: bool, rng: np.random.Generator) -> Sweep:
@@ -76,16 +81,11 @@ def measure(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """The figures of `evaluate` over some sweeps, for codes instead of pictures, and the codes' error."""
-    codes, embeds = {}, {}
-    for scene in {sweep.scene for sweep in sweeps}:
-        keys = [(key.scene, key.camera, key.frame) for key in grids[scene].keys]
-        read = read_frame_embeds(features, keys).float()
-        codes[scene] = prior.codec.encode(read).numpy()
-        embeds |= dict(zip(grids[scene].keys, read, strict=True))
+    codes = {scene: read_codes(prior, grids[scene], features) for scene in {sweep.scene for sweep in sweeps}}
     code_of = {key: code for scene in codes for key, code in zip(grids[scene].keys, codes[scene], strict=True)}
     commands = [command for sweep in sweeps for command in sweep.commands]
     images = [commands, *(from_elsewhere(commands, grids, rng) for _ in range(num_images - 1))]
-    expected = displaced_codes(prior, images, embeds)
+    expected = displaced_codes(prior, images, code_of)
     found = outcomes(commands, expected, grids, codes)
     values = control_values(commands, found)
     figures = {name: float(values[name][0].mean()) for name in FIGURES if len(values[name][0])}

@@ -204,8 +204,7 @@ class Adapter(nn.Module):
         """The predicted image embeddings (B, S, D) after the displacements.
 
         Single images without a displacement, or with one of zero, are unchanged, as are all images without a prior, and
-        the null image.
-        The prior fuses several images into one; raises `InputError` if there is no prior.
+        the null image. The prior fuses several images into one; raises `InputError` if there is no prior.
         """
         if self.prior is None:
             if conditions.others:

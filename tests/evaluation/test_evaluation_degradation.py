@@ -5,27 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
+from rings import ring
 
 from fourdistill.evaluation.metrics.control import control_values, outcomes
 from fourdistill.evaluation.metrics.image_metrics import psnr, ssim, to_tensor
-from fourdistill.evaluation.metrics.retrieval import Grid
 from fourdistill.evaluation.metrics.sequences import SequenceDistance, warp_error
-from fourdistill.evaluation.protocol.command import Command, FrameKey
-from fourdistill.geometry.displacement import Displacement, Placement
+from fourdistill.evaluation.protocol.command import Command
+from fourdistill.geometry.displacement import Displacement
 
 SIZE, NUM_CAMERAS, NUM_FRAMES = 48, 6, 10
 CELLS = [(camera, frame) for camera in range(NUM_CAMERAS) for frame in range(NUM_FRAMES)]
-GRID = Grid(
-    keys=[FrameKey("s", f"cam{camera:02d}", frame) for camera, frame in CELLS],
-    frame=np.array([frame for _, frame in CELLS]),
-    seen=Placement(
-        time=np.array([frame / (NUM_FRAMES - 1) for _, frame in CELLS]),
-        timestamp_s=np.array([frame / 10 for _, frame in CELLS]),
-        c2w=np.zeros((len(CELLS), 4, 4)),  # not used
-        spherical=np.array([(2 * np.pi * camera / NUM_CAMERAS, 0.2, 1.0) for camera, _ in CELLS]),
-        scale=np.ones(len(CELLS)),
-    ),
-)
+GRID = ring(NUM_CAMERAS, NUM_FRAMES)
 
 
 def picture(camera: int, frame: int) -> Image.Image:

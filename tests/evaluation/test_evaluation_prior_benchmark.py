@@ -25,20 +25,20 @@ def embeds_at(places: torch.Tensor) -> torch.Tensor:
 
 
 class Mover:
-    """A prior that reads azimuth and time off the embeddings and moves them, by `share` of what was commanded."""
+    """A prior that reads azimuth and time off the codes and moves them, by `share` of what was commanded."""
 
     def __init__(self, share: float):
         self.share, self.codec = share, SimpleNamespace(encode=lambda embeds: embeds.flatten(1))
 
-    def displace(self, conditions):
-        x, y, time = conditions.image_embeds[:, 0].unbind(1)
+    def predict(self, codes, conditions):
+        x, y, time = codes[0].unbind(1)
         azimuth = torch.atan2(y, x) + self.share * conditions.displacement.azimuth
-        return embeds_at(torch.stack([azimuth, time / 3 + self.share * conditions.displacement.time], dim=1))
+        moved = torch.stack([azimuth, time / 3 + self.share * conditions.displacement.time], dim=1)
+        return self.codec.encode(embeds_at(moved))
 
 
 def figures(share: float, monkeypatch, count: int = 300) -> dict[str, float]:
     monkeypatch.setattr(prior_control, "read_frame_embeds", lambda features, keys: embeds_at(PLACES))
-    monkeypatch.setattr(prior_control, "PART", 64)
     rng = np.random.default_rng(0)
     sweep = prior_control.random_sweep("s", RING, count, True, rng)
     assert len(sweep.commands) == count and all(command.new_scene for command in sweep.commands)
