@@ -14,7 +14,7 @@ from accelerate.commands import launch as commands
 from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from fourdistill.errors import InputError
+from fourdistill.errors import BAD_INPUT, InputError
 from fourdistill.training.runtime.preemption import PREEMPTED, Preempted
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
@@ -62,8 +62,10 @@ def launch(launcher: str, report: Path) -> None:
         signal.signal(signal.SIGTERM, before)
     if status == 0:
         return
-    # torch's agent ends by the signal itself, whatever the status of its processes.
-    if report.is_file() and json.loads(report.read_text(encoding="utf-8"))["status"] == "preempted":
+    # When bad input ends one process, torch's agent terminates the others, and these may report that they were
+    # preempted. When the agent itself is terminated, it ends by the signal, and only the report tells.
+    said = json.loads(report.read_text(encoding="utf-8"))["status"] if report.is_file() else None
+    if said == "preempted" and status != BAD_INPUT:
         raise Preempted
     raise SystemExit(max(status, 1))
 
