@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from fourdistill.models.base.precision import default_device
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(os.environ.get("FOURDISTILL_BASE_WORK", ROOT / "data" / "base" / "work"))
 MINI = WORK / "mini"
@@ -14,8 +16,11 @@ PUBLISHED = ROOT / "data" / "base" / "mini"
 
 
 def load_section(name: str) -> Any:
-    """One section of `recipes/mini/params.yaml`."""
-    return yaml.safe_load((Path(__file__).parent / "params.yaml").read_text())[name]
+    """One section of `recipes/mini/params.yaml`; on a GPU, with what `gpu` changes in it."""
+    params = yaml.safe_load((Path(__file__).parent / "params.yaml").read_text())
+    if default_device().type == "cuda" and name in params["gpu"]:
+        return params[name] | params["gpu"][name]
+    return params[name]
 
 
 def digest(*paths: Path) -> str:

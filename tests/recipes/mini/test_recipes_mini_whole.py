@@ -15,10 +15,21 @@ from fourdistill.models.base.model import load_base
 
 RECIPE = ROOT / "recipes" / "mini"
 SCENES = ("scene016_walk", "scene030_spinkick", "scene038_run", "scene085_walk", "scene089_kick")  # two are held out
-STAGES = ("frames", "train_vae", "train_clip", "encode", "train_projector", "train_unet", "package", "measure")
+STAGES = (
+    "frames",
+    "train_vae",
+    "train_clip",
+    "encode",
+    "tune_decoder",
+    "train_projector",
+    "train_unet",
+    "package",
+    "measure",
+)
 TINY = {
     "split": {"val_scenes": 2},
     "vae": {"block_out_channels": [8, 8, 8, 16], "batch_size": 2, "crop_steps": 2, "full_steps": 1},
+    "tune_decoder": {"batch_size": 2, "steps": 2},
     "clip": {"width": 64, "text_layers": 1, "vision_layers": 2, "heads": 1, "batch_size": 4, "steps": 2},
     "projector": {"batch_size": 4, "steps": 2},
     "unet": {
@@ -42,6 +53,7 @@ def work(tmp_path_factory):
     for name, values in TINY.items():
         assert values.keys() <= params[name].keys()
         params[name].update(values)
+    params["gpu"] = {}  # tiny there, too
     YAML().dump(params, folder / "mini" / "params.yaml")
     run = f"import {', '.join(STAGES)}; [stage.main() for stage in ({', '.join(STAGES)})]"
     environment = {**os.environ, "FOURDISTILL_BASE_WORK": str(folder / "work"), "OMP_NUM_THREADS": "1"}
@@ -67,5 +79,5 @@ def test_it_is_measured_on_the_scenes_that_were_held_out(work):
 
 
 def test_every_training_was_logged_to_its_last_step(work):
-    for name, steps in {"vae": 3, "clip": 2, "projector": 2, "unet": 2}.items():
+    for name, steps in {"vae": 3, "decoder": 2, "clip": 2, "projector": 2, "unet": 2}.items():
         assert json.loads((work / name / "dvclive" / "metrics.json").read_text())["step"] == steps

@@ -1,0 +1,34 @@
+"""The recipe's parameters, on a processor and on a GPU."""
+
+import sys
+
+import pytest
+import torch
+from imports import ROOT
+from ruamel.yaml import YAML
+
+sys.path.insert(0, str(ROOT / "recipes" / "mini"))
+
+import work
+
+RECIPE = ROOT / "recipes" / "mini"
+PARAMS = YAML(typ="safe").load((RECIPE / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(PARAMS.keys() - {"gpu"}))
+def test_a_gpu_changes_what_its_recipe_lists_and_nothing_else(monkeypatch, name):
+    monkeypatch.setattr(work, "default_device", lambda: torch.device("cpu"))
+    assert work.load_section(name) == PARAMS[name]
+    monkeypatch.setattr(work, "default_device", lambda: torch.device("cuda"))
+    changed = PARAMS["gpu"].get(name, {})
+    section = work.load_section(name)
+    if not changed:
+        assert section == PARAMS[name]
+    else:
+        assert {key: section[key] for key in changed} == changed
+        assert section.keys() == PARAMS[name].keys()  # a misspelt key would be a new one
+        assert {key for key in section if section[key] != PARAMS[name][key]} == changed.keys()
+
+
+def test_the_gpus_recipe_has_sections_of_the_recipe_only():
+    assert PARAMS["gpu"].keys() < PARAMS.keys()
