@@ -65,7 +65,7 @@ def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reconstruction_loss(
-    decoded: torch.Tensor, pixels: torch.Tensor, params: dict
+    decoded: torch.Tensor, pixels: torch.Tensor, weights: dict
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """How far decoded pixel values are from the true ones, both (B, 3, H, W) in [-1, 1] => loss (), PSNR to log."""
     error = decoded - pixels
@@ -73,7 +73,7 @@ def reconstruction_loss(
     # Without its own weight, colour is learnt last: pink tops were still skin-coloured after 9,000 steps.
     colour_loss = chroma(error).square().mean()
     edge_loss = sum(edge.abs().mean() for edge in edges(error))
-    weighted = params["mse_weight"] * mse + params["colour_weight"] * colour_loss + params["edge_weight"] * edge_loss
+    weighted = weights["mse_weight"] * mse + weights["colour_weight"] * colour_loss + weights["edge_weight"] * edge_loss
     return error.abs().mean() + weighted, {"psnr": -10 * float(np.log10(mse.item() / 4))}  # pixels span 2
 
 

@@ -32,7 +32,7 @@ class Decoder(nn.Module):
 
 def main() -> None:
     """Train, and save the whole autoencoder to the work folder."""
-    params, seed = load_section("tune_decoder"), load_section("seed")
+    params, weights, seed = load_section("tune_decoder"), load_section("vae"), load_section("seed")
     frames = Frames.load()
     train = np.flatnonzero(~frames.is_val)
     latents = np.load(WORK / "encoded" / "latents.npy", mmap_mode="r")
@@ -44,7 +44,7 @@ def main() -> None:
         return frames.batch(indices), torch.from_numpy(latents[indices]).float() / vae.config.scaling_factor
 
     def compute_loss(model, pixels, latents):
-        return reconstruction_loss(model(latents).float(), pixels, params)
+        return reconstruction_loss(model(latents).float(), pixels, weights)
 
     fit(
         Decoder(vae),
@@ -56,7 +56,7 @@ def main() -> None:
         learning_rate=params["learning_rate"],
         seed=seed,
         save_every=200,
-        belongs_to=[params, digest(WORK / "frames" / "pixels.npy", WORK / "encoded" / "latents.npy")],
+        belongs_to=[params, weights, digest(WORK / "frames" / "pixels.npy", WORK / "encoded" / "latents.npy")],
     )
     vae.save_pretrained(OUT / "model")
 
