@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from imports import ROOT
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from fourdistill.models.base.model import load_base
 
@@ -76,6 +79,12 @@ def test_stock_diffusers_and_this_project_load_the_result(work):
 def test_it_is_measured_on_the_scenes_that_were_held_out(work):
     metrics = json.loads((work / "measured" / "base_metrics.json").read_text())
     assert metrics["num_captions"] == 2 and 0 < metrics["vae.psnr"] < 40 and metrics["seconds_per_image"] > 0
+
+
+def test_the_decoder_alone_goes_on(work):
+    before, after = (load_file(work / name / "model" / SAFETENSORS_WEIGHTS_NAME) for name in ("vae", "decoder"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"post_quant_conv", "decoder"}
 
 
 def test_every_training_was_logged_to_its_last_step(work):
