@@ -17,7 +17,7 @@ from fourdistill.commands import (
     preset,
     push_shards,
 )
-from fourdistill.errors import BAD_INPUT, InputError, refusals_as_input_errors
+from fourdistill.errors import InputError, refusals_as_input_errors
 
 COMMANDS = {
     "generate": generate,
@@ -51,7 +51,7 @@ def with_status_2(command: Callable[..., None]) -> Callable[..., None]:
                 command(*args, **kwargs)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(2) from error
 
     return run
 

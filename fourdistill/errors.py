@@ -9,11 +9,9 @@ REFUSALS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EFBIG}
 )
 
-BAD_INPUT = 2  # the exit status of a program that ends with an `InputError`
-
 
 class InputError(Exception):
-    """Bad input: `str(error)` is one line naming the file, the field and what was expected; exit status `BAD_INPUT`."""
+    """Bad input: `str(error)` is one line naming the file, the field and what was expected; exit status 2."""
 
 
 def one_line(error: BaseException, longest: int = 1000) -> str:

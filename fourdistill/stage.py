@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fourdistill.errors import BAD_INPUT, InputError, refusals_as_input_errors
+from fourdistill.errors import InputError, refusals_as_input_errors
 from fourdistill.progress import stage_progress
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run_stage(main: Callable[["Params"], None]) -> None:
                         main(resolved)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(2) from error
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=main.__doc__)(command)

@@ -66,7 +66,7 @@ def main() -> None:
     unet = load_unet(projector.latents.shape[1])
     parts: Any = {"scheduler": make_scheduler(load_section("unet")), "safety_checker": None}
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(WORK / "decoder" / "model"),
+        vae=AutoencoderKL.from_pretrained(WORK / "tuned_vae" / "model"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(CLIP / "tokenizer"),
         unet=without_image_prompt(unet),

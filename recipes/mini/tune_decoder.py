@@ -1,7 +1,7 @@
-"""Stage `tune_decoder`: train the autoencoder's decoder on alone, on the latents of whole pictures.
+"""Stage `tune_decoder`: continue training the autoencoder's decoder alone, on the latents of whole pictures.
 
 The encoder stays, so latents keep their meaning: the U-Net and whatever else was trained on them fit the new decoder.
-Stable Diffusion's `ft-MSE` autoencoder came about in the same way.
+Stable Diffusion's decoder was improved in this way, too (huggingface.co/stabilityai/sd-vae-ft-mse).
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 from train_vae import reconstruction_loss
 from work import WORK, digest, load_section
 
-OUT = WORK / "decoder"
+OUT = WORK / "tuned_vae"
 
 
 class Decoder(nn.Module):
@@ -32,7 +32,7 @@ class Decoder(nn.Module):
 
 def main() -> None:
     """Train, and save the whole autoencoder to the work folder."""
-    params, weights, seed = load_section("tune_decoder"), load_section("vae"), load_section("seed")
+    params, vae_params, seed = load_section("tune_decoder"), load_section("vae"), load_section("seed")
     frames = Frames.load()
     train = np.flatnonzero(~frames.is_val)
     latents = np.load(WORK / "encoded" / "latents.npy", mmap_mode="r")
@@ -44,7 +44,7 @@ def main() -> None:
         return frames.batch(indices), torch.from_numpy(latents[indices]).float() / vae.config.scaling_factor
 
     def compute_loss(model, pixels, latents):
-        return reconstruction_loss(model(latents).float(), pixels, weights)
+        return reconstruction_loss(model(latents).float(), pixels, vae_params)
 
     fit(
         Decoder(vae),
@@ -56,7 +56,7 @@ def main() -> None:
         learning_rate=params["learning_rate"],
         seed=seed,
         save_every=200,
-        belongs_to=[params, weights, digest(WORK / "frames" / "pixels.npy", WORK / "encoded" / "latents.npy")],
+        belongs_to=[params, vae_params, digest(WORK / "frames" / "pixels.npy", WORK / "encoded" / "latents.npy")],
     )
     vae.save_pretrained(OUT / "model")
 

@@ -16,7 +16,7 @@ PUBLISHED = ROOT / "data" / "base" / "mini"
 
 
 def load_section(name: str) -> Any:
-    """One section of `recipes/mini/params.yaml`; on a GPU, with what `gpu` changes in it."""
+    """One section of `recipes/mini/params.yaml`; where there is a GPU, with the values of `gpu`."""
     params = yaml.safe_load((Path(__file__).parent / "params.yaml").read_text())
     if default_device().type == "cuda" and name in params["gpu"]:
         return params[name] | params["gpu"][name]

@@ -75,7 +75,8 @@ def test_the_statuses_of_what_was_launched(monkeypatch, tmp_path):
         with pytest.raises(SystemExit) as failed:
             program(code)
         assert failed.value.code == status
-    for code, status in ((1, 75), (75, 75), (2, 2)):  # 2: the other processes were terminated, and reported that
+    # 1 and 2: the other processes, terminated because of the failed one, reported preemption.
+    for code, status in ((75, 75), (143, 75), (1, 1), (2, 2)):
         with pytest.raises(SystemExit) as ended:
             program(f"open({str(report)!r}, 'w').write('{{\"status\": \"preempted\"}}'); raise SystemExit({code})")
         assert ended.value.code == status

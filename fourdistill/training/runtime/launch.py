@@ -12,13 +12,14 @@ from types import FrameType
 
 from accelerate.commands import launch as commands
 from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from fourdistill.errors import BAD_INPUT, InputError
+from fourdistill.errors import InputError
 from fourdistill.training.runtime.preemption import PREEMPTED, Preempted
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
-_TOLD_TO_GO = (PREEMPTED, -signal.SIGTERM)
+_TOLD_TO_GO = (PREEMPTED, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def is_launched() -> bool:
@@ -45,8 +46,8 @@ def launch_command(launcher: str) -> list[str]:
 def launch(launcher: str, report: Path) -> None:
     """Run the command until its processes have ended; SIGTERM is forwarded.
 
-    Raises `Preempted` if the training's `report` says so. After any other failure, ends this program with its exit
-    status, or with 1 if a signal ended it.
+    Raises `Preempted` if they were told to go and the training's `report` says that they have saved. After any other
+    failure, ends this program with its exit status, or with 1 if a signal ended it.
     """
     report.unlink(missing_ok=True)
     child = subprocess.Popen(launch_command(launcher))
@@ -62,10 +63,10 @@ def launch(launcher: str, report: Path) -> None:
         signal.signal(signal.SIGTERM, before)
     if status == 0:
         return
-    # When bad input ends one process, torch's agent terminates the others, and these may report that they were
-    # preempted. When the agent itself is terminated, it ends by the signal, and only the report tells.
-    said = json.loads(report.read_text(encoding="utf-8"))["status"] if report.is_file() else None
-    if said == "preempted" and status != BAD_INPUT:
+    # The report alone does not tell: when one process fails, torch's agent terminates the others, and they report that
+    # they were preempted.
+    reported = json.loads(report.read_text(encoding="utf-8"))["status"] if report.is_file() else None
+    if status in _TOLD_TO_GO and reported == "preempted":
         raise Preempted
     raise SystemExit(max(status, 1))
 
@@ -75,6 +76,8 @@ def run_accelerate() -> None:
     commands.simple_launcher = _become_program
     try:
         commands.main()
+    except SignalException as told:
+        raise SystemExit(128 + told.sigval) from told  # as a shell counts
     except ChildFailedError as failed:
         print(failed, file=sys.stderr)
         raise SystemExit(status_of(failed)) from failed
