@@ -104,7 +104,7 @@ def collect() -> None:
     finished = set(dvc_words("exp", "list", "--all-commits", "--name-only"))
     parts = [BEGIN]
     for group in listed["groups"]:
-        lines = [["", *listed["figures"]], ["---"] * (1 + len(listed["figures"]))]
+        measured: dict[str, Row] = {}
         for label, name, given in experiments(listed, group):
             if name in finished and was_given(name, given):
                 try:
@@ -115,15 +115,22 @@ def collect() -> None:
                 figures = {figure: show(found, figure) for figure in listed["figures"].values()}
                 rows[name] = {"experiment": name, "given": given, **figures}
             if rows.get(name, {}).get("given") == given:
-                lines.append([label, *(rows[name].get(figure, "–") for figure in listed["figures"].values())])
-        if len(lines) > 2:
-            parts.append(f"## {group}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+                measured[label] = rows[name]
+        if measured:
+            parts.append(f"### {group}\n\n{table(measured, listed['figures'])}")
     write_figures(rows, list(listed["figures"].values()))
     write_curves(curves)
     text = OUT.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     OUT.write_text(before + "\n\n".join([*parts, END]) + after, encoding="utf-8")
     typer.echo(f"{OUT}: {len(rows)} rows")
+
+
+def table(measured: dict[str, Row], figures: dict[str, str]) -> str:
+    """Experiments by label, names of figures by heading => a Markdown table: a column for each experiment."""
+    lines = [["", *measured], ["---"] * (1 + len(measured))]
+    lines += [[heading, *(row.get(name, "–") for row in measured.values())] for heading, name in figures.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def read_measured(name: str) -> dict[str, Any]:

@@ -50,3 +50,13 @@ def test_the_figures_of_the_logs_are_those_of_the_condition_gaps():
     levels = "|".join(str(level) for level in load_params(ROOT / "params.yaml").train.logging.gap_timesteps)
     gaps = [name for name in LISTED["figures"].values() if name.startswith("gap.")]
     assert gaps and all(re.fullmatch(rf"gap\.(image|time|view)\.t({levels})", name) for name in gaps)
+
+
+def test_a_table_has_a_column_for_each_experiment_and_a_dash_for_what_it_lacks():
+    measured = {"1 word": {"a.b": "1 (0 … 2)", "c": "3"}, "8 words": {"c": "4"}}
+    assert ablation.table(measured, {"first": "a.b", "second": "c"}).splitlines() == [
+        "|  | 1 word | 8 words |",
+        "| --- | --- | --- |",
+        "| first | 1 (0 … 2) | – |",
+        "| second | 3 | 4 |",
+    ]
